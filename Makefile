@@ -1,0 +1,51 @@
+# Every target sets up what it needs first; setup is quick when nothing changed.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help setup demo test unit integration e2e lint format types contracts check lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup:  ## build .venv from the lock
+	@ops/setup.sh
+
+demo: setup  ## run the whole system on embedded parts with realistic data; ARGS="--days 30" passes options
+	@$(BIN)/troupe demo $(ARGS)
+
+test: setup  ## run the unit and integration tests
+	$(BIN)/python -m pytest tests/unit tests/integration $(ARGS)
+
+unit: setup  ## run the tests without any input or output
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+integration: setup  ## run the tests against real PostgreSQL, SFTP, SMTP and identity provider
+	$(BIN)/python -m pytest tests/integration $(ARGS)
+
+e2e: setup  ## run the whole system and a browser against it (installs Chromium when root on Debian)
+	ops/install_browser.sh
+	$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+lint: setup  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup  ## rewrite the code as ruff would have it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup  ## mypy, strict
+	$(BIN)/mypy
+
+contracts: setup  ## the layers of the architecture
+	$(BIN)/lint-imports
+
+check: lint types contracts  ## all static checks
+
+lock: setup  ## resolve the dependencies anew; the files carry hashes and no registry address
+	ops/lock.sh
+
+clean:  ## remove what setup and the tests made
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
