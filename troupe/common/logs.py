@@ -1,0 +1,86 @@
+"""Structured logs: one event per line, JSON for machines, colours for a terminal.
+
+Event names are constants in lower snake case; what varies travels as key and value. Values under
+keys that name a secret are masked here as the last line of defence: the first is not to log them.
+Logs go to standard error, so that a command's standard output stays its answer.
+"""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal, TextIO
+
+import structlog
+
+_SECRET_WORDS = (
+    "password",
+    "secret",
+    "token",
+    "authorization",
+    "cookie",
+    "private_key",
+    "assertion",
+)
+_HARMLESS = frozenset({"token_id", "fencing_token", "token_kind"})
+
+
+def _mask_secrets(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    for key in event:
+        lowered = key.lower()
+        if lowered not in _HARMLESS and any(word in lowered for word in _SECRET_WORDS):
+            event[key] = "***"
+    return event
+
+
+def configure(
+    *,
+    level: str = "info",
+    style: Literal["auto", "json", "console"] = "auto",
+    stream: TextIO | None = None,
+) -> None:
+    """Set up logging for this process; also routes the standard library's loggers through it.
+
+    Args:
+        level: debug, info, warning or error.
+        style: ``auto`` writes for people when the stream is a terminal, else JSON.
+        stream: Where to write; standard error by default.
+    """
+    target = stream or sys.stderr
+    human = style == "console" or (style == "auto" and target.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _mask_secrets,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    render: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=target.isatty())]
+        if human
+        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    )
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """A module's logger; call it with ``__name__``."""
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return logger
