@@ -14,6 +14,8 @@ CREATE SCHEMA data;
 CREATE SCHEMA staging;
 CREATE SCHEMA analytics;
 GRANT USAGE ON SCHEMA platform, auth, data, staging, analytics TO troupe_runtime, troupe_system;
+-- A function can only be handed to a role that may create in its schema.
+GRANT CREATE ON SCHEMA platform, auth, data TO troupe_system;
 
 CREATE FUNCTION platform.current_tenant() RETURNS uuid
     LANGUAGE sql STABLE PARALLEL SAFE
