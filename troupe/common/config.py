@@ -1,0 +1,252 @@
+"""The operator's configuration: one frozen, typed tree, validated once.
+
+It is read from a TOML file, then from environment variables, which win: ``TROUPE_`` plus the keys
+joined by two underscores (``TROUPE_GROUPS__DATA__TASKS=8``). With neither, every default holds and
+``troupe up`` runs on an embedded PostgreSQL. Secrets never stand in the file: they come from files
+that it names or from the environment.
+
+Every field says its meaning, its unit and what a wrong value does. docs/configuration.md is written
+from these docstrings; a test compares the two.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from troupe.common.errors import ConfigurationError
+from troupe.common.units import DAYS, HOURS, MINUTES, SECONDS
+
+ENVIRONMENT_PREFIX: Final = "TROUPE_"
+MAX_FILE_BYTES: Final = 1024 * 1024
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+"""A TCP port; 0 asks the system for any free one."""
+
+
+def default_state_directory() -> Path:
+    """Where state lies when nothing is said: the system's place for root, else the user's own."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/troupe")
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "troupe"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Placement(StrEnum):
+    """Where a group runs."""
+
+    INLINE = "inline"
+    PROCESS = "process"
+    ELSEWHERE = "elsewhere"
+
+
+class DatabaseSettings(_Section):
+    """PostgreSQL."""
+
+    url: SecretStr = SecretStr("")
+    """Connection URL of the owner role of an existing server; empty starts the embedded one."""
+    runtime_url: SecretStr = SecretStr("")
+    """Connection URL of the runtime role; needed when `url` is given."""
+    embedded_account: str = ""
+    """Account that the embedded PostgreSQL runs as when Troupe runs as root; empty: `postgres` if
+    it exists, else `nobody`. Ignored without root."""
+    connect_deadline: Annotated[float, Field(gt=0)] = 10 * SECONDS
+    """Seconds to wait for a new connection. Too short: start-up fails on a slow host."""
+    statement_deadline: Annotated[float, Field(gt=0)] = 30 * SECONDS
+    """Seconds that a unit of work may take unless it says otherwise. Too short: slow answers become
+    errors; too long: a stuck statement holds its connection."""
+
+
+class GroupSettings(_Section):
+    """One actor group."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. `0.0.0.0` exposes the port to the network: put TLS in front."""
+    port: Port
+    """TCP port; 0 takes any free one."""
+    placement: Placement = Placement.INLINE
+    """Where the group runs."""
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Child processes, with placement = "process"."""
+    hosts: tuple[str, ...] = ()
+    """Names of the supervisors that run the group; empty: every one."""
+    tasks: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Bound of the group's task pool. Too small: work waits; too large: memory grows."""
+    database_connections: Annotated[int, Field(ge=1, le=100)] = 4
+    """Bound of the group's database pool. The sum over all groups and processes must stay below
+    the server's max_connections."""
+    mailbox: Annotated[int, Field(ge=1, le=65536)] = 256
+    """Messages that an actor may have waiting."""
+
+
+class AuthGroup(GroupSettings):
+    """The auth group."""
+
+    port: Port = 8003
+
+
+class DataGroup(GroupSettings):
+    """The data group."""
+
+    port: Port = 8002
+
+
+class AnalyticsGroup(GroupSettings):
+    """The analytics group."""
+
+    port: Port = 8001
+
+
+class Groups(_Section):
+    """The three actor groups."""
+
+    auth: AuthGroup = AuthGroup()
+    data: DataGroup = DataGroup()
+    analytics: AnalyticsGroup = AnalyticsGroup()
+
+
+class AuthSettings(_Section):
+    """Login, sessions, secrets."""
+
+    public_url: str = ""
+    """URL under which browsers reach the auth group; empty: its own address and port."""
+    dashboard_url: str = ""
+    """URL under which browsers reach the dashboard; empty: the analytics group's own address."""
+    session_idle: Annotated[float, Field(gt=0)] = 12 * HOURS
+    """Seconds without a request after which a session ends."""
+    session_absolute: Annotated[float, Field(gt=0)] = 7 * DAYS
+    """Seconds after login at which a session ends in any case."""
+    login_state_lifetime: Annotated[float, Field(gt=0, le=1 * HOURS)] = 10 * MINUTES
+    """Seconds that a person has to finish a login at the identity provider."""
+    key_encryption_key_file: str = ""
+    """File with the key-encryption key; empty: made on first start under the state directory. Lose
+    it, and every stored secret is lost."""
+    allow_private_peers: tuple[str, ...] = ()
+    """Networks (CIDR) inside the private ranges that tenants may name as hosts of identity
+    providers, SFTP and SMTP servers. Empty: none."""
+
+
+class DataSettings(_Section):
+    """Extraction."""
+
+    days_in_flight: Annotated[int, Field(ge=1, le=16)] = 2
+    """Days of one ingestion that are extracted at the same time; memory grows with it."""
+    batch_rows: Annotated[int, Field(ge=100, le=100_000)] = 8192
+    """Rows encoded at a time. Larger: slightly faster, more memory."""
+    query_deadline: Annotated[float, Field(gt=0)] = 10 * MINUTES
+    """Seconds that the query of one day may take in BigQuery."""
+    maximum_days: Annotated[int, Field(ge=1, le=3660)] = 800
+    """Days that one ingestion may ask for."""
+
+
+class LogSettings(_Section):
+    """Logging."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe level that is written."""
+    style: Literal["auto", "json", "console"] = "auto"
+    """`auto` writes for people into a terminal, else JSON lines."""
+
+
+class ShutdownSettings(_Section):
+    """Stopping."""
+
+    grace: Annotated[float, Field(gt=0, le=1 * HOURS)] = 10 * SECONDS
+    """Seconds that running requests and jobs have to end after SIGTERM."""
+
+
+class Configuration(_Section):
+    """The whole tree."""
+
+    state_directory: Path = Field(default_factory=default_state_directory)
+    """Where the embedded database, keys and run files lie."""
+    database: DatabaseSettings = DatabaseSettings()
+    groups: Groups = Groups()
+    auth: AuthSettings = AuthSettings()
+    data: DataSettings = DataSettings()
+    log: LogSettings = LogSettings()
+    shutdown: ShutdownSettings = ShutdownSettings()
+
+    @field_validator("state_directory")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The tree that ``TROUPE_…`` variables describe; values stay text, for pydantic to read."""
+    tree: dict[str, Any] = {}
+    for name, value in sorted(environment.items()):
+        if not name.startswith(ENVIRONMENT_PREFIX) or name == "TROUPE_CONFIG":
+            continue
+        *sections, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+            if not isinstance(branch, dict):
+                raise ConfigurationError(f"{name}: {section!r} is set as a value and as a section")
+        branch[key] = value
+    return tree
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = (
+            _merge(below, value)
+            if isinstance(below, dict) and isinstance(value, Mapping)
+            else value
+        )
+    return merged
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in problem["loc"]) or "the file"
+    return f"{where}: {problem['msg']}"
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The tree in one TOML file.
+
+    Raises:
+        ConfigurationError: Not readable, too large, or not TOML (with line and column).
+    """
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ConfigurationError(f"{path}: larger than {MAX_FILE_BYTES} bytes")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def load(
+    path: Path | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Configuration:
+    """Read, merge and validate: defaults, then the file, then the environment, then `overrides`.
+
+    Raises:
+        ConfigurationError: One sentence that names the file or key and what is wrong.
+    """
+    tree = read_file(path) if path else {}
+    tree = _merge(tree, from_environment(os.environ if environment is None else environment))
+    tree = _merge(tree, overrides or {})
+    try:
+        return Configuration.model_validate(tree)
+    except ValidationError as error:
+        origin = f"{path}: " if path else ""
+        raise ConfigurationError(f"{origin}{_first_problem(error)}") from error
