@@ -1,0 +1,1 @@
+"""The actor groups: one package each, and none imports another."""

@@ -1,0 +1,1 @@
+"""HTTP: one Quart application per group, and the conventions they share."""

@@ -1,0 +1,1 @@
+"""The analytics group: answers, task lists, histories, reports."""
