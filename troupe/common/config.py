@@ -91,18 +91,21 @@ class AuthGroup(GroupSettings):
     """The auth group."""
 
     port: Port = 8003
+    """TCP port; 0 takes any free one."""
 
 
 class DataGroup(GroupSettings):
     """The data group."""
 
     port: Port = 8002
+    """TCP port; 0 takes any free one."""
 
 
 class AnalyticsGroup(GroupSettings):
     """The analytics group."""
 
     port: Port = 8001
+    """TCP port; 0 takes any free one."""
 
 
 class Groups(_Section):
@@ -167,7 +170,8 @@ class Configuration(_Section):
     """The whole tree."""
 
     state_directory: Path = Field(default_factory=default_state_directory)
-    """Where the embedded database, keys and run files lie."""
+    """Directory of the embedded database, the keys and the run files. Default: `/var/lib/troupe`
+    for root, else `$XDG_STATE_HOME/troupe` (`~/.local/state/troupe`)."""
     database: DatabaseSettings = DatabaseSettings()
     groups: Groups = Groups()
     auth: AuthSettings = AuthSettings()

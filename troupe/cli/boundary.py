@@ -1,0 +1,84 @@
+"""Where errors become one line and an exit code; a person never sees a traceback for these.
+
+| code | meaning |
+|---|---|
+| 0 | done |
+| 1 | an error in Troupe itself (with a traceback: please report it) |
+| 2 | the command line cannot be understood |
+| 3 | the configuration cannot be used |
+| 4 | what was asked for cannot be done (unknown tenant, backwards range, …) |
+| 5 | another system refused or did not answer (BigQuery, SFTP, identity provider) |
+| 6 | the database is not reachable, took too long, or has no space left |
+| 7 | the job that was waited for did not succeed |
+| 130 | interrupted by ^C |
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from typing import Final, ParamSpec, TypeVar
+
+import click
+
+from troupe.common.errors import (
+    CallerError,
+    ConfigurationError,
+    DatabaseError,
+    PeerError,
+    TroupeError,
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+INTERRUPTED: Final = 130
+
+
+class JobNotDone(TroupeError):
+    """The job that a command waited for ended otherwise than done."""
+
+
+_EXIT_CODES: Final[tuple[tuple[type[TroupeError], int], ...]] = (
+    (ConfigurationError, 3),
+    (CallerError, 4),
+    (PeerError, 5),
+    (DatabaseError, 6),
+    (JobNotDone, 7),
+)
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions inside nested groups, or the one itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error
+
+
+def exit_code(error: BaseException) -> int | None:
+    """The code for an expected error; None for one that deserves its traceback."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), None)
+
+
+def reported(command: Callable[P, R]) -> Callable[P, R]:
+    """Let a command end with one line per expected error instead of a traceback."""
+
+    @functools.wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except BaseException as error:
+            inner = list(leaves(error))
+            codes = [exit_code(leaf) for leaf in inner]
+            if None in codes:
+                raise
+            for leaf in dict.fromkeys(
+                str(e) for e in inner if not isinstance(e, KeyboardInterrupt)
+            ):
+                click.echo(f"troupe: {leaf}", err=True)
+            sys.exit(next(code for code in codes if code is not None))
+
+    return wrapper

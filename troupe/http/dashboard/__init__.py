@@ -1,0 +1,1 @@
+"""The dashboard: pages that the analytics group serves at ``/``."""
