@@ -9,15 +9,15 @@ its sums into figures.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Decimal
-from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
 import asyncpg
 
 from troupe.actors.analytics.metrics import Measures
 from troupe.common.database import Database
+from troupe.common.dates import DateRange
 from troupe.common.errors import NotFound
 from troupe.common.ids import TenantId
 from troupe.common.sql import load
@@ -29,55 +29,6 @@ _MONEY_FIELDS: Final = frozenset(
     {"purchases", "purchases_in_currency", "gross_revenue", "refund_value"}
 )
 _COUNT_FIELDS: Final = tuple(f.name for f in fields(Measures) if f.name not in _MONEY_FIELDS)
-
-
-class Granularity(StrEnum):
-    """Width of a chart's buckets."""
-
-    HOUR = "hour"
-    DAY = "day"
-    WEEK = "week"
-    MONTH = "month"
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """Days from `first` to `last`, both included, in the tenant's reporting zone."""
-
-    first: date
-    last: date
-
-    @property
-    def days(self) -> int:
-        """How many days it spans."""
-        return (self.last - self.first).days + 1
-
-    def buckets(self, granularity: Granularity, week_start: int) -> list["Period"]:
-        """Cut along days, weeks or months; the outer buckets are cut off at the period's ends.
-
-        Args:
-            granularity: Not `hour`: hours are instants, not days.
-            week_start: ISO weekday on which a week begins, 1 (Monday) to 7 (Sunday).
-        """
-        starts: list[date] = []
-        day = self.first
-        while day <= self.last:
-            starts.append(day)
-            day = _next_start(day, granularity, week_start)
-        ends = [start - timedelta(days=1) for start in starts[1:]] + [self.last]
-        return [Period(first, last) for first, last in zip(starts, ends, strict=True)]
-
-
-def _next_start(day: date, granularity: Granularity, week_start: int) -> date:
-    match granularity:
-        case Granularity.DAY:
-            return day + timedelta(days=1)
-        case Granularity.WEEK:
-            return day + timedelta(days=7 - (day.isoweekday() - week_start) % 7)
-        case Granularity.MONTH:
-            return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
-        case Granularity.HOUR:
-            raise ValueError("hours are instants, not days")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +142,7 @@ class Answers:
     async def summaries(
         self,
         tenant: TenantId,
-        periods: Sequence[Period],
+        periods: Sequence[DateRange],
         *,
         currency: str,
         branches: Sequence[str] | None = None,
@@ -200,8 +151,8 @@ class Answers:
         rows = await self._database.fetch(
             _QUERIES["measures_by_period"],
             tenant,
-            [period.first for period in periods],
-            [period.last for period in periods],
+            [period.start for period in periods],
+            [period.end for period in periods],
             branches,
             tenant=tenant,
         )
@@ -210,7 +161,7 @@ class Answers:
     async def hours(
         self,
         tenant: TenantId,
-        period: Period,
+        period: DateRange,
         *,
         currency: str,
         branches: Sequence[str] | None = None,
@@ -223,8 +174,8 @@ class Answers:
         rows = await self._database.fetch(
             _QUERIES["measures_by_hour"],
             tenant,
-            period.first,
-            period.last,
+            period.start,
+            period.end,
             branches,
             tenant=tenant,
         )
@@ -233,7 +184,7 @@ class Answers:
     async def branches(
         self,
         tenant: TenantId,
-        periods: Sequence[Period],
+        periods: Sequence[DateRange],
         *,
         currency: str,
         branches: Sequence[str] | None = None,
@@ -242,8 +193,8 @@ class Answers:
         rows = await self._database.fetch(
             _QUERIES["measures_by_location"],
             tenant,
-            [period.first for period in periods],
-            [period.last for period in periods],
+            [period.start for period in periods],
+            [period.end for period in periods],
             branches,
             tenant=tenant,
         )
