@@ -72,9 +72,12 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
-class BranchDetails(Branch):
-    """A branch with whom to write to."""
+class Location:
+    """A branch of the master data, with whom to write to."""
 
+    location_id: str
+    name: str
+    city: str | None
     email: str | None
     manager: str | None
 
@@ -204,7 +207,21 @@ class Answers:
             answer[row["period"] - 1][branch] = _summary(row, currency)
         return Versioned(answer, _version(rows, 0))
 
-    async def locations(self, tenant: TenantId) -> list[BranchDetails]:
-        """The branches of the master data, by name."""
-        rows = await self._database.fetch(_QUERIES["locations"], tenant, tenant=tenant)
-        return [BranchDetails(**dict(row)) for row in rows]
+    async def locations(
+        self, tenant: TenantId, *, after: tuple[str, str] | None, limit: int
+    ) -> tuple[list[Location], int]:
+        """The branches of the master data by name, and how many there are.
+
+        Args:
+            tenant: Whose.
+            after: Name and id of the last one already seen.
+            limit: At most so many.
+        """
+        rows = await self._database.fetch(
+            _QUERIES["locations"], tenant, *(after or (None, None)), limit, tenant=tenant
+        )
+        found = [
+            Location(row["location_id"], row["name"], row["city"], row["email"], row["manager"])
+            for row in rows
+        ]
+        return found, rows[0]["total"] if rows else 0

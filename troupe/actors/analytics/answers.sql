@@ -177,8 +177,11 @@ WHERE $4::text[] IS NULL OR b.location_id = ANY ($4)
 ORDER BY p.position, b.location_id
 
 -- name: locations
--- $1 tenant. The branches of the master data.
-SELECT location_id, name, city, email, manager
-FROM data.locations
-WHERE tenant_id = $1
-ORDER BY name, location_id
+-- $1 tenant, $2 and $3 name and id of the last row seen or NULL, $4 rows wanted. The branches of the
+-- master data, by name.
+SELECT l.location_id, l.name, l.city, l.email, l.manager,
+       (SELECT count(*) FROM data.locations WHERE tenant_id = $1) AS total
+FROM data.locations l
+WHERE l.tenant_id = $1 AND ($2::text IS NULL OR (l.name, l.location_id) > ($2, $3))
+ORDER BY l.name, l.location_id
+LIMIT $4

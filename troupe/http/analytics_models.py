@@ -1,0 +1,209 @@
+"""What the analytics group's routes take and answer."""
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from troupe.actors.analytics.answers import OtherCurrency, Reporting
+from troupe.actors.analytics.metrics import METRICS, Figure, Measures, Metric, Unit, change
+from troupe.common.dates import DateRange, Granularity
+from troupe.http.conventions import AnswerModel, ChartQuery, CompareQuery, PageQuery
+
+MAX_FILTER_VALUES = 100
+
+BranchFilter = Annotated[
+    tuple[Annotated[str, Field(max_length=100)], ...], Field(max_length=MAX_FILTER_VALUES)
+]
+
+
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"must be one of {', '.join(METRICS)}")
+    return name
+
+
+MetricName = Annotated[
+    str, AfterValidator(_known_metric), Field(json_schema_extra={"enum": list(METRICS)})
+]
+
+
+class StatsQuery(CompareQuery):
+    """Key figures of a range."""
+
+    location: BranchFilter = ()
+    """Only these branches; the empty text means "no branch known"."""
+
+
+class StatsChartQuery(ChartQuery):
+    """A range cut into steps."""
+
+    location: BranchFilter = ()
+    """Only these branches; the empty text means "no branch known"."""
+    metric: Annotated[tuple[MetricName, ...], Field(min_length=1, max_length=len(METRICS))] = (
+        "gross_revenue",
+    )
+    """The figures wanted at each step."""
+
+
+class LocationStatsQuery(CompareQuery, PageQuery):
+    """Key figures of every branch."""
+
+    location: BranchFilter = ()
+    """Only these branches; the empty text means "no branch known"."""
+    sort: str = "-gross_revenue"
+    """A metric, or `name`; a leading minus reverses."""
+
+
+class Days(AnswerModel):
+    """A range of days in the tenant's reporting zone."""
+
+    start_date: date
+    end_date: date
+
+    @classmethod
+    def of(cls, days: DateRange) -> "Days":
+        """From the domain's range."""
+        return cls(start_date=days.start, end_date=days.end)
+
+
+class MetricAnswer(AnswerModel):
+    """One figure; null where it is not defined (a ratio of nothing)."""
+
+    value: int | float | Decimal | None
+    """Counts are integers, ratios numbers, money a decimal string."""
+    currency: str | None = None
+    """Of money."""
+    previous: int | float | Decimal | None = None
+    """The same in the period compared with."""
+    change: float | None = None
+    """Relative: 0.1 is ten percent more."""
+
+
+class OtherCurrencyAnswer(AnswerModel):
+    """Money in another currency than the reporting one; never added to it."""
+
+    currency: str
+    purchases: int
+    gross_revenue: Decimal
+    refund_value: Decimal
+
+    @classmethod
+    def of(cls, other: OtherCurrency) -> "OtherCurrencyAnswer":
+        """From the domain's figures."""
+        return cls(
+            currency=other.currency,
+            purchases=other.purchases,
+            gross_revenue=other.gross_revenue,
+            refund_value=other.refund_value,
+        )
+
+
+class About(AnswerModel):
+    """What every answer says about itself."""
+
+    range: Days
+    comparison: Days | None
+    time_zone: str
+    currency: str
+    data_version: int
+    """Raised whenever what analytics can see has changed."""
+    data_until: date | None
+    """The last complete day; null before the first ingestion."""
+
+
+class StatsAnswer(About):
+    """Key figures of a range."""
+
+    metrics: dict[str, MetricAnswer]
+    other_currencies: list[OtherCurrencyAnswer]
+
+
+class ChartPoint(AnswerModel):
+    """One step of a chart."""
+
+    start: date | datetime
+    """First day of the step, or the instant at which the hour begins."""
+    end: date | datetime
+    """Last day of the step, included, or the instant at which the hour ends."""
+    values: dict[str, int | float | Decimal | None]
+
+
+class ChartAnswer(About):
+    """A range cut into steps, and the range that it is compared with."""
+
+    granularity: Granularity
+    points: list[ChartPoint]
+    comparison_points: list[ChartPoint]
+
+
+class LocationStats(AnswerModel):
+    """Key figures of one branch."""
+
+    location_id: str
+    """Empty: no branch known."""
+    name: str | None
+    city: str | None
+    metrics: dict[str, MetricAnswer]
+
+
+class LocationStatsAnswer(About):
+    """Key figures of every branch, one page."""
+
+    data: list[LocationStats]
+    next_cursor: str | None
+    total: int
+
+
+class Location(AnswerModel):
+    """A branch of the master data."""
+
+    location_id: str
+    name: str
+    city: str | None
+    email: str | None
+    manager: str | None
+
+
+class LocationsQuery(PageQuery):
+    """The branches of the master data."""
+
+
+def plain(figure: Figure, metric: Metric) -> int | float | Decimal | None:
+    """A figure as the API writes it: ratios as numbers, money as `Decimal`."""
+    if figure is not None and metric.unit is Unit.RATIO:
+        return float(figure)
+    return figure
+
+
+def metric_answers(
+    now: Measures, before: Measures | None, currency: str
+) -> dict[str, MetricAnswer]:
+    """Every metric of the registry for one pair of measures."""
+    answers: dict[str, MetricAnswer] = {}
+    for name, metric in METRICS.items():
+        value = metric.compute(now)
+        previous = metric.compute(before) if before is not None else None
+        difference = change(value, previous)
+        answers[name] = MetricAnswer(
+            value=plain(value, metric),
+            currency=currency if metric.unit is Unit.MONEY else None,
+            previous=plain(previous, metric),
+            change=None if difference is None else float(difference),
+        )
+    return answers
+
+
+def about(
+    reporting: Reporting, days: DateRange, comparison: DateRange | None, data_version: int
+) -> dict[str, object]:
+    """The members of `About`."""
+    return {
+        "range": Days.of(days),
+        "comparison": Days.of(comparison) if comparison else None,
+        "time_zone": reporting.time_zone,
+        "currency": reporting.currency,
+        "data_version": data_version,
+        "data_until": reporting.data_until,
+    }
