@@ -1,0 +1,15 @@
+"""The embedded PostgreSQL, and the roles and database that Troupe needs on any server."""
+
+from troupe.common.postgres._cluster import ClusterSettings
+from troupe.common.postgres._postmaster import PostgresDied
+from troupe.common.postgres._server import EmbeddedPostgres, start_embedded, start_embedded_sync
+from troupe.common.postgres.roles import prepare_external
+
+__all__ = [
+    "ClusterSettings",
+    "EmbeddedPostgres",
+    "PostgresDied",
+    "prepare_external",
+    "start_embedded",
+    "start_embedded_sync",
+]
