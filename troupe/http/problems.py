@@ -4,7 +4,7 @@
 `title` and `detail` are for people.
 
 ==============================  ======  ====================================================
-type (its last part)  status  raised as
+type (its last part)            status  raised as
 ==============================  ======  ====================================================
 ``malformed-request``           400     `werkzeug.exceptions.BadRequest`
 ``unauthenticated``             401     `Unauthenticated`

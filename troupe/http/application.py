@@ -1,0 +1,328 @@
+"""One Quart application per group, with everything that is not the group's own business.
+
+A request passes, in this order: an identity (request id, client address behind the operator's
+proxies), the route's deadline, CORS preflight, the declared route (`troupe.http.routes`:
+credentials, rates, validation), the handler. Whatever comes back, an answer or an exception of any
+kind, leaves with the same headers, one structured log line and one observation in the metrics.
+
+Two things differ from stock quart-trio on purpose:
+
+* `_Connection` shields the last message of an answer. Hypercorn reacts to it by queueing
+  ``http.disconnect``, quart-trio reacts to that by cancelling the very task that is still inside
+  Hypercorn, and the idle timer and the closing of the socket never happen: a leaked connection per
+  request. The shield is bounded by the write deadline of `troupe.http.server`.
+* Rules are only accepted from `Api`. ``@app.get`` of Quart would make a route that nobody guards
+  and no document mentions.
+"""
+
+import ipaddress
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import version as version_of
+from typing import Any, Final, cast
+
+import structlog
+import trio
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent
+from quart import Response
+from quart.ctx import RequestContext
+from quart.wrappers import Request as QuartRequest
+from quart_trio import QuartTrio
+from quart_trio.asgi import TrioASGIHTTPConnection
+from werkzeug.datastructures import Headers
+from werkzeug.routing import RoutingException
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from troupe.common.errors import DeadlineExceeded
+from troupe.common.logs import get_logger
+from troupe.common.units import SECONDS, MiB
+from troupe.http.declaration import REQUEST_DEADLINE, Route
+from troupe.http.exact_json import ExactJSONProvider
+from troupe.http.idempotency import IdempotencyStore
+from troupe.http.operations import Gauge, HttpMetrics, Readiness, declare_operations
+from troupe.http.principal import CredentialResolver
+from troupe.http.problems import MEDIA_TYPE as PROBLEM_TYPE
+from troupe.http.problems import Problem, leading_error, problem_of
+from troupe.http.request import (
+    REQUEST_ID_HEADER,
+    Request,
+    client_of,
+    current_request,
+    request_id_of,
+)
+from troupe.http.routes import Api
+from troupe.http.security import (
+    NOTHING_POLICY,
+    Cors,
+    Guard,
+    Rate,
+    apply_security_headers,
+    page_policy,
+)
+
+_logger = get_logger(__name__)
+
+CLIENT_GONE: Final = 499
+"""What logs and metrics call a request whose client left; nothing was sent."""
+
+PRINCIPAL_RATE: Final = Rate(requests=6000, burst=1200)
+ADDRESS_RATE: Final = Rate(requests=1200, burst=300)
+OWN_PAGE_POLICY: Final = page_policy()
+
+ErrorPage = Callable[[Problem], Awaitable[Response | None]]
+AnyResponse = Response | WerkzeugResponse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings:
+    """What an operator may say about one port.
+
+    Attributes:
+        public_origins: Where browsers reach this port; empty: whatever host they ask for.
+        cors_origins: Other origins that may read answers and, with a session, change things.
+        trusted_proxies: Networks (CIDR) whose ``X-Forwarded-…`` headers are believed.
+        body_limit: Bytes of a request's body; more is answered 413.
+        body_deadline: Seconds for the body to arrive; then 408.
+        principal_rate: Requests of one authenticated subject.
+        address_rate: Requests of one address to public routes, and its failed authentications.
+        page_policy: Content policy of ``text/html`` answers.
+    """
+
+    public_origins: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    body_limit: int = 1 * MiB
+    body_deadline: float = 30 * SECONDS
+    principal_rate: Rate = PRINCIPAL_RATE
+    address_rate: Rate = ADDRESS_RATE
+    page_policy: str = OWN_PAGE_POLICY
+
+
+class _Connection(TrioASGIHTTPConnection):
+    """quart-trio's connection without its leak; see the module's text."""
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        async def send_shielded(message: ASGISendEvent) -> None:
+            last = message["type"] == "http.response.body" and not message.get("more_body", False)
+            with trio.CancelScope(shield=last):
+                await send(message)
+
+        await super().__call__(receive, send_shielded)
+
+
+class Application(QuartTrio):
+    """The HTTP face of one group; made by `create_app`."""
+
+    asgi_http_class = _Connection
+    request_class = Request
+    json_provider_class = ExactJSONProvider
+
+    api: Api
+    error_page: ErrorPage | None = None
+    """Renders a problem for people who asked for ``text/html``; None answers JSON to them too."""
+
+    def __init__(self, group: str, settings: HttpSettings, metrics: HttpMetrics) -> None:
+        self._routes: dict[str, Route] = {}
+        self._declaring = False
+        super().__init__("troupe", static_folder=None)
+        self.group = group
+        self.settings = settings
+        self.metrics = metrics
+        self.cors = Cors(frozenset(settings.cors_origins))
+        self._proxies = [ipaddress.ip_network(network) for network in settings.trusted_proxies]
+        self.config["MAX_CONTENT_LENGTH"] = settings.body_limit
+        self.config["BODY_TIMEOUT"] = settings.body_deadline
+        self.config["PROVIDE_AUTOMATIC_OPTIONS"] = True
+        self.url_map.merge_slashes = False
+
+    def declare(self, route: Route, view: Callable[..., Awaitable[Response]]) -> None:
+        """Take a route from `Api`."""
+        self._declaring = True
+        try:
+            self.add_url_rule(
+                route.rule,
+                route.endpoint,
+                view,
+                methods=[route.method],
+                strict_slashes=False,
+            )
+        finally:
+            self._declaring = False
+        self._routes[route.endpoint] = route
+
+    def add_url_rule(self, rule: str, *args: Any, **kwargs: Any) -> None:
+        """Refuses rules that were not declared through `Api`.
+
+        Raises:
+            RuntimeError: The rule did not come from `declare`.
+        """
+        if not self._declaring:
+            raise RuntimeError(f"{rule}: declare it with app.api, which guards and documents it")
+        super().add_url_rule(rule, *args, **kwargs)
+
+    async def handle_request(self, request: QuartRequest) -> AnyResponse:
+        """Answer one request, completely: identity, headers, log line, metrics."""
+        ours = cast("Request", request)
+        ours.request_id = request_id_of(request.headers.get(REQUEST_ID_HEADER))
+        ours.client = client_of(
+            request.headers.get("Remote-Addr", ""),
+            request.scheme,
+            request.headers.get("X-Forwarded-For"),
+            request.headers.get("X-Forwarded-Proto"),
+            self._proxies,
+        )
+        began = time.perf_counter()
+        status = CLIENT_GONE
+        self.metrics.begin()
+        with structlog.contextvars.bound_contextvars(request_id=ours.request_id, group=self.group):
+            try:
+                response = await super().handle_request(request)
+                self._complete(ours, response)
+                status = response.status_code
+                return response
+            finally:
+                self._record(ours, status, time.perf_counter() - began)
+
+    def _complete(self, request: Request, response: AnyResponse) -> None:
+        headers = response.headers
+        headers[REQUEST_ID_HEADER] = request.request_id
+        for name, value in request.after_answer.items():
+            headers.setdefault(name, value)
+        is_page = (headers.get("Content-Type") or "").startswith("text/html")
+        apply_security_headers(
+            headers,
+            policy=self.settings.page_policy if is_page else NOTHING_POLICY,
+            secure=request.client.scheme == "https",
+        )
+        self.cors.apply(request, headers, preflight=self.cors.is_preflight(request))
+
+    def _record(self, request: Request, status: int, seconds: float) -> None:
+        self.metrics.end(request.method, request.route, status, seconds)
+        who = request.principal
+        route = self._route_of(request)
+        log = _logger.info if route is None or route.counted else _logger.debug
+        log(
+            "request_answered",
+            method=request.method,
+            path=request.path[:200],
+            route=request.route,
+            status=status,
+            milliseconds=round(seconds * 1000, 2),
+            client=request.client.address,
+            tenant_id=str(who.tenant_id) if who else None,
+            subject_id=str(who.subject_id) if who else None,
+        )
+
+    def _route_of(self, request: Request) -> Route | None:
+        return self._routes.get(request.url_rule.endpoint) if request.url_rule else None
+
+    async def full_dispatch_request(
+        self, request_context: RequestContext | None = None
+    ) -> AnyResponse:
+        """Dispatch under the route's deadline."""
+        route = self._route_of(current_request())
+        deadline = route.deadline if route is not None else REQUEST_DEADLINE
+        with trio.move_on_after(float("inf") if deadline is None else deadline) as scope:
+            return await super().full_dispatch_request(request_context)
+        if not scope.cancelled_caught:  # pragma: no cover  # only a deadline leads here
+            raise AssertionError
+        late = DeadlineExceeded(f"The answer was not ready within {deadline:g} seconds.")
+        return await self.handle_exception(late)
+
+    async def preprocess_request(self, request_context: RequestContext | None = None) -> Any:
+        """Answer a browser's preflight before routing asks for credentials."""
+        if self.cors.is_preflight(current_request()):
+            return Response(b"", 204)
+        return await super().preprocess_request(request_context)
+
+    async def handle_user_exception(self, error: Exception | BaseExceptionGroup[Any]) -> Any:
+        """An exception from a handler, or from before it."""
+        return await self._answer_error(error)
+
+    async def handle_exception(self, error: BaseException) -> AnyResponse:
+        """An exception from after the handler, or the deadline."""
+        return await self._answer_error(error)
+
+    async def _answer_error(self, error: BaseException) -> AnyResponse:
+        cause = leading_error(error)
+        if isinstance(cause, trio.Cancelled):
+            raise error
+        if isinstance(cause, RoutingException):
+            return cast("AnyResponse", cause.get_response())  # type: ignore[attr-defined]
+        problem = problem_of(cause)
+        request = current_request()
+        if problem.unexpected:
+            _logger.error(
+                "request_failed", method=request.method, route=request.route, exc_info=cause
+            )
+        elif problem.status >= 500:
+            _logger.warning(
+                "request_refused", route=request.route, status=problem.status, reason=str(cause)
+            )
+        if self.error_page is not None and _wants_page(request):
+            page = await self.error_page(problem)
+            if page is not None:
+                return page
+        headers = Headers(problem.headers)
+        return Response(
+            problem.body(request.request_id), problem.status, headers, content_type=PROBLEM_TYPE
+        )
+
+
+def _wants_page(request: Request) -> bool:
+    if request.path.startswith("/api/"):
+        return False
+    accepted = request.accept_mimetypes.best_match(["application/json", "text/html"])
+    return accepted == "text/html"
+
+
+def _ready() -> Readiness:
+    return Readiness(ready=True)
+
+
+def _no_gauges() -> Iterable[Gauge]:
+    return ()
+
+
+def create_app(
+    group: str,
+    *,
+    resolver: CredentialResolver | None,
+    settings: HttpSettings | None = None,
+    readiness: Callable[[], Readiness] = _ready,
+    gauges: Callable[[], Iterable[Gauge]] = _no_gauges,
+    idempotency: IdempotencyStore | None = None,
+    description: str = "",
+) -> Application:
+    """An application with its operational routes; the group adds its own through ``app.api``.
+
+    Args:
+        group: ``auth``, ``data`` or ``analytics``.
+        resolver: Turns credentials into principals; None when every route is public.
+        settings: What the operator says about the port.
+        readiness: The group's view of itself, for ``/health/ready``; must not wait.
+        gauges: The group's own numbers, for ``/metrics``; must not wait.
+        idempotency: Keeps answers of POSTs with an ``Idempotency-Key``.
+        description: Of the group, for its document.
+    """
+    settings = settings or HttpSettings()
+    metrics = HttpMetrics(group, gauges)
+    app = Application(group, settings, metrics)
+    guard = Guard(
+        resolver,
+        own_origins=frozenset(settings.public_origins),
+        cors=app.cors,
+        principal_rate=settings.principal_rate,
+        address_rate=settings.address_rate,
+    )
+    app.api = Api(group, guard, app.declare, idempotency)
+    declare_operations(
+        app.api,
+        metrics=metrics,
+        readiness=readiness,
+        title=f"Troupe {group}",
+        version=version_of("troupe"),
+        description=description,
+    )
+    return app

@@ -1,0 +1,371 @@
+"""What protects every route, whichever group it belongs to.
+
+Headers: every answer, also an error made before routing, carries the same set. The default content
+policy allows nothing at all, because an API answer needs nothing; pages get `page_policy`, which
+allows our own origin only and neither inline script nor inline style.
+
+Cross-site requests: a cookie travels by itself, so an unsafe method under a session needs two
+proofs: the session's CSRF token in a header, which another site cannot read, and an ``Origin`` that
+is ours, which another site cannot forge. A bearer token does not travel by itself and needs none.
+
+Cross-origin reading: from a fixed list of origins, never ``*``, never an echo of what was asked.
+
+Rates: token buckets in the memory of this process. Authenticated callers are counted per subject;
+an address pays for its requests to public routes and for its failed authentications, and when it
+has spent its rate on those nobody behind it is authenticated for a moment. With N processes a
+caller gets up to N times the rate: a bound, not a bill. The least recently seen are forgotten
+beyond a fixed number, so a flood of addresses costs no memory.
+"""
+
+import hmac
+import math
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+import trio
+from werkzeug.datastructures import Headers
+
+from troupe.common.errors import Forbidden, InvalidInput, TooManyRequests, Unauthenticated
+from troupe.common.units import MINUTES
+from troupe.http.principal import (
+    CSRF_HEADER,
+    SESSION_COOKIE,
+    TENANT_HEADER,
+    Access,
+    CredentialResolver,
+    Principal,
+    Role,
+)
+from troupe.http.request import Request
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+MAX_TOKEN_CHARACTERS: Final = 8192
+
+NOTHING_POLICY: Final = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The content policy of an answer that is not a page."""
+
+_FIXED_HEADERS: Final[Mapping[str, str]] = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+
+
+def page_policy(*, connect: Sequence[str] = (), forms: Sequence[str] = ()) -> str:
+    """A content policy for our own pages: our own files only, nothing inline.
+
+    Args:
+        connect: Further origins that scripts may call (the other two ports).
+        forms: Further origins that forms may be sent to.
+    """
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "img-src 'self' data:",
+            "font-src 'self'",
+            "manifest-src 'self'",
+            " ".join(("connect-src 'self'", *connect)),
+            " ".join(("form-action 'self'", *forms)),
+            "base-uri 'none'",
+            "frame-ancestors 'none'",
+        )
+    )
+
+
+def apply_security_headers(headers: Headers, *, policy: str, secure: bool) -> None:
+    """Complete an answer's headers; what the handler has set already stays.
+
+    Args:
+        headers: Of the answer; changed in place.
+        policy: The content policy to use unless the answer brings its own.
+        secure: Whether the browser reached us over TLS.
+    """
+    for name, value in _FIXED_HEADERS.items():
+        headers.setdefault(name, value)
+    headers.setdefault("Content-Security-Policy", policy)
+    headers.setdefault("Cache-Control", "no-store")
+    if secure:
+        headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+
+
+@dataclass(frozen=True, slots=True)
+class Cors:
+    """Which other origins may read our answers.
+
+    Attributes:
+        origins: Exact origins (``https://dashboard.example``), scheme and port included.
+    """
+
+    origins: frozenset[str] = frozenset()
+
+    _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
+    _REQUEST_HEADERS = (
+        "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, "
+        f"Last-Event-ID, X-Request-Id, {CSRF_HEADER}, {TENANT_HEADER}"
+    )
+    _ANSWER_HEADERS = "ETag, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
+
+    def is_preflight(self, request: Request) -> bool:
+        """Whether a browser is asking for permission before the real request."""
+        return (
+            request.method == "OPTIONS"
+            and "Origin" in request.headers
+            and "Access-Control-Request-Method" in request.headers
+        )
+
+    def apply(self, request: Request, headers: Headers, *, preflight: bool) -> None:
+        """Add the permission to an answer when the asking origin is on the list."""
+        headers.add("Vary", "Origin")
+        origin = request.headers.get("Origin")
+        if origin is None or origin not in self.origins:
+            return
+        headers["Access-Control-Allow-Origin"] = origin
+        headers["Access-Control-Allow-Credentials"] = "true"
+        if preflight:
+            headers["Access-Control-Allow-Methods"] = self._METHODS
+            headers["Access-Control-Allow-Headers"] = self._REQUEST_HEADERS
+            headers["Access-Control-Max-Age"] = "600"
+        else:
+            headers["Access-Control-Expose-Headers"] = self._ANSWER_HEADERS
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many requests per window, of which `burst` may come at once.
+
+    Attributes:
+        requests: Per window, on average.
+        window: Seconds.
+        burst: Size of the bucket.
+    """
+
+    requests: int
+    window: float = 1 * MINUTES
+    burst: int = 0
+
+    @property
+    def size(self) -> int:
+        """Tokens in a full bucket."""
+        return self.burst or self.requests
+
+    @property
+    def per_second(self) -> float:
+        """Tokens that flow in."""
+        return self.requests / self.window
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one look at a bucket said.
+
+    Attributes:
+        allowed: Whether there was a token.
+        remaining: Whole tokens left.
+        reset: Seconds until the bucket is full again.
+        retry_after: Seconds until the next token; 0 when there is one.
+    """
+
+    allowed: bool
+    remaining: int
+    reset: float
+    retry_after: float
+
+
+class TokenBuckets:
+    """One bucket per key, in bounded memory.
+
+    Args:
+        name: Of the policy, as the ``RateLimit`` headers call it.
+        rate: How fast buckets fill.
+        capacity: Keys remembered; beyond it the least recently seen is forgotten.
+    """
+
+    def __init__(self, name: str, rate: Rate, *, capacity: int = 10_000) -> None:
+        self.name = name
+        self.rate = rate
+        self._capacity = capacity
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+    def take(self, key: str, now: float, tokens: int = 1) -> Verdict:
+        """Take `tokens` from the key's bucket if they are there; 0 only looks.
+
+        Args:
+            key: Whose bucket.
+            now: Seconds on any monotonic clock.
+            tokens: How many.
+        """
+        level, seen = self._levels.get(key, (float(self.rate.size), now))
+        level = min(self.rate.size, level + (now - seen) * self.rate.per_second)
+        allowed = level >= max(tokens, 1)
+        if allowed:
+            level -= tokens
+        self._levels[key] = (level, now)
+        self._levels.move_to_end(key)
+        while len(self._levels) > self._capacity:
+            self._levels.popitem(last=False)
+        return Verdict(
+            allowed=allowed,
+            remaining=int(level),
+            reset=(self.rate.size - level) / self.rate.per_second,
+            retry_after=0.0 if allowed else (max(tokens, 1) - level) / self.rate.per_second,
+        )
+
+    def headers(self, verdict: Verdict) -> dict[str, str]:
+        """``RateLimit`` and ``RateLimit-Policy`` for an answer."""
+        window = math.ceil(self.rate.window)
+        return {
+            "RateLimit-Policy": f'"{self.name}";q={self.rate.requests};w={window}',
+            "RateLimit": f'"{self.name}";r={verdict.remaining};t={math.ceil(verdict.reset)}',
+        }
+
+
+class Guard:
+    """Decides whether a request may reach its handler, and as whom.
+
+    Args:
+        resolver: Turns credentials into principals; None for an application whose routes are all
+            public.
+        own_origins: Where browsers reach this application; empty: the request's own host.
+        cors: Other origins that may send unsafe requests with a cookie.
+        principal_rate: Of one authenticated subject.
+        address_rate: Of one address, for public routes and failed authentication.
+    """
+
+    def __init__(
+        self,
+        resolver: CredentialResolver | None,
+        *,
+        own_origins: frozenset[str],
+        cors: Cors,
+        principal_rate: Rate,
+        address_rate: Rate,
+    ) -> None:
+        self._resolver = resolver
+        self._own_origins = own_origins
+        self._cors = cors
+        self._subjects = TokenBuckets("subject", principal_rate)
+        self._addresses = TokenBuckets("address", address_rate)
+
+    @property
+    def can_authenticate(self) -> bool:
+        """Whether routes may require credentials."""
+        return self._resolver is not None
+
+    def admit_anyone(self, request: Request) -> None:
+        """Count a request to a public route.
+
+        Raises:
+            TooManyRequests: The address has used up its rate.
+        """
+        self._count(self._addresses, request.client.key, request)
+
+    async def admit(self, request: Request, requires: Role | Access, scope: str) -> Principal:
+        """Authenticate and authorise.
+
+        Raises:
+            Unauthenticated: No valid credentials.
+            Forbidden: Valid ones, but not for this tenant, role, scope, or without CSRF proof.
+            TooManyRequests: The subject, or an address that keeps failing, is over its rate.
+        """
+        address = request.client.key
+        self._count(self._addresses, address, request, tokens=0)
+        principal = await self._authenticate(request)
+        if principal is None:
+            self._count(self._addresses, address, request)
+            raise Unauthenticated("The request carries no valid credentials.")
+        request.principal = principal
+        self._count(self._subjects, str(principal.subject_id), request)
+        if principal.kind == "session" and request.method not in SAFE_METHODS:
+            self._check_csrf(request, principal)
+        if requires is Access.SIGNED_IN:
+            return principal
+        if isinstance(requires, Role) and principal.role < requires:
+            raise Forbidden(
+                f"This needs the role {requires.label}; you are {principal.role.label}."
+            )
+        if not principal.has_scope(scope):
+            raise Forbidden(f"The token lacks the scope {scope}.")
+        return principal
+
+    async def _authenticate(self, request: Request) -> Principal | None:
+        if self._resolver is None:
+            return None
+        bearer = bearer_of(request.headers.get("Authorization"))
+        cookie = None if bearer is not None else request.cookies.get(SESSION_COOKIE)
+        if bearer is None and not cookie:
+            return None
+        if len(bearer or cookie or "") > MAX_TOKEN_CHARACTERS:
+            return None
+        requested = requested_tenant_of(request.headers.get(TENANT_HEADER))
+        principal = await self._resolver.resolve(bearer, cookie or None, requested)
+        if principal is not None and requested not in {None, principal.tenant_id}:
+            raise Forbidden("You do not belong to the tenant that X-Tenant-Id names.")
+        return principal
+
+    def _check_csrf(self, request: Request, principal: Principal) -> None:
+        given = request.headers.get(CSRF_HEADER, "")
+        expected = principal.csrf_token or ""
+        if not expected or not hmac.compare_digest(given.encode(), expected.encode()):
+            raise Forbidden(f"The session's CSRF token is missing or wrong ({CSRF_HEADER}).")
+        origin = request.headers.get("Origin")
+        if origin is None:
+            same_origin = request.headers.get("Sec-Fetch-Site") == "same-origin"
+        else:
+            ours = self._own_origins or {f"{request.client.scheme}://{request.host}"}
+            same_origin = origin in ours or origin in self._cors.origins
+        if not same_origin:
+            raise Forbidden("The request comes from another site.")
+
+    @staticmethod
+    def _count(buckets: TokenBuckets, key: str, request: Request, tokens: int = 1) -> None:
+        verdict = buckets.take(key, trio.current_time(), tokens)
+        request.after_answer |= buckets.headers(verdict)
+        if not verdict.allowed:
+            raise TooManyRequests(
+                "Too many requests; slow down.", retry_after=max(1.0, verdict.retry_after)
+            )
+
+
+def bearer_of(header: str | None) -> str | None:
+    """The token of an ``Authorization`` header; None without the header.
+
+    Raises:
+        Unauthenticated: The header is there but is not ``Bearer <token>``.
+    """
+    if header is None:
+        return None
+    scheme, _, token = header.partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token or not token.isascii():
+        raise Unauthenticated("Authorization must read: Bearer <token>.")
+    return token
+
+
+def requested_tenant_of(header: str | None) -> UUID | None:
+    """The tenant that ``X-Tenant-Id`` names, if any.
+
+    Raises:
+        InvalidInput: It is not a UUID.
+    """
+    if header is None:
+        return None
+    try:
+        return UUID(header)
+    except ValueError:
+        raise InvalidInput(
+            "X-Tenant-Id is not a tenant's identifier.",
+            [(f"header:{TENANT_HEADER}", "must be a UUID")],
+        ) from None
