@@ -35,6 +35,7 @@ _COUNT_FIELDS: Final = tuple(f.name for f in fields(Measures) if f.name not in _
 class Reporting:
     """How a tenant reports, and how far its data reaches."""
 
+    tenant_name: str
     time_zone: str
     currency: str
     week_start: int
@@ -133,6 +134,7 @@ class Answers:
         if row is None:
             raise NotFound("there is no such tenant")
         return Reporting(
+            row["name"],
             row["reporting_time_zone"],
             row["reporting_currency"],
             row["week_start"],

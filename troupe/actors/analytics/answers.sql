@@ -3,7 +3,7 @@
 
 -- name: settings
 -- $1 tenant. What a request needs to know before its dates mean anything.
-SELECT t.reporting_time_zone, t.reporting_currency, t.week_start,
+SELECT t.name, t.reporting_time_zone, t.reporting_currency, t.week_start,
        coalesce(v.data_version, 0) AS data_version, v.first_day, v.data_until, v.updated_at
 FROM platform.tenants t
 LEFT JOIN data.versions v ON v.tenant_id = t.tenant_id
