@@ -1,0 +1,24 @@
+"""asyncio libraries inside a trio program: ``async with open_bridge(): await aio(coroutine)``.
+
+How it works and what was rejected stands in ``_host``.
+"""
+
+from troupe.common.bridge._channels import ToTrio, call_trio, from_trio
+from troupe.common.bridge._host import (
+    AbandonedInAsyncio,
+    BridgeMisuse,
+    CancelledInAsyncio,
+    aio,
+    open_bridge,
+)
+
+__all__ = [
+    "AbandonedInAsyncio",
+    "BridgeMisuse",
+    "CancelledInAsyncio",
+    "ToTrio",
+    "aio",
+    "call_trio",
+    "from_trio",
+    "open_bridge",
+]
