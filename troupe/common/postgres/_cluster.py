@@ -36,6 +36,7 @@ from troupe.common.errors import ConfigurationError, DatabaseUnavailable, Storag
 from troupe.common.postgres._account import Account, can_run
 from troupe.common.postgres._installation import Installation
 from troupe.common.postgres._layout import Layout, give, sync_directory, write_file
+from troupe.common.postgres._processes import describe, processes_at
 from troupe.common.postgres._storage import require_space, says_full
 from troupe.common.postgres.roles import ADMIN
 from troupe.common.units import SECONDS, GiB, MiB
@@ -128,7 +129,7 @@ def ensure_cluster(
     if layout.data.exists():
         _check_version(layout.data, installation)
         require_space(layout.data, _SPACE_TO_START)
-        (layout.data / "postmaster.pid").unlink(missing_ok=True)
+        _remove_stale_pid_file(layout.data)
         return
     require_space(layout.root, _SPACE_FOR_NEW)
     password = layout.passwords().admin
@@ -141,6 +142,24 @@ def ensure_cluster(
         shutil.rmtree(layout.building, ignore_errors=True)
         raise
     sync_directory(layout.root)
+
+
+def _remove_stale_pid_file(data: Path) -> None:
+    """Remove ``postmaster.pid`` when it is proven that no process works on the cluster.
+
+    PostgreSQL's own check asks whether a process with the id in that file exists. After a crash of
+    the host or in a container, where ids start anew, some other process often has it, and the start
+    would be refused. Our lock says that nothing we started is left; the kernel is asked about a
+    server that somebody has started by hand. Where it cannot be asked, PostgreSQL's check decides.
+    """
+    workers = processes_at(data)
+    if workers:
+        raise DatabaseUnavailable(
+            f"A PostgreSQL that Troupe has not started works on {data}: stop"
+            f" {describe(workers, data)}."
+        )
+    if workers is not None:
+        (data / "postmaster.pid").unlink(missing_ok=True)
 
 
 def _check_version(data: Path, installation: Installation) -> None:

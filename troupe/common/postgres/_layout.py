@@ -13,9 +13,7 @@
 
 Locks are flock(2) on open files, so the kernel releases them with their last holder, however that
 ends. The descriptor of ``cluster.lock`` is inherited by the keeper, the postmaster and every
-backend: whoever gets that lock knows that no process of this cluster is left, so a remaining
-``postmaster.pid`` is stale whatever process now has the id in it. (PostgreSQL's own check asks
-whether the process exists; in a container, where ids start anew at every start, one does.)
+backend: whoever gets that lock knows that no process is left of a PostgreSQL that we started.
 """
 
 import contextlib
@@ -33,6 +31,7 @@ from typing import Final, NoReturn, Self
 
 from troupe.common.errors import ConfigurationError, DatabaseUnavailable
 from troupe.common.postgres._account import Account
+from troupe.common.postgres._processes import describe, processes_at
 from troupe.common.units import SECONDS, KiB
 
 _POLL: Final = 0.05 * SECONDS
@@ -154,9 +153,10 @@ class Layout:
         return lock
 
     def _give_up(self, deadline: float) -> NoReturn:
+        workers = processes_at(self.data) if self.data.exists() else None
         raise DatabaseUnavailable(
             f"The PostgreSQL of an earlier run still works on {self.data} after {deadline:.0f} s:"
-            f" stop the process named in {self.data}/postmaster.pid."
+            f" stop {describe(workers, self.data)}."
         )
 
 

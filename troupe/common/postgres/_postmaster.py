@@ -85,16 +85,27 @@ class Postmaster:
                 await trio.lowlevel.wait_readable(self._status)
                 self._read()
 
+    async def end(self, deadline: float) -> None:
+        """Stop it and forget it, within about `deadline` seconds even if it hangs."""
+        with trio.CancelScope(shield=True):
+            self._order_end()
+            with trio.move_on_after(deadline):
+                await self.wait_ended()
+            trio.lowlevel.notify_closing(self._status)
+            await trio.to_thread.run_sync(self._close)
+
+    def end_sync(self, deadline: float) -> None:
+        """`end` without trio."""
+        self._order_end()
+        end = time.monotonic() + deadline
+        while not self.ended and self._readable_before(end):
+            self._read()
+        self._close()
+
     def wait_ready_sync(self, deadline: float) -> None:
         """`wait_ready` without trio; also returns after `deadline` seconds."""
         end = time.monotonic() + deadline
         while not self.ready and not self.ended and self._readable_before(end):
-            self._read()
-
-    def wait_ended_sync(self, deadline: float) -> None:
-        """`wait_ended` without trio; also returns after `deadline` seconds."""
-        end = time.monotonic() + deadline
-        while not self.ended and self._readable_before(end):
             self._read()
 
     def _readable_before(self, end: float) -> bool:
@@ -134,15 +145,13 @@ class Postmaster:
         severe = [line for line in tail if "FATAL:" in line or "PANIC:" in line] or tail
         return PostgresDied(f"PostgreSQL stopped: {how}{f' ({severe[-1]})' if severe else ''}.")
 
-    def order_end(self) -> None:
-        """Ask for the shutdown."""
+    def _order_end(self) -> None:
         if self._control >= 0:
             os.close(self._control)
             self._control = -1
 
-    def close(self) -> None:
-        """Forget it; a keeper that has not ended by now is killed, and PostgreSQL with it."""
-        self.order_end()
+    def _close(self) -> None:
+        """Reap the keeper; one that has not ended by now is killed, and PostgreSQL with it."""
         if self.ended:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_REAP_DEADLINE)

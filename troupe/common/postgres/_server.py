@@ -137,7 +137,7 @@ async def start_embedded(
         )
         for _ in range(_LAUNCHES):
             port = choose_port(site.layout.port())
-            postmaster = _launch(site, port)
+            postmaster = await trio.to_thread.run_sync(_launch, site, port)
             try:
                 with trio.move_on_after(settings.start_deadline):
                     await postmaster.wait_ready()
@@ -149,11 +149,7 @@ async def start_embedded(
                     yield server
                     return
             finally:
-                with trio.CancelScope(shield=True):
-                    postmaster.order_end()
-                    with trio.move_on_after(settings.fast_deadline + _KEEPER_MARGIN):
-                        await postmaster.wait_ended()
-                    await trio.to_thread.run_sync(postmaster.close)
+                await postmaster.end(settings.fast_deadline + _KEEPER_MARGIN)
         raise DatabaseUnavailable("PostgreSQL found no free port on 127.0.0.1.")
 
 
@@ -178,9 +174,7 @@ def start_embedded_sync(
                     yield server
                     return
             finally:
-                postmaster.order_end()
-                postmaster.wait_ended_sync(settings.fast_deadline + _KEEPER_MARGIN)
-                postmaster.close()
+                postmaster.end_sync(settings.fast_deadline + _KEEPER_MARGIN)
         raise DatabaseUnavailable("PostgreSQL found no free port on 127.0.0.1.")
 
 

@@ -41,9 +41,9 @@ _log = get_logger(__name__)
 
 
 def connection_url(role: str, password: str, host: str, port: int, database: str) -> str:
-    """A PostgreSQL URL; parts are escaped."""
+    """URL of a role on the embedded server, which has no TLS; parts are escaped."""
     account = f"{quote(role, safe='')}:{quote(password, safe='')}"
-    return f"postgresql://{account}@{host}:{port}/{quote(database, safe='')}"
+    return f"postgresql://{account}@{host}:{port}/{quote(database, safe='')}?sslmode=disable"
 
 
 @asynccontextmanager
