@@ -82,6 +82,11 @@ def page_policy(*, connect: Sequence[str] = (), forms: Sequence[str] = ()) -> st
     )
 
 
+def fixed_headers(policy: str) -> dict[str, str]:
+    """What every answer carries, with the given content policy."""
+    return {**_FIXED_HEADERS, "Content-Security-Policy": policy, "Cache-Control": "no-store"}
+
+
 def apply_security_headers(headers: Headers, *, policy: str, secure: bool) -> None:
     """Complete an answer's headers; what the handler has set already stays.
 
@@ -90,10 +95,8 @@ def apply_security_headers(headers: Headers, *, policy: str, secure: bool) -> No
         policy: The content policy to use unless the answer brings its own.
         secure: Whether the browser reached us over TLS.
     """
-    for name, value in _FIXED_HEADERS.items():
+    for name, value in fixed_headers(policy).items():
         headers.setdefault(name, value)
-    headers.setdefault("Content-Security-Policy", policy)
-    headers.setdefault("Cache-Control", "no-store")
     if secure:
         headers.setdefault("Strict-Transport-Security", "max-age=31536000")
 
