@@ -1,0 +1,4 @@
+"""The actor runtime: supervision, mailboxes, pools, durable jobs.
+
+It knows nothing of analytics, HTTP or tenants' business.
+"""
