@@ -100,14 +100,19 @@ class BoundedLog:
                 self._rotate()
             self._size += os.write(self._file, line)
 
+    def close(self) -> None:
+        """Close the current file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
     def _open(self) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.open(self.name, flags, 0o600, dir_fd=self._directory)
         self._size = os.fstat(self._file).st_size
 
     def _rotate(self) -> None:
-        os.close(self._file)
-        self._file = -1
+        self.close()
         names = [self.name, *(f"{self.name}.{number}" for number in range(1, self._keep + 1))]
         for older, newer in zip(reversed(names), list(reversed(names))[1:], strict=False):
             with contextlib.suppress(FileNotFoundError):

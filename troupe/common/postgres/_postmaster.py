@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from troupe.common.units import SECONDS, KiB
 
 _CHUNK: Final = 64 * KiB
 _REAP_DEADLINE: Final = 5 * SECONDS
+_OF_A_SESSION: Final = re.compile(r"\[[0-9]+\] \S+@\S+/")  # see log_line_prefix
 _PORT_TAKEN: Final = "could not bind IPv4 address"
 
 
@@ -133,8 +135,8 @@ class Postmaster:
     def death(self, data: Path) -> DatabaseError:
         """Why it ended, in one sentence; `data` is named when the disk is full."""
         report = self._last_report or {"tail": ()}
-        tail = report["tail"]
-        if says_full("\n".join(tail)):
+        fatal = [line for line in report["tail"] if "FATAL:" in line or "PANIC:" in line]
+        if says_full("\n".join(fatal)):
             return StorageFull(f"PostgreSQL stopped: no space is left under {data}.")
         if "returncode" not in report:
             return PostgresDied("PostgreSQL stopped: the process that keeps it was killed.")
@@ -142,8 +144,11 @@ class Postmaster:
             return PostgresDied("PostgreSQL was stopped.")
         code = report["returncode"]
         how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        severe = [line for line in tail if "FATAL:" in line or "PANIC:" in line] or tail
-        return PostgresDied(f"PostgreSQL stopped: {how}{f' ({severe[-1]})' if severe else ''}.")
+        # A session's end is fatal for that session only.
+        reasons = [line for line in fatal if not _OF_A_SESSION.search(line)]
+        if not self.ready:
+            reasons = reasons or report["tail"]
+        return PostgresDied(f"PostgreSQL stopped: {how}{f' ({reasons[-1]})' if reasons else ''}.")
 
     def _order_end(self) -> None:
         if self._control >= 0:
