@@ -15,6 +15,10 @@ or missing (TRAPS, "Hypercorn on trio"):
   document and headers as every other error.
 * Closing with unread input resets the connection, and the client loses the answer that says why
   (413). After the last byte the writing side is shut down and input is discarded for a moment.
+* A client that leaves. Hypercorn holds its socket until the idle time is over; here the end of the
+  input ends the idle time.
+* Pipelined bytes after a ``Connection: close``. h11 calls them an error and Hypercorn closes at
+  once, in the middle of the answer that it is writing in another task. Closing waits for it here.
 * Draining. Hypercorn closes what is idle when it is told to stop, including a connection whose
   first request is still on its way. Here a connection that has been heard from, or never used, gets
   a moment to be answered; every answer from then on says ``Connection: close``. This is why each
@@ -98,7 +102,7 @@ class Connection:
         self._stream = stream
         self._limits = limits
         self._draining = draining
-        self._in_flight = 0
+        self._answers: set[_AnswerWriter] = set()
         self._unanswered_input = True
         self._request_began = trio.Event()
         self._reading = False
@@ -119,12 +123,15 @@ class Connection:
             await self._closed.wait()
             return b""
         self._reading = True
+        data = b""
         try:
             data = bytes(await self._stream.receive_some(max_bytes))
             return await self._accepted(data)
         finally:
             self._reading = False
             self._read_ended.set()
+            if not data:
+                await self.context.terminated.set()
 
     async def _accepted(self, data: bytes) -> bytes:
         if self._closing:  # `aclose` was called while we were reading; it waits for us
@@ -150,7 +157,12 @@ class Connection:
                 raise trio.BrokenResourceError("the client stopped reading")
 
     async def send_eof(self) -> None:
-        """Shut down the writing side."""
+        """Shut down the writing side, after the answers that other tasks have begun to write."""
+        us = trio.lowlevel.current_task()
+        with trio.move_on_after(self._limits.stall):
+            for answer in tuple(self._answers):
+                if answer.began and answer.task is not us:
+                    await answer.ended.wait()
         with suppress(OSError):  # already gone
             self.socket.shutdown(socket.SHUT_WR)
         await trio.lowlevel.checkpoint()
@@ -187,7 +199,7 @@ class Connection:
 
     async def drain(self) -> None:
         """Close when idle; answer first when a request runs or may be on its way."""
-        if not self._in_flight and (self._unanswered_input or self._is_readable()):
+        if not self._answers and (self._unanswered_input or self._is_readable()):
             with trio.move_on_after(self._limits.first_request):
                 await self._request_began.wait()
         await self.context.terminated.set()
@@ -210,13 +222,13 @@ class Connection:
         call_soon: Callable[..., Any],  # noqa: ARG002  # as above
     ) -> None:
         """Answer one request: refuse what is not sound, hand on the rest."""
-        self._in_flight += 1
-        self._request_began.set()
         answer = _AnswerWriter(send, scope, self._draining)
+        self._answers.add(answer)
+        self._request_began.set()
         try:
             if self._draining.is_set():
                 await self.context.terminated.set()
-            refusal = refusal_of(scope)
+            refusal = refusal_of(scope, self._limits.head_bytes)
             if refusal is not None:
                 await _refuse(refusal, receive, answer)
                 return
@@ -228,7 +240,8 @@ class Connection:
             if not answer.began:
                 await _refuse(Problem(kind_of_status(500), "The request failed."), receive, answer)
         finally:
-            self._in_flight -= 1
+            answer.ended.set()
+            self._answers.discard(answer)
             self._unanswered_input = False
             self._request_began = trio.Event()
 
@@ -238,11 +251,14 @@ class _AnswerWriter:
 
     def __init__(self, send: ASGISendCallable, scope: Scope, draining: trio.Event) -> None:
         self.began = False
+        self.ended = trio.Event()
+        self.task = trio.lowlevel.current_task()
         self._send = send
         self._http1 = scope["type"] == "http" and scope["http_version"].startswith("1")
         self._draining = draining
 
     async def __call__(self, message: Any) -> None:
+        self.task = trio.lowlevel.current_task()
         if message["type"] == "http.response.start":
             self.began = True
             if self._http1 and self._draining.is_set():
@@ -251,10 +267,19 @@ class _AnswerWriter:
         await self._send(message)
 
 
-def refusal_of(scope: Scope) -> Problem | None:
-    """Why a request must not reach the application, or None."""
+def refusal_of(scope: Scope, head_bytes: int) -> Problem | None:
+    """Why a request must not reach the application, or None.
+
+    Args:
+        scope: Of the request.
+        head_bytes: Limit of its head. h11 checks the size only of a head that arrives in pieces.
+    """
     if scope["type"] != "http":
         return Problem(kind_of_status(400), "There are no websockets here.")
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+    if size > head_bytes:
+        return Problem(kind_of_status(431), _REFUSAL_DETAILS[431])
     names = [name.lower() for name, _ in scope["headers"]]
     if b"transfer-encoding" in names:
         if b"content-length" in names:

@@ -1,0 +1,228 @@
+"""What one connection may do to a server, and what it gets."""
+
+import json
+from typing import Any
+
+import pytest
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve as hypercorn_serve
+from quart_trio import QuartTrio
+
+from tests.integration.http.wire import (
+    LARGE_BYTES,
+    WAIT,
+    Running,
+    Site,
+    make_site,
+    read_reply,
+    read_to_end,
+    request,
+)
+from troupe.http.server import Limits
+
+SMUGGLED = b"GET /quick HTTP/1.1\r\nHost: inner\r\n\r\n"
+CHUNKED = b"0\r\n\r\n"
+
+
+async def test_a_request_is_answered(start: Any, site: Site) -> None:
+    server: Running = await start(site.app)
+    reply = await server.ask(request("GET", "/quick"))
+    assert (reply.status, json.loads(reply.body)) == (200, {"text": "quick"})
+    assert "server" not in reply.headers
+    assert reply.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+async def test_an_idle_connection_is_closed(start: Any, site: Site) -> None:
+    server: Running = await start(site.app, Limits(idle=0.2))
+    async with await server.connect() as kept_alive, await server.connect() as fresh:
+        await kept_alive.send_all(request("GET", "/quick"))
+        assert (await read_reply(kept_alive)).status == 200
+        assert await read_to_end(kept_alive, 3) == b""
+        assert await read_to_end(fresh, 3) == b""
+
+
+async def test_connection_close_closes(start: Any, site: Site) -> None:
+    server: Running = await start(site.app, Limits(idle=60))
+    async with await server.connect() as stream:
+        await stream.send_all(request("GET", "/quick", "Connection: close"))
+        assert (await read_to_end(stream, 3)).startswith(b"HTTP/1.1 200")
+
+
+async def test_stock_quart_trio_leaks_the_connection(nursery: trio.Nursery) -> None:
+    """The reason for our connection class. When this fails, quart-trio was repaired."""
+    app = QuartTrio(__name__)
+
+    @app.get("/")
+    async def root() -> str:
+        return "ok"
+
+    config = Config()
+    config.bind = ["127.0.0.1:0"]
+    config.errorlog = None
+    stop = trio.Event()
+
+    async def task(task_status: trio.TaskStatus[list[str]]) -> None:
+        await hypercorn_serve(app, config, shutdown_trigger=stop.wait, task_status=task_status)
+
+    (url,) = await nursery.start(task)
+    port = int(url.rsplit(":", 1)[1])
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(request("GET", "/", "Connection: close"))
+        with trio.move_on_after(1.5) as scope:
+            await read_to_end(stream)
+        assert scope.cancelled_caught, "closed: the shield in troupe.http.application can go"
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("Content-Length: 5", "Transfer-Encoding: chunked"),
+        ("Transfer-Encoding: chunked", "Content-Length: 5"),
+    ],
+)
+async def test_both_framing_headers_are_refused(start: Any, site: Site, headers: Any) -> None:
+    server: Running = await start(site.app)
+    async with await server.connect() as stream:
+        await stream.send_all(request("POST", "/echo", *headers, body=CHUNKED + SMUGGLED))
+        answers = await read_to_end(stream, 5)
+    assert answers.startswith(b"HTTP/1.1 400")
+    assert answers.count(b"HTTP/1.1") == 1, "the smuggled request was answered"
+    assert b"urn:troupe:problem:malformed-request" in answers
+
+
+async def test_transfer_encoding_from_http_1_0_is_refused(start: Any, site: Site) -> None:
+    server: Running = await start(site.app)
+    async with await server.connect() as stream:
+        await stream.send_all(
+            request("POST", "/echo", "Transfer-Encoding: chunked", body=CHUNKED, version="1.0")
+        )
+        assert (await read_to_end(stream, 5)).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "kind"),
+    [
+        (b"nonsense\r\n\r\n", 400, "malformed-request"),
+        (b"GET / HTTP/1.1\r\n\r\n", 400, "malformed-request"),
+        (request("GET", "?x"), 400, "malformed-request"),
+        (request("OPTIONS", "*"), 400, "malformed-request"),
+        (request("GET", "/", "X: " + "y" * 40_000), 431, "header-fields-too-large"),
+        (request("POST", "/", "Transfer-Encoding: gzip"), 501, "not-implemented"),
+        (request("POST", "/", "Content-Length: 1", "Content-Length: 2"), 400, "malformed-request"),
+    ],
+)
+async def test_bad_http_gets_a_problem(
+    start: Any, site: Site, raw: bytes, status: int, kind: str
+) -> None:
+    server: Running = await start(site.app)
+    async with await server.connect() as stream:
+        await stream.send_all(raw)
+        reply = await read_reply(stream)
+        assert await read_to_end(stream, 5) == b""
+    document = json.loads(reply.body)
+    assert reply.status == document["status"] == status
+    assert document["type"] == f"urn:troupe:problem:{kind}"
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert reply.headers["x-request-id"] == document["request_id"]
+
+
+async def test_an_oversized_body_is_refused_and_the_answer_arrives(start: Any) -> None:
+    site = make_site(body_limit=1000)
+    server: Running = await start(site.app)
+    for body, headers in (
+        (b"x" * 3_000_000, ("Content-Length: 3000000",)),
+        (
+            b"%x\r\n" % 3_000_000 + b"x" * 3_000_000 + b"\r\n0\r\n\r\n",
+            ("Transfer-Encoding: chunked",),
+        ),
+    ):
+        async with await server.connect() as stream:
+            async with trio.open_nursery() as sending:
+
+                async def send(
+                    data: bytes = request(
+                        "POST", "/echo", "Content-Type: application/json", *headers, body=body
+                    ),
+                ) -> None:
+                    try:
+                        await stream.send_all(data)
+                    except trio.BrokenResourceError:
+                        pass  # the server need not take it all
+
+                sending.start_soon(send)
+                reply = await read_reply(stream)
+                assert reply.status == 413
+                assert json.loads(reply.body)["type"].endswith(":content-too-large")
+                await read_to_end(stream, 5)
+                sending.cancel_scope.cancel()
+
+
+async def test_a_body_that_does_not_come_times_out(start: Any) -> None:
+    site = make_site(body_deadline=0.2)
+    server: Running = await start(site.app)
+    async with await server.connect() as stream:
+        await stream.send_all(
+            request("POST", "/echo", "Content-Type: application/json", "Content-Length: 100")
+        )
+        reply = await read_reply(stream)
+        assert reply.status == 408
+        assert await read_to_end(stream, 5) == b""
+
+
+async def test_a_client_that_leaves_cancels_its_request(start: Any, site: Site) -> None:
+    server: Running = await start(site.app)
+    stream = await server.connect()
+    await stream.send_all(request("GET", "/slow"))
+    with trio.fail_after(WAIT):
+        await site.started.wait()
+        await stream.aclose()
+        await site.cancelled.wait()
+    assert (await server.ask(request("GET", "/quick"))).status == 200
+
+
+async def test_a_client_that_stops_reading_is_closed(start: Any, site: Site) -> None:
+    server: Running = await start(site.app, Limits(stall=0.3))
+    async with await server.connect() as stream:
+        await stream.send_all(request("GET", "/large"))
+        with trio.fail_after(WAIT):
+            await site.started.wait()
+        received = 0
+        await trio.sleep(1)
+        with trio.fail_after(WAIT):
+            try:
+                while data := await stream.receive_some(1 << 20):
+                    received += len(data)
+            except trio.BrokenResourceError:
+                pass
+    assert 0 < received < LARGE_BYTES
+
+
+async def test_connections_beyond_the_limit_wait(start: Any, site: Site) -> None:
+    server: Running = await start(site.app, Limits(connections=1))
+    first = await server.connect()
+    async with await server.connect() as second:
+        await second.send_all(request("GET", "/quick"))
+        with trio.move_on_after(0.3) as scope:
+            await read_reply(second)
+        assert scope.cancelled_caught
+        await first.aclose()
+        assert (await read_reply(second)).status == 200
+
+
+async def test_h2c_and_websockets(start: Any, site: Site) -> None:
+    server: Running = await start(site.app)
+    async with await server.connect() as stream:
+        await stream.send_all(
+            request(
+                "GET",
+                "/quick",
+                "Upgrade: websocket",
+                "Connection: upgrade",
+                "Sec-WebSocket-Version: 13",
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            )
+        )
+        assert b"101" not in (await read_to_end(stream, 5)).split(b"\r\n")[0]
