@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from troupe.common.config import load
+from troupe.common.errors import ConfigurationError
+
+
+def test_defaults_run_without_a_file() -> None:
+    configuration = load(environment={})
+    groups = configuration.groups
+    assert (groups.analytics.port, groups.data.port, groups.auth.port) == (8001, 8002, 8003)
+    assert configuration.database.url.get_secret_value() == ""
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "troupe.toml"
+    file.write_text("[groups.data]\ntasks = 4\nprocesses = 2\n")
+    configuration = load(file, environment={"TROUPE_GROUPS__DATA__TASKS": "8"})
+    assert configuration.groups.data.tasks == 8
+    assert configuration.groups.data.processes == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[groups.data]\ntasks = 0\n", "groups.data.tasks"),
+        ("[groups.data]\ntask = 4\n", "groups.data.task"),
+        ("[groups.data\n", "line 1"),
+        ("[log]\nlevel = 'loud'\n", "log.level"),
+        ("state_directory = 5\n", "state_directory"),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_names_the_place(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    file = tmp_path / "troupe.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        load(file, environment={})
+    message = str(caught.value)
+    assert says in message
+    assert str(file) in message
+    assert "\n" not in message
+
+
+def test_a_misspelt_variable_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match=r"groups\.dta"):
+        load(environment={"TROUPE_GROUPS__DTA__TASKS": "8"})
+
+
+def test_a_variable_cannot_be_value_and_section() -> None:
+    with pytest.raises(ConfigurationError, match="as a value and as a section"):
+        load(environment={"TROUPE_GROUPS": "x", "TROUPE_GROUPS__DATA__TASKS": "8"})
+
+
+def test_secrets_do_not_show_when_the_tree_is_printed() -> None:
+    configuration = load(environment={"TROUPE_DATABASE__URL": "postgresql://a:canary@localhost/b"})
+    assert "canary" not in repr(configuration)
+    assert "canary" not in configuration.model_dump_json()
