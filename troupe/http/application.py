@@ -38,6 +38,7 @@ from troupe.common.errors import DeadlineExceeded
 from troupe.common.logs import get_logger
 from troupe.common.units import SECONDS, MiB
 from troupe.http.declaration import REQUEST_DEADLINE, Route
+from troupe.http.event_stream import StreamSlots
 from troupe.http.exact_json import ExactJSONProvider
 from troupe.http.idempotency import IdempotencyStore
 from troupe.http.operations import Gauge, HttpMetrics, Readiness, declare_operations
@@ -129,6 +130,7 @@ class Application(QuartTrio):
         self.group = group
         self.settings = settings
         self.metrics = metrics
+        self.stream_slots = StreamSlots()
         self.cors = Cors(frozenset(settings.cors_origins))
         self._proxies = [ipaddress.ip_network(network) for network in settings.trusted_proxies]
         self.config["MAX_CONTENT_LENGTH"] = settings.body_limit
