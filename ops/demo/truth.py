@@ -301,8 +301,8 @@ class Truth:
                 self._sessions[key].purchases += 1
         for event in events:
             self._add_event(event)
-        for session_key, session in self._sessions.items():
-            self._add_session(session_key, session)
+        for session in self._sessions.values():
+            self._add_session(session)
         for event in counted:
             self._add_purchase(event)
         for event in dropped:
@@ -349,8 +349,7 @@ class Truth:
             if (event.number or 0) > 1:
                 figures.returning_users.add(event.visitor)
 
-    def _add_session(self, key: SessionKey, session: Session) -> None:
-        del key
+    def _add_session(self, session: Session) -> None:
         carted = "add_to_cart" in session.names
         for figures in self._concerned(session.first, session.branch):
             figures.sessions += 1

@@ -35,6 +35,9 @@ ENGAGED_AFTER: Final = 10_000
 NEW_BATCH: Final = 5 * SECOND
 """Events closer together are sent in one batch."""
 
+OLD_LOGIN_EVERY: Final = 8
+"""Customers whose number this divides have a login from before the shop's relaunch."""
+
 _ENGAGED_TEXT: Final[Param] = ("session_engaged", "1", None, None)
 _ENGAGED_NUMBER: Final[Param] = ("session_engaged", None, 1, None)
 _NOT_ENGAGED: Final[Param] = ("session_engaged", "0", None, None)
@@ -65,8 +68,8 @@ def identity_of(customer: Customer, moment: int, spent: int) -> Identity:
         ("WebCustomerId", customer.erp_id, moment),
         ("DefaultBranchId", customer.branch, moment),
     ]
-    # Logins from before the shop's relaunch have a customer but no user of their own.
-    if sum(map(ord, customer.erp_id)) % 12:
+    # The old logins have a customer but no user of their own.
+    if int("".join(filter(str.isdecimal, customer.erp_id))) % OLD_LOGIN_EVERY:
         properties.insert(0, ("WebUserId", customer.web_user_id, moment))
     return Identity(customer.web_user_id, tuple(properties), spent)
 
