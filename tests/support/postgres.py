@@ -1,10 +1,6 @@
 """PostgreSQL for tests: one embedded server per test run, fresh databases in milliseconds.
 
-Name this module in the top-level ``conftest.py``::
-
-    pytest_plugins = ["tests.support.postgres"]
-
-Fixtures:
+Fixtures, for every test below ``tests/`` (its ``conftest.py`` names this module as a plugin):
 
 - ``postgres_server`` (session): the running `EmbeddedPostgres`.
 - ``fresh_database`` (function): a `TestDatabase` of its own, migrated and empty of rows.

@@ -41,7 +41,7 @@ from troupe.common.errors import (
     StorageFull,
 )
 from troupe.common.logs import get_logger
-from troupe.common.postgres.roles import connected
+from troupe.common.postgres.roles import connected, said
 from troupe.common.sql import load
 from troupe.common.units import MILLISECONDS, MINUTES, SECONDS
 
@@ -250,7 +250,7 @@ async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
             raise
         where = _line(migration.sql, error)
         raise MigrationFailed(
-            f"{migration}{where} failed: {error}; nothing was changed."
+            f"{migration}{where} failed: {said(error)}; nothing was changed."
         ) from error
     if await connection.fetchval(_QUERIES["transaction"]) != transaction:
         raise MigrationFailed(f"{migration} ended the transaction that it runs in.")
@@ -286,8 +286,12 @@ def _database_problems() -> Iterator[None]:
     except asyncpg.DiskFullError as error:
         raise StorageFull("The database has no space left; the migration was undone.") from error
     except asyncpg.InsufficientPrivilegeError as error:
-        raise ConfigurationError(f"The role that migrates lacks a privilege: {error}.") from error
+        raise ConfigurationError(
+            f"The role that migrates lacks a privilege: {said(error)}."
+        ) from error
     except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError) as error:
-        raise DatabaseUnavailable(f"PostgreSQL went away while migrating: {error}.") from error
+        raise DatabaseUnavailable(
+            f"PostgreSQL went away while migrating: {said(error)}."
+        ) from error
     except asyncpg.PostgresError as error:
-        raise MigrationFailed(f"The ledger of migrations cannot be used: {error}.") from error
+        raise MigrationFailed(f"The ledger of migrations cannot be used: {said(error)}.") from error

@@ -80,7 +80,7 @@ class ClusterSettings:
     program_cache: Path | None = None
     start_deadline: float = 120 * SECONDS
     lock_deadline: float = 40 * SECONDS
-    fast_deadline: float = 20 * SECONDS
+    fast_deadline: float = 10 * SECONDS
     log_bytes: int = 8 * MiB
     log_files: int = 3
 

@@ -31,8 +31,8 @@ OWNER: Final = "troupe_owner"
 RUNTIME: Final = "troupe_runtime"
 SYSTEM: Final = "troupe_system"
 DATABASE: Final = "troupe"
-OLDEST_SERVER: Final = 150000
-"""PostgreSQL 15: the first with `security_invoker` views."""
+OLDEST_SERVER: Final = 15
+"""Major version: the first with `security_invoker` views."""
 
 _QUERIES: Final = load(__package__, "roles.sql")
 _CONNECT_DEADLINE: Final = 10 * SECONDS
@@ -73,16 +73,21 @@ async def connected(
         asyncpg.exceptions.ClientConfigurationError,
     ) as error:
         raise ConfigurationError(
-            f"PostgreSQL at {where} refuses the connection: {error}."
+            f"PostgreSQL at {where} refuses the connection: {said(error)}."
         ) from error
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise DatabaseUnavailable(
-            f"PostgreSQL at {where} cannot be reached: {str(error) or 'no answer in time'}."
+            f"PostgreSQL at {where} cannot be reached: {said(error) or 'no answer in time'}."
         ) from error
     try:
         yield connection
     finally:
         await connection.close(timeout=_CONNECT_DEADLINE)
+
+
+def said(error: Exception) -> str:
+    """What an error says, in its first line: asyncpg appends the server's detail and hint."""
+    return str(error).partition("\n")[0]
 
 
 def _describe(url: str) -> str:
@@ -127,20 +132,25 @@ async def prepare_external(url: str, runtime_url: str) -> None:
     if unquote(urlsplit(runtime_url).username or "") != RUNTIME:
         raise ConfigurationError(f"database.runtime_url must name the role {RUNTIME}.")
     async with connected(url) as connection:
-        if connection.get_server_version().major * 10000 < OLDEST_SERVER:
-            raise ConfigurationError("The PostgreSQL of database.url is older than version 15.")
+        version = connection.get_server_version().major
+        if version < OLDEST_SERVER:
+            raise ConfigurationError(
+                f"The PostgreSQL of database.url is version {version}; it must be at least"
+                f" {OLDEST_SERVER}."
+            )
         try:
             async with connection.transaction():
                 await connection.execute(_QUERIES["lock"])
                 made = await _make_roles(connection)
                 if RUNTIME in made:
                     await _set_password(connection, RUNTIME, _password(runtime_url))
-                if not await connection.fetchval(_QUERIES["may_become_owner"]):
+                becoming = "SET" if version >= 16 else "MEMBER"
+                if not await connection.fetchval(_QUERIES["may_become_owner"], becoming):
                     await connection.execute(_QUERIES["grant_owner"])
                 await _grant_database(connection)
         except asyncpg.InsufficientPrivilegeError as error:
             raise ConfigurationError(
-                f"The role of database.url may not prepare the server ({error}): give it CREATEROLE"
+                f"The role of database.url may not prepare the server ({said(error)}): give it CREATEROLE"
                 f" and the ownership of the database, or make {OWNER}, {RUNTIME} and {SYSTEM}"
                 " beforehand."
             ) from error

@@ -35,8 +35,9 @@ SELECT EXISTS (
 GRANT troupe_system TO troupe_owner
 
 -- name: may_become_owner
--- Whether who connected may do what troupe_owner may.
-SELECT pg_has_role(current_user, 'troupe_owner', 'MEMBER')
+-- Whether who connected may SET ROLE troupe_owner; $1 is SET, or MEMBER before PostgreSQL 16. (From
+-- 16 on, whoever makes a role may administer it without being able to become it.)
+SELECT pg_has_role(current_user, 'troupe_owner', $1)
 
 -- name: grant_owner
 -- Who connected migrates as troupe_owner.
