@@ -32,6 +32,7 @@ class ChildContext:
         self.restarting = False
         self._on_started = on_started
         self._observe: Callable[[], Observation] = Observation
+        self._when_stopping: Callable[[], None] = lambda: None
 
     def started(self, value: object = None) -> None:
         """Say that the child is ready.
@@ -40,6 +41,16 @@ class ChildContext:
             value: Returned to whoever started the child by name, such as a bound address.
         """
         self._on_started(value)
+
+    def when_stopping(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called when the stop is requested, for a child that waits elsewhere."""
+        self._when_stopping = callback
+
+    def request_stop(self, *, restarting: bool = False) -> None:
+        """Ask the child to drain and return; for its supervisor."""
+        self.restarting = restarting
+        self.stopping.set()
+        self._when_stopping()
 
     def observe(self, source: Callable[[], Observation]) -> None:
         """Let snapshots include what `source` tells; it must be quick and must not fail."""

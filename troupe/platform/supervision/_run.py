@@ -256,8 +256,7 @@ class Run:
 
     def _ask_to_stop(self, record: Record) -> None:
         if record.context is not None:
-            record.context.restarting = record.wanted and not self.closing
-            record.context.stopping.set()
+            record.context.request_stop(restarting=record.wanted and not self.closing)
         record.enter(State.STOPPING)
         log.debug("child_stopping", supervisor=self.name, child=record.name)
         if record.killed:

@@ -25,7 +25,7 @@ the shutdown); an exception as the signal to the parent (which is what cancels s
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import trio
@@ -36,7 +36,7 @@ from troupe.platform.errors import ChildFailedToStart, SupervisionError, Unknown
 from troupe.platform.supervision._child import ChildContext
 from troupe.platform.supervision._record import Record
 from troupe.platform.supervision._run import KILL_GRACE, Run
-from troupe.platform.supervision._snapshot import Observation, Snapshot, State
+from troupe.platform.supervision._snapshot import Detail, Observation, Snapshot, State
 from troupe.platform.supervision._specification import (
     Backoff,
     ChildSpec,
@@ -61,6 +61,7 @@ class Supervisor:
         intensity: Restarts tolerated before it gives up; OTP's default is one within five seconds.
         kind: What status pages call it.
         chance: Source of random numbers between 0 and 1, for the jitter of backoff.
+        details: Figures to show in snapshots; must be quick and must not fail.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Supervisor:
         intensity: Intensity | None = None,
         kind: str = "supervisor",
         chance: Callable[[], float] = random.random,
+        details: Callable[[], Mapping[str, Detail]] = dict,
     ) -> None:
         names = [child.name for child in children]
         if len(set(names)) != len(names):
@@ -82,6 +84,7 @@ class Supervisor:
         self.intensity = intensity or Intensity()
         self._declared = tuple(children)
         self._chance = chance
+        self._details = details
         self._run = self._fresh_run()
         self._state = State.STOPPED
         self._since = datetime.now(UTC)
@@ -113,7 +116,7 @@ class Supervisor:
             log.info("supervisor_started", supervisor=self.name)
             context.started(self)
 
-        context.observe(lambda: Observation(children=self._children()))
+        context.observe(lambda: Observation(details=self._details(), children=self._children()))
         self._enter(State.STARTING)
         log.info("supervisor_starting", supervisor=self.name, children=len(run.records))
         try:
@@ -180,6 +183,7 @@ class Supervisor:
             state=self._state,
             last_error=summarise(failure) if failure else None,
             since=self._since,
+            details=self._details(),
             children=self._children(),
         )
 

@@ -1,0 +1,164 @@
+"""A group: who restarts whom, in which order things stop, and what its status shows."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from troupe.common.errors import TroupeError
+from troupe.platform.actor import Behaviour
+from troupe.platform.errors import ResourceUnavailable
+from troupe.platform.group import Group
+from troupe.platform.supervision import ChildContext, ChildSpec, Intensity, State, Supervisor
+
+
+class Boom(TroupeError):
+    pass
+
+
+class Fragile(Behaviour[str]):
+    def __init__(self, trace: list[str]) -> None:
+        self.trace = trace
+
+    async def opened(self) -> None:
+        self.trace.append("actor opened")
+
+    async def closed(self) -> None:
+        self.trace.append("actor closed")
+
+    async def handle(self, message: str) -> None:
+        if message == "break":
+            raise Boom("a bad message")
+        self.trace.append(message)
+
+
+class World:
+    """One group with a resource, an actor and a service that write down what happens."""
+
+    def __init__(self, name: str) -> None:
+        self.trace: list[str] = []
+        self.break_resource = trio.Event()
+        self.group = Group(name, tasks=3, threads=2)
+        self.database = self.group.resource("database", self.open_database)
+        self.actor = self.group.actor("fragile", lambda: Fragile(self.trace))
+        self.group.add_service(ChildSpec(name="http", start=self.serve, kind="service"))
+
+    @asynccontextmanager
+    async def open_database(self) -> AsyncIterator[str]:
+        self.trace.append("database opened")
+        self.break_resource = trio.Event()
+        try:
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def guard() -> None:
+                    await self.break_resource.wait()
+                    raise Boom("connection lost")
+
+                yield "the database"
+                nursery.cancel_scope.cancel()
+        finally:
+            self.trace.append("database closed")
+
+    async def serve(self, context: ChildContext) -> None:
+        self.trace.append("http serves " + self.database.get())
+        context.started()
+        await context.stopping.wait()
+        self.trace.append("http drained")
+
+    def take(self) -> list[str]:
+        taken, self.trace[:] = list(self.trace), []
+        return taken
+
+
+@asynccontextmanager
+async def serving(*worlds: World) -> AsyncIterator[Supervisor]:
+    root = Supervisor(
+        "troupe",
+        [world.group.as_child() for world in worlds],
+        intensity=Intensity(restarts=100, period=1),
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(root.serve)
+        yield root
+        root.request_stop()
+
+
+UP = ["database opened", "actor opened", "http serves the database"]
+DOWN = ["http drained", "actor closed", "database closed"]
+
+
+async def test_resources_first_services_last_and_the_reverse_on_the_way_down():
+    world = World("data")
+    with pytest.raises(ResourceUnavailable):
+        world.database.get()
+    async with serving(world):
+        assert world.take() == UP
+    assert world.take() == DOWN
+    with pytest.raises(ResourceUnavailable):
+        world.database.get()
+
+
+async def test_an_actor_comes_back_alone():
+    world = World("data")
+    async with serving(world) as root:
+        world.take()
+        await world.actor.tell("break")
+        await world.actor.tell("hello")
+        await trio.sleep(1)
+        assert world.take() == ["actor closed", "actor opened", "hello"]
+        assert root.snapshot().ready
+
+
+async def test_a_resource_takes_down_what_stands_on_it_and_no_other_group():
+    world, other = World("data"), World("auth")
+    async with serving(world, other) as root:
+        world.take()
+        other.take()
+        world.break_resource.set()
+        await trio.sleep(1)
+        assert world.take() == ["database closed", "http drained", "actor closed", *UP]
+        assert other.take() == []
+        assert root.snapshot().ready
+
+
+async def test_too_many_failures_restart_the_group_and_no_other():
+    world, other = World("data"), World("auth")
+    async with serving(world, other) as root:
+        other.take()
+        for _ in range(50):
+            world.break_resource.set()
+            await trio.sleep(0.5)
+        await trio.sleep(60)
+        group = root.snapshot().find("data")
+        assert group.restarts > 0
+        assert group.ready
+        assert "connection lost" in str(group.last_error)
+        assert root.snapshot().find("auth").restarts == 0
+        assert other.take() == []
+        await world.actor.tell("still the same address")
+        await trio.testing.wait_all_tasks_blocked()
+        assert world.take()[-1] == "still the same address"
+
+
+async def test_the_status_shows_pool_threads_mailboxes_and_dead_letters():
+    world = World("data")
+    async with serving(world) as root, trio.open_nursery() as nursery:
+        nursery.start_soon(world.group.pool.run, trio.sleep, 1.0)
+        await trio.testing.wait_all_tasks_blocked()
+        group = root.snapshot().find("data")
+        assert group.kind == "group"
+        assert group.details == {
+            "tasks_running": 1,
+            "tasks_limit": 3,
+            "tasks_waiting": 0,
+            "threads_running": 0,
+            "threads_limit": 2,
+            "dead_letters": 0,
+        }
+        actor = group.find("actors", "fragile")
+        assert (actor.kind, actor.state) == ("actor", State.RUNNING)
+        assert actor.details["mailbox_depth"] == 0
+        assert [child.name for child in group.children] == ["database", "actors", "http"]
