@@ -1,0 +1,100 @@
+"""The audit log of a tenant: append-only, chained by hashes, in the transaction of the change.
+
+=========================  =========================================================
+action                     target; detail
+=========================  =========================================================
+``tenant.created``         the tenant; its name
+``tenant.changed``         the tenant; names of the fields
+``member.added``           the user; the role
+``member.joined``          the user; the role and the provider that vouched
+``provider.put``           the provider; issuer and client id
+``session.started``        the session; the provider
+``session.refused``        the subject; why
+``session.ended``          the session
+``token.created``          the token; name, role, scopes
+``token.revoked``          the token
+``connection.put``         the kind; the version and whether the secret changed
+=========================  =========================================================
+
+The database writes the chain (see 0002_auth.sql); a detail never holds a secret.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
+from uuid import UUID
+
+from troupe.common.database import Database
+from troupe.common.ids import TenantId
+from troupe.common.sql import load
+
+if TYPE_CHECKING:
+    import asyncpg
+
+QUERIES: Final = load("troupe.actors.auth", "auth.sql")
+"""Every statement of the auth group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who does something.
+
+    Attributes:
+        kind: A person, a token, the operator at the command line, or the program itself.
+        actor_id: The user or the token.
+    """
+
+    kind: Literal["user", "token", "operator", "system"]
+    actor_id: UUID | None = None
+
+
+OPERATOR: Final = Actor("operator")
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One line of the log."""
+
+    sequence: int
+    at: datetime
+    actor_kind: str
+    actor_id: UUID | None
+    action: str
+    target: str
+    detail: Mapping[str, Any]
+    hash: bytes
+
+
+async def append(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    actor: Actor,
+    action: str,
+    target: str,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Write an entry for the tenant of the transaction; it commits or vanishes with the change."""
+    await connection.execute(
+        QUERIES["append_audit"], actor.kind, actor.actor_id, action, target, dict(detail or {})
+    )
+
+
+async def entries(
+    database: Database, tenant: TenantId, *, before: int | None, limit: int
+) -> list[AuditEntry]:
+    """One page, newest first.
+
+    Args:
+        database: Where.
+        tenant: Whose log.
+        before: Sequence of the last entry of the page before; None for the first page.
+        limit: How many at most.
+    """
+    rows = await database.fetch(QUERIES["audit"], tenant, before, limit, tenant=tenant)
+    return [AuditEntry(**dict(row.items())) for row in rows]
+
+
+async def broken_entry(database: Database, tenant: TenantId) -> int | None:
+    """The first sequence at which a tenant's chain is broken; None when it is whole."""
+    found: int | None = await database.fetch_value(QUERIES["broken_audit_entry"], tenant=tenant)
+    return found
