@@ -207,9 +207,11 @@ def _text(part: EmailMessage) -> str:
     payload = part.get_payload(decode=True)
     content = payload if isinstance(payload, bytes) else b""
     try:
-        return content.decode(part.get_content_charset("utf-8"), "replace")
+        text = content.decode(part.get_content_charset("utf-8"), "replace")
     except LookupError:  # a character set that does not exist
-        return content.decode("latin-1")
+        text = content.decode("latin-1")
+    # Mail travels with CR LF; what is read is text.
+    return text.replace("\r\n", "\n")
 
 
 def _line(text: str) -> str:

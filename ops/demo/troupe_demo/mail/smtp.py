@@ -145,7 +145,8 @@ class Sink:
             _server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, login: Any
         ) -> AuthResult:
             allowed = account is not None and account.accepts(login)
-            return AuthResult(success=allowed, handled=True)
+            # Not handled: aiosmtpd itself tells the client how it went.
+            return AuthResult(success=allowed, handled=False)
 
         with warnings.catch_warnings():
             # Without TLS a password is readable on the wire: this wire never leaves the machine.
