@@ -23,8 +23,7 @@ migrations (they are never tested and lose data).
 import hashlib
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
@@ -34,12 +33,7 @@ from typing import Final
 import asyncpg
 
 from troupe.common.bridge import aio
-from troupe.common.errors import (
-    ConfigurationError,
-    DatabaseError,
-    DatabaseUnavailable,
-    StorageFull,
-)
+from troupe.common.errors import ConfigurationError, DatabaseError
 from troupe.common.logs import get_logger
 from troupe.common.postgres.roles import connected, said
 from troupe.common.sql import load
@@ -204,9 +198,8 @@ async def migrate_in_asyncio(
     known = read_migrations() if migrations is None else tuple(migrations)
     applied: list[Migration] = []
     async with connected(url, statement_deadline=TURN_TIMEOUT + STATEMENT_TIMEOUT) as connection:
-        with _database_problems():
-            while step := await _apply_next(connection, known, phases):
-                applied.append(step)
+        while step := await _apply_next(connection, known, phases):
+            applied.append(step)
     _log.info("database_up_to_date", applied=len(applied), known=len(known))
     return applied
 
@@ -276,22 +269,3 @@ def _line(sql: str, error: asyncpg.PostgresError) -> str:
     if position is None:
         return ""
     return f", line {sql.count(chr(10), 0, int(position)) + 1},"
-
-
-@contextmanager
-def _database_problems() -> Iterator[None]:
-    """What the server or the connection raises, as our own errors."""
-    try:
-        yield
-    except asyncpg.DiskFullError as error:
-        raise StorageFull("The database has no space left; the migration was undone.") from error
-    except asyncpg.InsufficientPrivilegeError as error:
-        raise ConfigurationError(
-            f"The role that migrates lacks a privilege: {said(error)}."
-        ) from error
-    except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError) as error:
-        raise DatabaseUnavailable(
-            f"PostgreSQL went away while migrating: {said(error)}."
-        ) from error
-    except asyncpg.PostgresError as error:
-        raise MigrationFailed(f"The ledger of migrations cannot be used: {said(error)}.") from error

@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ from troupe.common.units import SECONDS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 
-LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 INSERT = "INSERT INTO public.t SELECT FROM generate_series(1, 100)"
 COMPUTE = "SELECT count(*) FROM generate_series(1, 100000000000)"
 
@@ -126,6 +127,20 @@ async def until_active(url: str, wanted: int) -> None:
     with trio.fail_after(10 * SECONDS):
         while (await aio(fetch(url, others)))[0][0] < wanted:
             await trio.lowlevel.checkpoint()
+
+
+def test_the_supervisor_is_killed_while_the_cluster_is_made(tmp_path: Path) -> None:
+    building = tmp_path / "postgres" / "data.new"
+    command = [sys.executable, "-c", SUPERVISOR, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        end = time.monotonic() + 10 * SECONDS
+        while not (building / "global").exists():
+            assert time.monotonic() < end
+        process.kill()
+    assert not (tmp_path / "postgres" / "data").exists()
+    with start_embedded_sync(tmp_path, QUICK) as server:
+        assert value(server.owner_url, "SELECT 1") == 1
+    assert not building.exists()
 
 
 def test_the_next_start_waits_for_the_last_shutdown(tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ from troupe.common.postgres import (
     start_embedded,
     start_embedded_sync,
 )
-from troupe.common.postgres._account import choose_account
-from troupe.common.postgres._cluster import choose_port
+from troupe.common.postgres._account import can_run, choose_account
 from troupe.common.postgres._installation import find_installation
 from troupe.common.postgres._keeper import BoundedLog
+from troupe.common.postgres._port import choose_port
 
 
 async def test_as_a_child_of_a_trio_program(tmp_path: Path) -> None:
@@ -279,3 +279,45 @@ def test_the_log_is_bounded(tmp_path: Path) -> None:
     assert [file.name for file in files] == ["postgres.log", "postgres.log.1", "postgres.log.2"]
     kept = "".join(file.read_text() for file in reversed(files)).split()
     assert kept == [f"{number:09}" for number in range(70, 100)]
+
+
+AS_AN_ORDINARY_ACCOUNT = """
+import os, sys
+from pathlib import Path
+from troupe.common.postgres import ClusterSettings, start_embedded_sync
+
+state = Path(sys.argv[1])
+for _ in range(2):
+    with start_embedded_sync(state, ClusterSettings(durable=False)) as server:
+        command = Path(f"/proc/{server.pid}/cmdline").read_text()
+        assert f"-D\\0{state}/postgres/data" in command, command
+        assert {path.stat().st_uid for path in state.rglob("*")} == {os.getuid()}
+print("both times")
+"""
+
+
+@ROOT_ONLY
+def test_an_ordinary_account_needs_no_tricks(tmp_path: Path) -> None:
+    """What every other test does when it is not run by root; here root borrows an account."""
+    account = choose_account("daemon", tmp_path / "none")
+    version = f"python3.{sys.version_info.minor}"
+    candidates = (sys.executable, shutil.which(version, path="/usr/local/bin:/usr/bin"))
+    for python in filter(None, candidates):
+        if can_run(account, '"$1" -c "import ssl"', python):
+            break
+    else:
+        pytest.skip(f"account {account.name} can run no {version}")
+    packages = str(find_installation(account).prefix.parents[1])
+    with tempfile.TemporaryDirectory() as reachable:
+        Path(reachable).chmod(0o755)
+        state = Path(reachable) / "state"
+        state.mkdir()
+        shutil.chown(state, account.uid, account.gid)
+        printed = subprocess.check_output(
+            [python, "-c", AS_AN_ORDINARY_ACCOUNT, str(state)],
+            **account.drop,
+            cwd="/",
+            env={"PYTHONPATH": f"{Path(__file__).parents[3]}:{packages}", "HOME": "/nonexistent"},
+            text=True,
+        )
+    assert printed.endswith("both times\n")

@@ -14,75 +14,33 @@ postmaster makes the cluster its working directory and uses relative paths from 
 and for ordinary accounts, it is the plain path. Rejected: a cluster under /var/lib linked from the
 state directory (a state directory that is moved or deleted would leave its data behind), opening
 the directories above (not ours).
-
-``postgresql.conf`` and ``pg_hba.conf`` are written at every start from `ClusterSettings`; what an
-operator wants to change goes to ``local.conf`` beside them, which is read last.
 """
 
 import os
-import secrets
 import shutil
-import socket
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from troupe.common.errors import ConfigurationError, DatabaseUnavailable, StorageFull
 from troupe.common.postgres._account import Account, can_run
+from troupe.common.postgres._configuration import ClusterSettings
 from troupe.common.postgres._installation import Installation
-from troupe.common.postgres._layout import Layout, give, sync_directory, write_file
+from troupe.common.postgres._layout import Layout, Lock, give, sync_directory
 from troupe.common.postgres._processes import describe, processes_at
 from troupe.common.postgres._storage import require_space, says_full
 from troupe.common.postgres.roles import ADMIN
-from troupe.common.units import SECONDS, GiB, MiB
+from troupe.common.units import SECONDS, MiB
 
 _INITDB_DEADLINE: Final = 120 * SECONDS
 _POLL: Final = 0.05 * SECONDS
 _SPACE_FOR_NEW: Final = 128 * MiB
 _SPACE_TO_START: Final = 16 * MiB
-_SMALLEST_WAL: Final = 128 * MiB
-_LARGEST_WAL: Final = 1 * GiB
-_WAL_SHARE: Final = 16  # at most one part in 16 of the disk
-_SMALL_SHARED_MEMORY: Final = 256 * MiB
-# Below the range from which Linux, BSD and macOS take ports for outgoing connections, so that no
-# connection can sit on ours while PostgreSQL restarts.
-_PORTS: Final = range(20_000, 32_000)
-_PORT_TRIES: Final = 50
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterSettings:
-    """What can be chosen about the embedded PostgreSQL.
-
-    Attributes:
-        max_connections: Connections at a time. Too few: groups wait for connections or fail.
-        shared_buffers: Bytes of PostgreSQL's own cache; taken at start.
-        durable: False trades crash safety for speed. For tests only.
-        account: Account to run as when we are root; empty: `postgres`, else `nobody`.
-        program_cache: Where programs are copied when the account cannot reach the wheel; None:
-            ``/var/cache/troupe``.
-        start_deadline: Seconds until ready; replaying the log after a crash counts.
-        lock_deadline: Seconds to wait for an earlier run that is still shutting down.
-        fast_deadline: Seconds for an orderly shutdown before it becomes an immediate one.
-        log_bytes: Size at which the server log is rotated.
-        log_files: Rotated server logs that are kept.
-    """
-
-    max_connections: int = 100
-    shared_buffers: int = 128 * MiB
-    durable: bool = True
-    account: str = ""
-    program_cache: Path | None = None
-    start_deadline: float = 120 * SECONDS
-    lock_deadline: float = 40 * SECONDS
-    fast_deadline: float = 10 * SECONDS
-    log_bytes: int = 8 * MiB
-    log_files: int = 3
 
 
 class OpenCluster:
@@ -114,11 +72,18 @@ def ensure_cluster(
     account: Account,
     installation: Installation,
     settings: ClusterSettings,
+    lock: Lock,
     checkpoint: Callable[[], None],
 ) -> None:
     """Make the cluster if there is none, else check that these programs can run it.
 
-    Holds only while the caller has the cluster's lock.
+    Args:
+        layout: Where.
+        account: Who shall own it.
+        installation: The programs.
+        settings: Only `durable` matters here.
+        lock: The cluster's, held; initdb inherits it, so that one which outlives us is waited for.
+        checkpoint: Called while waiting; may raise to give up.
 
     Raises:
         ConfigurationError: Not a cluster, or one of another version.
@@ -136,7 +101,7 @@ def ensure_cluster(
     layout.building.mkdir(mode=0o700)
     try:
         give(layout.building, account)
-        _run_initdb(layout, account, installation, password, settings.durable, checkpoint)
+        _run_initdb(layout, account, installation, password, settings.durable, lock, checkpoint)
         layout.building.rename(layout.data)
     except BaseException:
         shutil.rmtree(layout.building, ignore_errors=True)
@@ -181,6 +146,7 @@ def _run_initdb(
     installation: Installation,
     password: str,
     durable: bool,
+    lock: Lock,
     checkpoint: Callable[[], None],
 ) -> None:
     cluster = OpenCluster(layout.building, account)
@@ -208,7 +174,7 @@ def _run_initdb(
                 stderr=subprocess.STDOUT,
                 cwd="/",
                 env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
-                pass_fds=(cluster.descriptor,),
+                pass_fds=(cluster.descriptor, lock.descriptor),
                 start_new_session=True,
                 umask=0o077,
             )
@@ -216,7 +182,7 @@ def _run_initdb(
                 _wait(process, checkpoint)
             finally:
                 if process.poll() is None:
-                    process.kill()
+                    os.killpg(process.pid, signal.SIGKILL)  # and the postgres that it drives
                     process.wait()
             output.seek(0)
             _check_initdb(process.returncode, output.read().decode(errors="replace"), layout)
@@ -245,96 +211,3 @@ def _check_initdb(returncode: int, output: str, layout: Layout) -> None:
     lines = [line for line in output.splitlines() if "error:" in line or "FATAL:" in line]
     reason = lines[0] if lines else f"status {returncode}"
     raise DatabaseUnavailable(f"The embedded PostgreSQL could not be initialised: {reason}")
-
-
-def write_configuration(
-    layout: Layout, account: Account, settings: ClusterSettings, port: int
-) -> None:
-    """Write ``postgresql.conf`` and ``pg_hba.conf``."""
-    lines = [f"{name} = {value}" for name, value in _settings(layout, settings, port).items()]
-    write_file(
-        layout.data / "postgresql.conf",
-        "# Written by Troupe at every start; put changes into local.conf beside this file.\n"
-        + "\n".join(lines)
-        + "\n"
-        + ("include = 'local.conf'\n" if (layout.data / "local.conf").exists() else ""),
-        account,
-    )
-    write_file(
-        layout.data / "pg_hba.conf",
-        "# Written by Troupe at every start.\nhost all all 127.0.0.1/32 scram-sha-256\n",
-        account,
-    )
-
-
-def _settings(layout: Layout, settings: ClusterSettings, port: int) -> dict[str, str | float]:
-    disk = os.statvfs(layout.data)
-    wal = min(max(disk.f_blocks * disk.f_frsize // _WAL_SHARE, _SMALLEST_WAL), _LARGEST_WAL)
-    chosen: dict[str, str | float] = {
-        # TCP only: a Unix socket's path may have 107 bytes, a state directory's may be longer.
-        "listen_addresses": "'127.0.0.1'",
-        "unix_socket_directories": "''",
-        "port": port,
-        "max_connections": settings.max_connections,
-        "password_encryption": "'scram-sha-256'",
-        "shared_buffers": f"'{settings.shared_buffers // MiB}MB'",
-        "work_mem": "'16MB'",
-        "maintenance_work_mem": "'128MB'",
-        "max_wal_size": f"'{wal // MiB}MB'",
-        "min_wal_size": "'64MB'",
-        # No replica, no archive: a bulk load into a new table then needs no log of its rows.
-        "wal_level": "minimal",
-        "max_wal_senders": 0,
-        "random_page_cost": 1.1,
-        "jit": "off",
-        "timezone": "'UTC'",
-        "log_timezone": "'UTC'",
-        "lc_messages": "'C'",
-        # The keeper reads standard error, rotates it, and recognises readiness in it.
-        "logging_collector": "off",
-        "log_destination": "'stderr'",
-        "log_line_prefix": "'%m [%p] %q%u@%d/%a '",
-        "log_checkpoints": "off",
-        "log_lock_waits": "on",
-        # Details quote the values of rows, which may be personal.
-        "log_error_verbosity": "terse",
-        # A backend notices within this time that its client is gone, also during a long query.
-        "client_connection_check_interval": "'2s'",
-    }
-    if _shared_memory() < _SMALL_SHARED_MEMORY:  # a container's default of 64 MB
-        chosen["dynamic_shared_memory_type"] = "mmap"
-    if not settings.durable:
-        chosen |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-    return chosen
-
-
-def _shared_memory() -> int:
-    """Bytes of /dev/shm, where parallel queries exchange rows; 0 where there is none."""
-    try:
-        status = os.statvfs("/dev/shm")  # noqa: S108 - measured, not written
-    except OSError:
-        return 0
-    return status.f_blocks * status.f_frsize
-
-
-def choose_port(kept: int | None) -> int:
-    """The kept port if nobody listens there, else a free one.
-
-    Raises:
-        DatabaseUnavailable: No port is free.
-    """
-    candidates = [secrets.choice(_PORTS) for _ in range(_PORT_TRIES)]
-    for port in [kept, *candidates] if kept else candidates:
-        if _free(port):
-            return port
-    raise DatabaseUnavailable("No TCP port is free on 127.0.0.1 for the embedded PostgreSQL.")
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as PostgreSQL does
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True

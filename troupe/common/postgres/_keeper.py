@@ -21,8 +21,10 @@ its own process group, so no group kill would reach them.
 Run as root, it drops to the account before it starts anything. Hence: standard library only, all
 imports on top (the interpreter's files may be out of the account's reach afterwards), one thread.
 
-Cost: one interpreter of about 10 MB. Rejected: `pg_ctl` (the server then belongs to nobody), a
-thread in the supervisor (dies with it), the wheel's own `get_server()` (leaves the server running).
+Cost: one interpreter of about 10 MB; and whoever forks the supervisor without exec inherits the
+pipe's other end and keeps PostgreSQL alive (`subprocess` does not). Rejected: `pg_ctl` (the server
+then belongs to nobody), a thread in the supervisor (dies with it), the wheel's own `get_server()`
+(leaves the server running).
 
 Usage: ``python -I -S _keeper.py '{"postgres": …}'`` with the fields of `Orders`.
 """

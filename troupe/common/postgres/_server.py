@@ -21,15 +21,11 @@ from troupe.common.errors import DatabaseError, DatabaseUnavailable
 from troupe.common.logs import get_logger
 from troupe.common.postgres import _keeper
 from troupe.common.postgres._account import Account, choose_account
-from troupe.common.postgres._cluster import (
-    ClusterSettings,
-    OpenCluster,
-    choose_port,
-    ensure_cluster,
-    write_configuration,
-)
+from troupe.common.postgres._cluster import OpenCluster, ensure_cluster
+from troupe.common.postgres._configuration import ClusterSettings, write_configuration
 from troupe.common.postgres._installation import Installation, find_installation
 from troupe.common.postgres._layout import Layout, Passwords
+from troupe.common.postgres._port import choose_port
 from troupe.common.postgres._postmaster import Postmaster
 from troupe.common.postgres._storage import storage_problems
 from troupe.common.postgres.roles import (
@@ -193,7 +189,7 @@ def _open_site(
         installation = find_installation(account, settings.program_cache)
         if not layout.data.exists():
             _log.info("postgres_cluster_making", directory=str(layout.data), account=account.name)
-        ensure_cluster(layout, account, installation, settings, checkpoint)
+        ensure_cluster(layout, account, installation, settings, lock, checkpoint)
         layout.make_log(account)
     return _Site(layout, settings, account, installation, lock.descriptor)
 

@@ -12,14 +12,14 @@ nothing when an administrator has made them. Everything here can run again at ev
 The functions are asyncio coroutines: call them through `troupe.common.bridge.aio`.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
 import asyncpg
 
-from troupe.common.errors import ConfigurationError, DatabaseUnavailable
+from troupe.common.errors import ConfigurationError, DatabaseUnavailable, StorageFull
 from troupe.common.logs import get_logger
 from troupe.common.postgres._scram import scram_verifier
 from troupe.common.sql import load
@@ -37,6 +37,8 @@ OLDEST_SERVER: Final = 15
 _QUERIES: Final = load(__package__, "roles.sql")
 _CONNECT_DEADLINE: Final = 10 * SECONDS
 _STATEMENT_DEADLINE: Final = 60 * SECONDS
+# The last one is how asyncpg says that a connection ended between two statements.
+_TROUBLE: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _log = get_logger(__name__)
 
 
@@ -55,8 +57,10 @@ async def connected(
     No statement is prepared by name, so it also works through a transaction pooler.
 
     Raises:
-        ConfigurationError: The server refuses the role, its password or the database.
-        DatabaseUnavailable: The server does not answer.
+        ConfigurationError: The server refuses the role, its password or the database, or the role
+            lacks a privilege.
+        DatabaseUnavailable: The server does not answer, or fails in the body.
+        StorageFull: It has no room for what the body does.
     """
     where = _describe(url)
     try:
@@ -75,14 +79,28 @@ async def connected(
         raise ConfigurationError(
             f"PostgreSQL at {where} refuses the connection: {said(error)}."
         ) from error
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (*_TROUBLE, OSError) as error:
         raise DatabaseUnavailable(
             f"PostgreSQL at {where} cannot be reached: {said(error) or 'no answer in time'}."
         ) from error
     try:
-        yield connection
+        with _server_problems():
+            yield connection
     finally:
         await connection.close(timeout=_CONNECT_DEADLINE)
+
+
+@contextmanager
+def _server_problems() -> Iterator[None]:
+    """What the server or the connection raises while preparing and migrating, as our own errors."""
+    try:
+        yield
+    except asyncpg.DiskFullError as error:
+        raise StorageFull("The database has no space left; nothing was changed.") from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise ConfigurationError(f"The role lacks a privilege: {said(error)}.") from error
+    except (*_TROUBLE, OSError) as error:
+        raise DatabaseUnavailable(f"PostgreSQL failed meanwhile: {said(error)}.") from error
 
 
 def said(error: Exception) -> str:
@@ -150,9 +168,9 @@ async def prepare_external(url: str, runtime_url: str) -> None:
                 await _grant_database(connection)
         except asyncpg.InsufficientPrivilegeError as error:
             raise ConfigurationError(
-                f"The role of database.url may not prepare the server ({said(error)}): give it CREATEROLE"
-                f" and the ownership of the database, or make {OWNER}, {RUNTIME} and {SYSTEM}"
-                " beforehand."
+                f"The role of database.url may not prepare the server ({said(error)}): give it"
+                f" CREATEROLE and the ownership of the database, or make {OWNER}, {RUNTIME} and"
+                f" {SYSTEM} beforehand."
             ) from error
     async with connected(runtime_url):
         pass  # says now, and clearly, when the kept password is not the given one
