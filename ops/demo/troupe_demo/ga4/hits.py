@@ -6,7 +6,7 @@ column builder recognises shared objects by identity and writes each of them onc
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from troupe_demo.ga4.profiles import Geo, Product
 
@@ -83,8 +83,8 @@ class Line:
     quantity: int | None = None
     list_name: str | None = None
     position: int | None = None
-    kind: str = "shown"
-    """`shown`, `sold` (has `item_revenue`) or `refunded` (has `item_refund`)."""
+    kind: Literal["shown", "sold", "refunded"] = "shown"
+    """A line that was sold has `item_revenue`, one that was refunded `item_refund`."""
     currency: str | None = None
 
 

@@ -15,13 +15,15 @@ every n-th order instead of by chance, so that even a small export has all of th
 """
 
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from troupe_demo.ga4.audience import Visitor
 from troupe_demo.ga4.dice import Dice
 from troupe_demo.ga4.hits import Commerce, Line, Param
 from troupe_demo.ga4.profiles import Product, TenantProfile
 from troupe_demo.ga4.visit import DeniedVisit, Visit, amount, text
+
+ErrandKind = Literal["reload", "other_cookie", "refund_in_visit", "refund_without_session"]
 
 NOT_SET: Final = "(not set)"
 
@@ -132,8 +134,7 @@ class Order:
 class Errand:
     """Something that an order leads to on a later day."""
 
-    kind: str
-    """`reload`, `other_cookie`, `refund_in_visit` or `refund_without_session`."""
+    kind: ErrandKind
     order: Order
     visitor: Visitor
     origin: Visit
@@ -149,7 +150,7 @@ class OrderBook:
     year: int
     taken: int = 0
     errands: dict[int, list[Errand]] = field(default_factory=dict)
-    """By the number of days from now; `tomorrow` moves them up."""
+    """By the number of days after tomorrow; `due` moves them up."""
 
     def place(self, visit: Visit, basket: dict[Product, int]) -> None:
         """Buy all that is in the basket, report it, and whatever this order's number brings."""
@@ -224,7 +225,7 @@ class OrderBook:
             visit.wait(300.0)
             order.refund(visit, whole=whole)
         else:
-            kind = "refund_without_session" if turn % 3 == 1 else "refund_in_visit"
+            kind: ErrandKind = "refund_without_session" if turn % 3 == 1 else "refund_in_visit"
             later = Errand(kind, order, visit.visitor, visit, whole)
             self._later(self.dice.between(1, 7), later)
 
