@@ -115,6 +115,11 @@ class Groups(_Section):
     data: DataGroup = DataGroup()
     analytics: AnalyticsGroup = AnalyticsGroup()
 
+    def named(self, name: str) -> GroupSettings:
+        """The section of the group called `name`."""
+        settings: GroupSettings = getattr(self, name)
+        return settings
+
 
 class AuthSettings(_Section):
     """Login, sessions, secrets."""

@@ -21,6 +21,8 @@ _SECRET_WORDS = (
     "private_key",
     "assertion",
 )
+_TALKATIVE = ("httpx2", "httpcore2", "asyncssh", "urllib3", "google.auth")
+"""Libraries that tell at level info what we log ourselves, some of them with whole URLs."""
 _HARMLESS = frozenset({"token_id", "fencing_token", "token_kind"})
 
 
@@ -75,6 +77,8 @@ def configure(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
+    for library in _TALKATIVE:
+        logging.getLogger(library).setLevel(logging.WARNING)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -1,0 +1,136 @@
+"""The root command and those that concern the installation as a whole.
+
+Every command takes its configuration the same way, answers a person in a terminal and a program
+with ``--json``, and ends with the exit codes of `troupe.cli.boundary`.
+"""
+
+import json
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+
+from troupe import supervisor
+from troupe.cli import operators
+from troupe.cli.boundary import reported
+from troupe.cli.context import Settings, as_json
+from troupe.common import logs
+from troupe.common.bridge import open_bridge
+from troupe.common.config_reference import reference
+from troupe.common.migrate import migrate as run_migrations
+from troupe.common.postgres import running_server
+
+
+class _Root(click.Group):
+    """Finds further commands among installed distributions (group ``troupe.commands``)."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *(point.name for point in _plugins())})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        for point in _plugins():
+            if point.name == cmd_name:
+                command: click.Command = point.load()
+                return command
+        return None
+
+
+def _plugins() -> Any:
+    return entry_points(group="troupe.commands")
+
+
+@click.group(cls=_Root, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("troupe"), prog_name="troupe")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="TROUPE_CONFIG",
+    help="TOML file; docs/configuration.md explains its keys.",
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Overrides state_directory.",
+)
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.pass_context
+def main(
+    context: click.Context, config_file: Path | None, state_dir: Path | None, log_level: str | None
+) -> None:
+    """Google Analytics 4 for the people who sell."""
+    context.obj = Settings(config_file, state_dir, log_level)
+
+
+@main.command()
+@click.pass_obj
+@reported
+def up(settings: Settings) -> None:
+    """Run the supervisor with all groups until SIGTERM or ^C."""
+    configuration = settings.load()
+    logs.configure(level=configuration.log.level, style=configuration.log.style)
+
+    def announce(installation: supervisor.Installation) -> None:
+        for name, url in installation.urls.items():
+            click.echo(f"{name:<10} {url}", err=True)
+
+    trio.run(lambda: supervisor.run(configuration, on_ready=announce))
+
+
+@main.command()
+@as_json
+@click.pass_obj
+@reported
+def migrate(settings: Settings, *, json_output: bool) -> None:
+    """Bring an external database (database.url) up to date; 'up' does it by itself."""
+    configuration = settings.load()
+    logs.configure(level=settings.log_level or "warning")
+
+    async def work() -> list[str]:
+        async with open_bridge():
+            url = configuration.database.url.get_secret_value()
+            if not url:
+                url = running_server(configuration.state_directory).owner
+            return [str(migration) for migration in await run_migrations(url)]
+
+    applied = trio.run(work)
+    if json_output:
+        click.echo(json.dumps({"applied": applied}))
+    else:
+        click.echo("\n".join(applied) or "nothing to do")
+
+
+@main.group()
+def config() -> None:
+    """Look at the configuration."""
+
+
+@config.command()
+@click.pass_obj
+@reported
+def check(settings: Settings) -> None:
+    """Say whether the configuration can be used."""
+    supervisor.check_supported(settings.load())
+    click.echo("the configuration can be used")
+
+
+@config.command()
+@click.pass_obj
+@reported
+def show(settings: Settings) -> None:
+    """Print the configuration in force, defaults included and secrets masked, as JSON."""
+    click.echo(settings.load().model_dump_json(indent=2))
+
+
+@config.command(name="reference")
+def print_reference() -> None:
+    """Print the reference of all keys, Markdown."""
+    click.echo(reference())
+
+
+operators.add_to(main)

@@ -1,0 +1,2 @@
+-- name: active_tenants
+SELECT platform.active_tenants() AS tenant_id

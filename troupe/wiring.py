@@ -1,0 +1,153 @@
+"""What each group consists of: its resources, its actors, its HTTP application.
+
+A group is described here and run by `troupe.supervisor`. Everything that a group holds is its own;
+what the groups have in common is PostgreSQL and this file.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from socket import socket
+from typing import Final
+
+from troupe.actors.analytics.answers import Answers
+from troupe.common.config import Configuration, GroupSettings
+from troupe.common.database import Database, PoolSettings, open_database
+from troupe.common.secrets import KeyRing
+from troupe.http import analytics as analytics_routes
+from troupe.http.application import Application, HttpSettings, create_app
+from troupe.http.connection import Limits
+from troupe.http.credentials import Credentials
+from troupe.http.dashboard import pages
+from troupe.http.idempotency import PostgresIdempotencyStore
+from troupe.http.operations import Gauge, Readiness
+from troupe.http.security import page_policy
+from troupe.http.server import serve, url_of
+from troupe.platform.group import Group, Resource
+from troupe.platform.supervision import ChildContext, ChildSpec, Snapshot
+
+GROUPS: Final = ("auth", "data", "analytics")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """What the groups are given.
+
+    Attributes:
+        configuration: In force.
+        sockets: Group to its listening socket.
+        runtime_url: Where PostgreSQL is now; raises DatabaseUnavailable before it has started.
+        keys: Key-encryption keys.
+        snapshot: The whole tree as it is now.
+    """
+
+    configuration: Configuration
+    sockets: Mapping[str, socket]
+    runtime_url: Callable[[], str]
+    keys: KeyRing
+    snapshot: Callable[[], Snapshot]
+
+    def settings(self, group: str) -> GroupSettings:
+        """The group's section of the configuration."""
+        return self.configuration.groups.named(group)
+
+    @property
+    def auth_url(self) -> str:
+        """Where browsers reach the auth group."""
+        return self.configuration.auth.public_url or url_of(self.sockets["auth"])
+
+    @property
+    def dashboard_url(self) -> str:
+        """Where browsers reach the dashboard."""
+        return self.configuration.auth.dashboard_url or url_of(self.sockets["analytics"])
+
+
+def compose(site: Site) -> list[Group]:
+    """The groups, in start order."""
+    return [_auth(site), _data(site), _analytics(site)]
+
+
+def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
+    settings = site.settings(name)
+    group = Group(name, tasks=settings.tasks, mailbox=settings.mailbox)
+    database = site.configuration.database
+
+    def open_pool() -> AbstractAsyncContextManager[Database]:
+        return open_database(
+            site.runtime_url(),
+            connections=settings.database_connections,
+            application_name=f"troupe {name}",
+            settings=PoolSettings(
+                deadline=database.statement_deadline, connect_deadline=database.connect_deadline
+            ),
+        )
+
+    return group, group.resource("database", open_pool)
+
+
+def _add_http(site: Site, group: Group, build: Callable[[], Application]) -> None:
+    """Serve an application as the group's last child; it is built anew with every start."""
+    grace = site.configuration.shutdown.grace
+
+    async def start(child: ChildContext) -> None:
+        await serve(
+            build(),
+            [site.sockets[group.name]],
+            shutdown=child.stopping,
+            limits=Limits(drain=grace),
+            task_status=child,
+        )
+
+    # The server's own deadlines end it within its drain; the rest is room for them to work.
+    group.add_service(ChildSpec(name="http", start=start, shutdown=grace + 3.0, kind="service"))
+
+
+def _application(
+    site: Site, group: Group, database: Database, *, description: str, settings: HttpSettings
+) -> Application:
+    def readiness() -> Readiness:
+        tree = site.snapshot().find(group.name)
+        return Readiness(ready=tree.ready, parts=tree.as_dict())
+
+    def gauges() -> list[Gauge]:
+        pool, connections = group.pool.statistics(), database.statistics()
+        return [
+            Gauge("troupe_pool_tasks_running", "Tasks running.", pool.running),
+            Gauge("troupe_pool_tasks_limit", "Tasks that may run.", pool.limit),
+            Gauge("troupe_pool_tasks_waiting", "Tasks waiting for a slot.", pool.waiting),
+            Gauge("troupe_database_connections", "Connections open.", connections.size),
+            Gauge("troupe_database_waiting", "Units waiting for one.", connections.waiting),
+        ]
+
+    return create_app(
+        group.name,
+        resolver=Credentials(database),
+        settings=settings,
+        readiness=readiness,
+        gauges=gauges,
+        idempotency=PostgresIdempotencyStore(database),
+        description=description,
+    )
+
+
+def _analytics(site: Site) -> Group:
+    group, database = _new_group(site, "analytics")
+    addresses = pages.Addresses(auth=site.auth_url, dashboard=site.dashboard_url)
+
+    def build() -> Application:
+        answers = Answers(database.get())
+        app = _application(
+            site,
+            group,
+            database.get(),
+            description="Figures of the shop, and the dashboard.",
+            settings=HttpSettings(
+                page_policy=page_policy(connect=[site.auth_url], forms=[site.auth_url])
+            ),
+        )
+        analytics_routes.declare(app.api, answers)
+        pages.declare(app, answers, addresses)
+        return app
+
+    _add_http(site, group, build)
+    return group
