@@ -7,6 +7,8 @@ Fixtures, for every test below ``tests/`` (its ``conftest.py`` names this module
 - ``module_database`` (module): the same, shared by the tests of one module.
 - ``make_database`` (session): ``with make_database() as database:``, for other life times.
 - ``make_empty_database`` (session): the same without any migration.
+- ``bridge`` (async): an open asyncio bridge.
+- ``database`` (async): a pool on ``fresh_database`` as ``troupe_runtime``.
 
 A database is a copy of a template that was migrated once; copying takes about 50 ms. The server
 runs without fsync, otherwise exactly as the program runs it.
@@ -14,13 +16,15 @@ runs without fsync, otherwise exactly as the program runs it.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import pytest
 
+from troupe.common.bridge import open_bridge
+from troupe.common.database import Database, open_database
 from troupe.common.migrate import migrate_in_asyncio
 from troupe.common.postgres import ClusterSettings, EmbeddedPostgres, start_embedded_sync
 from troupe.common.postgres.roles import ADMIN, OWNER, RUNTIME, connected, create_database
@@ -100,6 +104,18 @@ def _database(server: EmbeddedPostgres, template: str) -> Iterator[TestDatabase]
 def fresh_database(make_database: MakeDatabase) -> Iterator[TestDatabase]:
     with make_database() as database:
         yield database
+
+
+@pytest.fixture
+async def bridge() -> AsyncIterator[None]:
+    async with open_bridge():
+        yield
+
+
+@pytest.fixture
+async def database(bridge: None, fresh_database: TestDatabase) -> AsyncIterator[Database]:  # noqa: ARG001 - it needs to be open
+    async with open_database(fresh_database.runtime_url, connections=4) as pool:
+        yield pool
 
 
 @pytest.fixture(scope="module")

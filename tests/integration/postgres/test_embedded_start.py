@@ -229,6 +229,15 @@ def test_configured_accounts(tmp_path: Path) -> None:
     refuses(tmp_path, "belongs to account 'nobody'", settings=ClusterSettings(account="daemon"))
 
 
+@ROOT_ONLY
+def test_root_where_directories_cannot_be_handed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("troupe.common.postgres._cluster._DESCRIPTORS", "/nowhere/fd")
+    refuses(tmp_path, "start Troupe as an ordinary account")
+    assert not list((tmp_path / "postgres").glob("data*"))
+
+
 IN_CLOSED_ENVIRONMENT = """
 import sys
 from pathlib import Path

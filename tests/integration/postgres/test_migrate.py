@@ -11,6 +11,7 @@ import pytest
 from tests.support.embedded import fetch, value
 from tests.support.postgres import MakeDatabase, TestDatabase
 from troupe.common.bridge import aio, open_bridge
+from troupe.common.database import Database
 from troupe.common.errors import ConfigurationError, DatabaseUnavailable
 from troupe.common.migrate import (
     Migration,
@@ -65,6 +66,12 @@ SELECT string_agg(line, chr(10) ORDER BY line) FROM (
     WHERE n.nspname IN ('platform', 'auth', 'data', 'staging', 'analytics')
 ) AS lines
 """
+
+
+async def test_the_fixture_that_others_use(database: Database) -> None:
+    assert await database.fetch_value("SELECT current_user::text") == "troupe_runtime"
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await database.fetch_value("SELECT count(*) FROM platform.migrations")
 
 
 async def test_migrating_again_changes_nothing_and_equals_a_fresh_database(

@@ -10,17 +10,16 @@ state directory may lie where that account may not go (below ``/root``, or in a 
 PostgreSQL inherit the descriptor and pass ``-D /proc/self/fd/N``: following that link needs no
 permission on the directories above. initdb, the postmaster, its backends, crash recovery and
 reloads all work so (tests/integration/postgres does each of them under a closed directory). The
-postmaster makes the cluster its working directory and uses relative paths from then on. Elsewhere,
-and for ordinary accounts, it is the plain path. Rejected: a cluster under /var/lib linked from the
-state directory (a state directory that is moved or deleted would leave its data behind), opening
-the directories above (not ours).
+postmaster makes the cluster its working directory and uses relative paths from then on. Ordinary
+accounts use the plain path; root on a system without such links is refused. Rejected: a cluster
+under /var/lib linked from the state directory (a state directory that is moved or deleted would
+leave its data behind), opening the directories above (not ours).
 """
 
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Final
 
 from troupe.common.errors import ConfigurationError, DatabaseUnavailable, StorageFull
-from troupe.common.postgres._account import Account, can_run
+from troupe.common.postgres._account import Account
 from troupe.common.postgres._configuration import ClusterSettings
 from troupe.common.postgres._installation import Installation
 from troupe.common.postgres._layout import Layout, Lock, give, sync_directory
@@ -37,6 +36,7 @@ from troupe.common.postgres._storage import require_space, says_full
 from troupe.common.postgres.roles import ADMIN
 from troupe.common.units import SECONDS, MiB
 
+_DESCRIPTORS: Final = "/proc/self/fd"
 _INITDB_DEADLINE: Final = 120 * SECONDS
 _POLL: Final = 0.05 * SECONDS
 _SPACE_FOR_NEW: Final = 128 * MiB
@@ -53,13 +53,12 @@ class OpenCluster:
 
     def __init__(self, path: Path, account: Account) -> None:
         self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        inherits = account.foreign and sys.platform == "linux" and Path("/proc/self/fd").is_dir()
-        self.locator = f"/proc/self/fd/{self.descriptor}" if inherits else str(path)
-        if account.foreign and not inherits and not can_run(account, 'cd "$1"', str(path)):
+        self.locator = f"{_DESCRIPTORS}/{self.descriptor}" if account.foreign else str(path)
+        if account.foreign and not Path(_DESCRIPTORS).is_dir():
             self.close()
             raise ConfigurationError(
-                f"Account {account.name!r}, as which PostgreSQL runs, cannot enter {path}: choose a"
-                " state directory that it can reach, or start Troupe as an ordinary account."
+                f"PostgreSQL cannot run as root, and without {_DESCRIPTORS} no other account can be"
+                f" given {path}: start Troupe as an ordinary account."
             )
 
     def close(self) -> None:
