@@ -11,10 +11,10 @@ from hypercorn.config import Config
 
 from troupe.common import logs
 from troupe.common.units import SECONDS
+from troupe_demo import lifetime
 from troupe_demo.mail.mailbox import Mailbox
 from troupe_demo.mail.smtp import HOST, Account, Sink
 from troupe_demo.mail.web import create_app
-from troupe_demo.sftp import lifetime
 
 GRACE: Final = 0.5 * SECONDS
 BACKLOG: Final = 64

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from troupe.common import logs
-from troupe_demo.sftp import lifetime
+from troupe_demo import lifetime
 from troupe_demo.sftp.server import serve
 from troupe_demo.sftp.users import Users
 
