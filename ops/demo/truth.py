@@ -10,7 +10,7 @@ them one after the other, in the words of METRICS:
   but a row with a visitor makes that visitor a user.
 * A session's branch is the last one that any of its events names: the event parameter, else the
   user property. Events of equal time are ordered as they were sent (page, batch, index). What
-  belongs to no session has the branch "".
+  belongs to no session has the branch that it names itself, or "".
 * A purchase is counted once per (visitor, transaction id), the earliest of all time; without one of
   the two it stands for itself. Its branch is its session's, and so is a refund's.
 * A user of a day is active if an event of that day is a first visit, has engagement time, belongs
@@ -327,7 +327,7 @@ class Truth:
 
     def _branch_of(self, event: Event) -> str:
         key = event.session_key
-        return "" if key is None else self._sessions[key].branch
+        return (event.branch or "") if key is None else self._sessions[key].branch
 
     def _add_event(self, event: Event) -> None:
         for figures in self._concerned(event.moment, self._branch_of(event)):
