@@ -236,11 +236,9 @@ async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
             f"{migration} did not get a lock within {LOCK_TIMEOUT:.0f} s; nothing was changed:"
             " run it again when the database is less busy."
         ) from error
-    except asyncpg.DiskFullError:
-        raise
+    except (asyncpg.DiskFullError, asyncpg.PostgresConnectionError):
+        raise  # not the migration's fault; `connected` says what it means
     except asyncpg.PostgresError as error:
-        if isinstance(error, asyncpg.PostgresConnectionError):
-            raise
         where = _line(migration.sql, error)
         raise MigrationFailed(
             f"{migration}{where} failed: {said(error)}; nothing was changed."

@@ -87,12 +87,14 @@ def find_installation(account: Account, cache: Path | None = None) -> Installati
                 f"Account {account.name!r} cannot run the PostgreSQL programs under {prefix}"
                 " (a directory above is closed to it, or the file system is mounted noexec)."
             )
-    return Installation(prefix, _major_version(prefix))
+    return Installation(prefix, _major_version(prefix, account))
 
 
-def _major_version(prefix: Path) -> int:
+def _major_version(prefix: Path, account: Account) -> int:
     said = subprocess.run(  # noqa: S603 - a program of ours
         [prefix / "bin" / "postgres", "--version"],
+        **account.drop,
+        cwd="/",
         capture_output=True,
         text=True,
         timeout=_VERSION_DEADLINE,
