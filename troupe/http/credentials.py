@@ -1,0 +1,259 @@
+"""From a cookie or a bearer token to a principal: the same for all three ports.
+
+A credential is looked up in PostgreSQL by its hash, in one round trip, and remembered for a moment
+so that a page which sends ten requests costs one look-up. The moment bounds how long a revoked
+session or token keeps working: an entry is good for `REMEMBERED` seconds from before its look-up
+began, in every process on every host, without any message between them. What is unknown is not
+remembered, so guesses push nobody out, and requests that wait for the same look-up share it.
+
+The cookie. Over https it is called ``__Host-troupe_session``: browsers accept that prefix only with
+``Secure``, without ``Domain`` and for the path ``/``, so no neighbouring host can plant it. Plain
+http on loopback, the development set-up, needs another name: not every browser, and no usual HTTP
+library, stores or sends a ``Secure`` cookie over http. There it is ``troupe_session``. Plain http
+beyond loopback is refused, since anyone on the way would read the cookie.
+
+Cookies belong to a host, not to a port. On one host the three ports share the session by
+themselves; behind a proxy they must be served under one public origin (or at least one host).
+"""
+
+import hashlib
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final, Literal
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import trio
+from quart import Response
+
+from troupe.actors.auth import access_tokens, sessions
+from troupe.actors.auth.access_tokens import ResolvedToken
+from troupe.actors.auth.sessions import Membership, ResolvedSession
+from troupe.common.database import Database
+from troupe.common.errors import ConfigurationError, Forbidden
+from troupe.http.principal import SESSION_COOKIE, Principal, Role
+
+LOOPBACK_SESSION_COOKIE: Final = "troupe_session"
+REMEMBERED: Final = 1.5
+"""Seconds; with the time that an answer takes it stays below the promised 2."""
+MAX_REMEMBERED: Final = 4096
+
+Resolved = ResolvedSession | ResolvedToken
+
+
+@dataclass(frozen=True, slots=True)
+class CookiePolicy:
+    """How cookies are named and marked under one public URL.
+
+    Attributes:
+        session: Name of the session's cookie.
+        binding: Name of the cookie that ties a login to its browser.
+        secure: Whether they travel over https only.
+    """
+
+    session: str
+    binding: str
+    secure: bool
+
+    @classmethod
+    def under(cls, public_url: str) -> "CookiePolicy":
+        """The policy for the URL under which browsers reach us.
+
+        Raises:
+            ConfigurationError: Plain http to a host that is not this one.
+        """
+        parts = urlsplit(public_url)
+        if parts.scheme == "https":
+            return cls(SESSION_COOKIE, "__Host-troupe_login", secure=True)
+        if parts.scheme != "http" or not _is_loopback(parts.hostname or ""):
+            raise ConfigurationError(
+                f"auth.public_url: {public_url!r} must be an https URL; "
+                "plain http is for loopback only"
+            )
+        return cls(LOOPBACK_SESSION_COOKIE, "troupe_login", secure=False)
+
+    def set(self, response: Response, name: str, value: str, seconds: float) -> None:
+        """Give the browser a cookie that scripts cannot read and other sites cannot send."""
+        response.set_cookie(
+            name,
+            value,
+            max_age=int(seconds),
+            path="/",
+            secure=self.secure,
+            httponly=True,
+            samesite="Lax",
+        )
+
+    def clear(self, response: Response, name: str) -> None:
+        """Take a cookie away."""
+        response.delete_cookie(name, path="/", secure=self.secure, httponly=True, samesite="Lax")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedPrincipal(Principal):
+    """A principal with what only the auth group's own routes need.
+
+    Attributes:
+        credential_id: Of the session or the token.
+        expires_at: None for a token without expiry.
+        memberships: Every tenant that accepts the credentials.
+        email: Of the person; empty for a token.
+    """
+
+    credential_id: UUID = field(kw_only=True)
+    expires_at: datetime | None = field(kw_only=True)
+    memberships: tuple[Membership, ...] = field(kw_only=True)
+    email: str = field(kw_only=True, default="")
+
+
+@dataclass(slots=True)
+class _LookUp:
+    """One that is under way; whoever else needs it waits for `done`."""
+
+    done: trio.Event = field(default_factory=trio.Event)
+    answered: bool = False
+    found: Resolved | None = None
+
+
+class Credentials:
+    """The `CredentialResolver` over PostgreSQL. One per group.
+
+    Args:
+        database: The group's pool.
+        capacity: Credentials remembered; beyond it the least recently used is forgotten.
+    """
+
+    def __init__(self, database: Database, *, capacity: int = MAX_REMEMBERED) -> None:
+        self._database = database
+        self._capacity = capacity
+        self._remembered: OrderedDict[bytes, tuple[float, Resolved]] = OrderedDict()
+        self._under_way: dict[bytes, _LookUp] = {}
+
+    async def resolve(
+        self, bearer: str | None, session_cookie: str | None, requested_tenant: UUID | None
+    ) -> Principal | None:
+        """See `CredentialResolver.resolve`."""
+        if bearer is not None:
+            token = await self._found(
+                "token", bearer, lambda: access_tokens.resolve_token(self._database, bearer)
+            )
+            return _of_token(token, requested_tenant) if isinstance(token, ResolvedToken) else None
+        if session_cookie is None:
+            return None
+        session = await self._found(
+            "session",
+            session_cookie,
+            lambda: sessions.resolve_session(self._database, session_cookie),
+        )
+        if not isinstance(session, ResolvedSession):
+            return None
+        return _of_session(session, session_cookie, requested_tenant)
+
+    def forget(self, kind: Literal["session", "token"], secret: str) -> None:
+        """Stop accepting a credential that this process has just ended, at once."""
+        self._remembered.pop(_key(kind, secret), None)
+
+    async def _found(
+        self,
+        kind: Literal["session", "token"],
+        secret: str,
+        look_up: Callable[[], Awaitable[Resolved | None]],
+    ) -> Resolved | None:
+        key = _key(kind, secret)
+        while True:
+            remembered = self._recall(key)
+            if remembered is not None:
+                return remembered
+            waiting = self._under_way.get(key)
+            if waiting is None:
+                return await self._look_up(key, look_up)
+            await waiting.done.wait()
+            if waiting.answered:
+                return waiting.found
+
+    async def _look_up(
+        self, key: bytes, look_up: Callable[[], Awaitable[Resolved | None]]
+    ) -> Resolved | None:
+        good_until = trio.current_time() + REMEMBERED
+        mine = self._under_way[key] = _LookUp()
+        try:
+            mine.found = await look_up()
+            mine.answered = True
+        finally:
+            # Failed or cancelled: one of those who wait tries for itself.
+            del self._under_way[key]
+            mine.done.set()
+        if mine.found is not None:
+            self._remembered[key] = (good_until, mine.found)
+            while len(self._remembered) > self._capacity:
+                self._remembered.popitem(last=False)
+        return mine.found
+
+    def _recall(self, key: bytes) -> Resolved | None:
+        if key not in self._remembered:
+            return None
+        good_until, resolved = self._remembered[key]
+        expires = resolved.expires_at
+        if trio.current_time() >= good_until or (
+            expires is not None and expires <= datetime.now(UTC)
+        ):
+            del self._remembered[key]
+            return None
+        self._remembered.move_to_end(key)
+        return resolved
+
+
+def _key(kind: str, secret: str) -> bytes:
+    return hashlib.sha256(f"{kind}:{secret}".encode()).digest()
+
+
+def _of_token(token: ResolvedToken, requested: UUID | None) -> ResolvedPrincipal:
+    if requested is not None and requested != token.tenant_id:
+        raise Forbidden("The token does not reach the tenant that X-Tenant-Id names.")
+    return ResolvedPrincipal(
+        kind="token",
+        subject_id=token.created_by or token.token_id,
+        tenant_id=token.tenant_id,
+        role=Role.named(token.role),
+        scopes=token.scopes,
+        name=token.name,
+        credential_id=token.token_id,
+        expires_at=token.expires_at,
+        memberships=(Membership(token.tenant_id, token.tenant_name, token.role),),
+    )
+
+
+def _of_session(
+    session: ResolvedSession, cookie: str, requested: UUID | None
+) -> ResolvedPrincipal | None:
+    if requested is not None:
+        membership = session.membership(requested)
+        if membership is None:
+            raise Forbidden("You do not belong to the tenant that X-Tenant-Id names.")
+    else:
+        membership = session.active
+    if membership is None:
+        return None
+    return ResolvedPrincipal(
+        kind="session",
+        subject_id=session.user_id,
+        tenant_id=membership.tenant_id,
+        role=Role.named(membership.role),
+        scopes=frozenset(),
+        name=session.name,
+        csrf_token=sessions.csrf_token(cookie),
+        credential_id=session.session_id,
+        expires_at=session.expires_at,
+        memberships=session.memberships,
+        email=session.email,
+    )
