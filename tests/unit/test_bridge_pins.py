@@ -49,7 +49,12 @@ def test_stopping_inside_select_ends_run_forever_after_that_iteration(
 ) -> None:
     selector.on_select = loop.stop
     ran: list[int] = []
-    loop.call_soon(lambda: (ran.append(1), loop.call_soon(ran.append, 2)))
+
+    def first() -> None:
+        ran.append(1)
+        loop.call_soon(ran.append, 2)
+
+    loop.call_soon(first)
     loop.run_forever()
     assert ran == [1]
     assert len(selector.asked) == 1

@@ -53,6 +53,7 @@ from troupe.common.units import SECONDS, KiB
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+Cancel = Callable[[asyncio.Task[Any]], object]
 
 CLEAN_UP_DEADLINE: Final = 30 * SECONDS
 SHUTDOWN_DEADLINE: Final = 5 * SECONDS
@@ -128,6 +129,8 @@ class Loop(asyncio.SelectorEventLoop):
     def __init__(self, selector: TurnSelector) -> None:
         self.in_turn = False
         self.settled = True
+        # Asked for several times per turn: the clock itself, not through a method.
+        self.time = trio.lowlevel.current_clock().current_time  # type: ignore[method-assign]
         super().__init__(selector)
         selector.settle = self.settle
 
@@ -135,9 +138,6 @@ class Loop(asyncio.SelectorEventLoop):
         """End the turn after the current iteration."""
         self.settled = True
         self.stop()
-
-    def time(self) -> float:
-        return trio.current_time()
 
     def call_soon(
         self,
@@ -204,7 +204,7 @@ class Bridge:
             loop.settled = True
             sniffio.thread_local.name = library
         if selector.wait < math.inf:
-            due = trio.current_time() + selector.wait
+            due = loop.time() + selector.wait
             if due < self._nap_until:
                 self._nap.deadline = self._nap_until = due
 
@@ -225,7 +225,12 @@ class Bridge:
             self._pumped.set()
 
     @trio.lowlevel.enable_ki_protection
-    async def cross(self, coroutine: Coroutine[Any, Any, T], clean_up: float) -> T:
+    async def cross(
+        self,
+        coroutine: Coroutine[Any, Any, T],
+        clean_up: float = math.inf,
+        cancel: Cancel = asyncio.Task.cancel,
+    ) -> T:
         """What ``aio`` does, without its checks."""
         self.loop.settled = False  # making the task need not wake the pump: a turn follows
         try:
@@ -237,7 +242,7 @@ class Bridge:
             if task.done():
                 await trio.lowlevel.cancel_shielded_checkpoint()
             else:
-                crossing = Crossing(self, task, clean_up)
+                crossing = Crossing(self, task, clean_up, cancel)
                 await crossing.wait()
                 if not task.done() or task.cancelled():
                     crossing.raise_reason()
@@ -259,13 +264,13 @@ class Bridge:
             left = ends - trio.current_time()
             if left <= 0:
                 break
-            await self.cross(asyncio.wait(tasks, timeout=left), math.inf)
+            await self.cross(asyncio.wait(tasks, timeout=left))
         for task in tasks:
             _report_abandoned(task)
             if task in self.crossings:
                 self.crossings[task].abandon()
         left = max(ends - trio.current_time(), 0.1 * SECONDS)
-        await self.cross(_within(self.loop.shutdown_asyncgens(), left), math.inf)
+        await self.cross(_within(self.loop.shutdown_asyncgens(), left))
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._finished = True
         self.loop.call_soon_threadsafe(_nothing)
@@ -278,6 +283,7 @@ class Crossing:
 
     __slots__ = (
         "_bridge",
+        "_cancel_task",
         "_clean_up",
         "_raise_cancel",
         "_sleeper",
@@ -286,10 +292,13 @@ class Crossing:
         "abandoned",
     )
 
-    def __init__(self, bridge: Bridge, task: asyncio.Task[Any], clean_up: float) -> None:
+    def __init__(
+        self, bridge: Bridge, task: asyncio.Task[Any], clean_up: float, cancel: Cancel
+    ) -> None:
         self._bridge = bridge
         self._task = task
         self._clean_up = clean_up
+        self._cancel_task = cancel
         self._sleeper = trio.lowlevel.current_task()
         self._raise_cancel: Callable[[], NoReturn] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -312,7 +321,7 @@ class Crossing:
     def _cancel(self, raise_cancel: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
         """Pass trio's cancellation on, once; trio calls this once per wait."""
         self._raise_cancel = raise_cancel
-        self._task.cancel()
+        self._cancel_task(self._task)
         if self._clean_up < math.inf:
             self._timer = self._bridge.loop.call_later(self._clean_up, self._give_up)
         return trio.lowlevel.Abort.FAILED  # not yet: the asyncio task cleans up first
@@ -371,7 +380,12 @@ async def open_bridge(*, shutdown_deadline: float = SHUTDOWN_DEADLINE) -> AsyncG
                 _current.set(None)
 
 
-async def aio(coroutine: Coroutine[Any, Any, T], *, clean_up: float = CLEAN_UP_DEADLINE) -> T:
+async def aio(
+    coroutine: Coroutine[Any, Any, T],
+    *,
+    clean_up: float = CLEAN_UP_DEADLINE,
+    cancel: Cancel = asyncio.Task.cancel,
+) -> T:
     """Run an asyncio coroutine as a task and wait for it in trio.
 
     The task starts with a copy of the caller's context variables. If trio cancels the caller, the
@@ -382,6 +396,8 @@ async def aio(coroutine: Coroutine[Any, Any, T], *, clean_up: float = CLEAN_UP_D
         coroutine: Not yet started. It is closed unrun if the caller is already cancelled.
         clean_up: Seconds that the task may take to end once cancelled. After that it is logged and
             left behind: whatever it holds must then be considered lost.
+        cancel: How to cancel the task; it is called at most once, and must not raise. For work that
+            knows better when it can be interrupted (a commit under way, say).
 
     Returns:
         What the coroutine returns.
@@ -398,7 +414,7 @@ async def aio(coroutine: Coroutine[Any, Any, T], *, clean_up: float = CLEAN_UP_D
     except BaseException:
         coroutine.close()
         raise
-    return await bridge.cross(coroutine, clean_up)
+    return await bridge.cross(coroutine, clean_up, cancel)
 
 
 def _require_bridge() -> Bridge:

@@ -1,0 +1,36 @@
+-- What is sent around every unit of work, in the simple query protocol: several statements, one
+-- round trip, no parameters. {braces} are filled by _session.py with values of its own making: a
+-- UUID or nothing, and whole numbers.
+
+-- name: after_begin
+-- Sent behind BEGIN. SET LOCAL costs 2 µs where SELECT set_config(…) costs 16.
+-- The server's own limits are a backstop for when we are gone and cannot cancel any more.
+SET LOCAL troupe.tenant_id = '{tenant}';
+SET LOCAL statement_timeout = {milliseconds};
+SET LOCAL idle_in_transaction_session_timeout = {milliseconds};
+
+-- name: before_commit
+-- Sent in front of COMMIT: deferred constraints are checked while the tenant is still set, then
+-- everything that would outlive the transaction is undone. If any of it fails, nothing is committed.
+SET CONSTRAINTS ALL IMMEDIATE;
+SELECT pg_advisory_unlock_all();
+CLOSE ALL;
+UNLISTEN *;
+DISCARD TEMP;
+DISCARD SEQUENCES;
+RESET SESSION AUTHORIZATION;
+RESET ALL;
+
+-- name: after_rollback
+-- Sent behind ROLLBACK: what survives even that.
+SELECT pg_advisory_unlock_all();
+CLOSE ALL;
+UNLISTEN *;
+DISCARD TEMP;
+DISCARD SEQUENCES;
+RESET SESSION AUTHORIZATION;
+RESET ALL;
+
+-- name: probe
+-- Whether a listening connection is alive.
+SELECT 1;
