@@ -1,0 +1,172 @@
+"""The demonstration's tenants: made by the product's own functions, loaded over its own API."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx2
+import trio
+from rich.progress import Progress
+
+from troupe.actors.auth.access_tokens import issue_token
+from troupe.actors.auth.connections import put_connection
+from troupe.actors.auth.members import add_member
+from troupe.actors.auth.providers import put_identity_provider
+from troupe.actors.auth.tenants import create_tenant
+from troupe.cli.boundary import JobNotDone
+from troupe.cli.operators import all_tenants
+from troupe.common.database import Database, open_database
+from troupe.common.ids import TenantId
+from troupe.common.secrets import Vault
+from troupe.common.units import MINUTES, SECONDS
+from troupe.supervisor import Installation, key_ring
+from troupe_demo.bigquery.accounts import create_service_account
+from troupe_demo.ga4 import TenantProfile
+
+if TYPE_CHECKING:
+    from troupe_demo.stage import Plan
+
+POLL: Final = 0.3 * SECONDS
+INGESTION_DEADLINE: Final = 60 * MINUTES
+_ENDED: Final = frozenset({"done", "failed", "cancelled", "dead"})
+
+
+@dataclass(frozen=True, slots=True)
+class DemoTenant:
+    """One tenant of the demonstration, with a token good for all three ports."""
+
+    id: str
+    name: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Surroundings:
+    """Where the stand-ins are, and how to get in."""
+
+    exports: Path
+    bigquery_url: str
+    bigquery_grpc: str
+    sftp: Mapping[str, Any]
+    sftp_users: Mapping[str, Mapping[str, str]]
+    issuer: str
+    client_id: str
+    client_secret: str
+    subject: str
+
+
+async def prepare_tenants(
+    profiles: Sequence[TenantProfile], installation: Installation, surroundings: Surroundings
+) -> list[DemoTenant]:
+    """Make the tenants, or find them again; connect them to the stand-ins of this run."""
+    vault = Vault(key_ring(installation.configuration))
+    async with open_database(
+        installation.runtime_url, connections=2, application_name="troupe demo"
+    ) as database:
+        known = {tenant.name: tenant.tenant_id for tenant in await all_tenants(database)}
+        return [
+            await _prepare(profile, database, vault, surroundings, known.get(profile.name))
+            for profile in profiles
+        ]
+
+
+async def _prepare(
+    profile: TenantProfile,
+    database: Database,
+    vault: Vault,
+    surroundings: Surroundings,
+    known: TenantId | None,
+) -> DemoTenant:
+    tenant = known or await create_tenant(
+        database,
+        profile.name,
+        reporting_time_zone=profile.zone,
+        reporting_currency=profile.currency,
+    )
+    await put_identity_provider(
+        database,
+        vault,
+        tenant,
+        label="Development login",
+        issuer=surroundings.issuer,
+        client_id=surroundings.client_id,
+        client_secret=surroundings.client_secret,
+        listed=True,
+    )
+    await add_member(
+        database,
+        tenant,
+        issuer=surroundings.issuer,
+        subject=surroundings.subject,
+        role="owner",
+        name="Dana Demo",
+    )
+    account = create_service_account(
+        surroundings.exports, profile.project, f"{surroundings.bigquery_url}/token"
+    )
+    await put_connection(
+        database,
+        vault,
+        tenant,
+        "bigquery",
+        {
+            "project": profile.project,
+            "dataset": profile.dataset,
+            "property_time_zone": profile.zone,
+            "api_endpoint": surroundings.bigquery_url,
+            "storage_endpoint": surroundings.bigquery_grpc,
+        },
+        json.dumps(account).encode(),
+    )
+    token = await issue_token(database, tenant, name="demonstration", role="owner")
+    return DemoTenant(str(tenant), profile.name, token.token)
+
+
+async def ingest(tenants: Sequence[DemoTenant], plan: "Plan", url: str, progress: Progress) -> None:
+    """Load every tenant's days through the data group's job, and wait for it.
+
+    Raises:
+        JobNotDone: A job ended otherwise than done.
+    """
+    with trio.fail_after(INGESTION_DEADLINE):
+        async with trio.open_nursery() as nursery:
+            for tenant, profile in zip(tenants, plan.profiles, strict=True):
+                last = plan.last_day(profile)
+                first = last - timedelta(days=plan.days - 1)
+                nursery.start_soon(_ingest_one, tenant, url, first, last, progress)
+
+
+async def _ingest_one(
+    tenant: DemoTenant, url: str, first: date, last: date, progress: Progress
+) -> None:
+    task = progress.add_task(f"loading {tenant.name}", total=None, note="days")
+    headers = {"Authorization": f"Bearer {tenant.token}"}
+    async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=30 * SECONDS) as client:
+        answer = await client.post(
+            "/api/v1/ingestions",
+            json={"start_date": first.isoformat(), "end_date": last.isoformat()},
+        )
+        answer.raise_for_status()
+        job = answer.json()
+        while job["state"] not in _ENDED:
+            await trio.sleep(POLL)
+            answer = await client.get(f"/api/v1/jobs/{job['id']}")
+            answer.raise_for_status()
+            job = answer.json()
+            _show(job, task, progress)
+    if job["state"] != "done":
+        raise JobNotDone(f"Loading {tenant.name} ended as {job['state']}: {job['error']}")
+
+
+def _show(job: Mapping[str, Any], task: Any, progress: Progress) -> None:
+    state = job["progress"]
+    rows = state.get("rows") or 0
+    progress.update(
+        task,
+        completed=state["done"],
+        total=state["total"] or None,
+        note=f"days, {rows:,} events",
+    )
