@@ -27,6 +27,7 @@ from troupe.common.errors import (
     PeerError,
     TroupeError,
 )
+from troupe.platform.errors import SupervisionError, leaves
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,13 +48,13 @@ _EXIT_CODES: Final[tuple[tuple[type[TroupeError], int], ...]] = (
 )
 
 
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions inside nested groups, or the one itself."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from leaves(inner)
-    else:
-        yield error
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """What really happened: inside exception groups, and behind a supervisor that gave up."""
+    for leaf in leaves(error):
+        if isinstance(leaf, SupervisionError) and leaf.__cause__ is not None:
+            yield from causes(leaf.__cause__)
+        else:
+            yield leaf
 
 
 def exit_code(error: BaseException) -> int | None:
@@ -71,7 +72,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except BaseException as error:
-            inner = list(leaves(error))
+            inner = list(causes(error))
             codes = [exit_code(leaf) for leaf in inner]
             if None in codes:
                 raise
