@@ -18,7 +18,9 @@ They say that our own runtime could not do what was asked, whoever asked::
         ├── TaskCancelled               somebody cancelled the task by its key
         └── JobError                    durable jobs
             ├── LeaseLost               this attempt no longer holds the job; it must stop
-            └── PermanentJobError       the job's handler says that no retry will help
+            ├── PermanentJobError       the job's handler says that no retry will help
+            ├── JobInterrupted          the handler leaves early because its process stops
+            └── JobTimedOut             the attempt took longer than its kind allows
 
 `summarise` turns any exception into the one line that a status page, a job row or a log may show.
 """
@@ -94,6 +96,14 @@ class LeaseLost(JobError):
 
 class PermanentJobError(JobError):
     """Raised by a job's handler: the job cannot succeed, however often it is tried."""
+
+
+class JobInterrupted(JobError):
+    """Raised by a job's handler that leaves early after `JobRun.stopping` was set."""
+
+
+class JobTimedOut(JobError):
+    """The attempt took longer than its kind allows."""
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
