@@ -2,7 +2,7 @@
 
 # ruff: noqa: ARG001 - pytest-trio knows fixtures only as arguments
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import asyncpg
 import pytest
@@ -219,7 +219,7 @@ async def test_connecting_is_tried_again_until_the_server_is_there(
     ],
 )
 async def test_what_waiting_cannot_mend_fails_at_once(
-    onlooker: Onlooker, playground: TestDatabase, change, words: str
+    onlooker: Onlooker, playground: TestDatabase, change: Callable[[str], str], words: str
 ) -> None:
     async with open_database(change(playground.runtime_url), connections=1) as database:
         with (
