@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from tests.support.processes import Running, postgres_processes, running
+from troupe_demo.ga4 import DEMO_PROFILES
 
 DAYS = 12
 EVENTS = 24_000
@@ -104,8 +105,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 
 def _tenants(ready: dict[str, Any], state: Path, plan: dict[str, Any]) -> Iterator[Tenant]:
-    from troupe_demo.ga4 import DEMO_PROFILES
-
     profiles = {profile.name: profile for profile in DEMO_PROFILES}
     for tenant in ready["tenants"]:
         profile = profiles[tenant["name"]]

@@ -26,7 +26,8 @@ COUNTS = {
 
 @pytest.fixture(params=[0, 1], ids=["first tenant", "second tenant"])
 def tenant(request: pytest.FixtureRequest, demo: Demo) -> Tenant:
-    return demo.tenants[request.param]
+    index: int = request.param
+    return demo.tenants[index]
 
 
 def _money(truth: dict[str, Any], currency: str, figure: str) -> Decimal:
