@@ -40,7 +40,8 @@ class Answer:
     """A body with more to say than itself.
 
     Attributes:
-        body: A model, or what the declared model is validated from; None for an empty answer.
+        body: A model, or what the declared model is validated from, or bytes that were written from
+            it before (a cached answer); None for an empty answer.
         status: One of the statuses that the route declares.
         headers: Beside those that every answer has.
         etag: Entity tag, unquoted; a GET whose ``If-None-Match`` names it is answered 304.

@@ -91,7 +91,7 @@ class HasStreamSlots(Protocol):
 
 
 def last_event_id() -> str | None:
-    """Where the current request's client wants to continue."""
+    """Where the current request's client wants to continue; for the handler, not the source."""
     given = current_request().headers.get("Last-Event-ID")
     return given if given is not None and _ONE_LINE.fullmatch(given) else None
 

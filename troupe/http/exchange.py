@@ -1,7 +1,7 @@
 """Between a handler and the wire: input is read and validated, output is written as declared."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args, get_origin
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
@@ -35,11 +35,7 @@ def read_query(request: Request, model: type[BaseModel] | None) -> BaseModel | N
     """
     given: dict[str, object] = {}
     fields = model.model_fields if model is not None else {}
-    lists = {
-        info.alias or name
-        for name, info in fields.items()
-        if getattr(info.annotation, "__origin__", None) in {list, tuple, set, frozenset}
-    }
+    lists = {info.alias or name for name, info in fields.items() if _takes_several(info.annotation)}
     for name, values in request.args.lists():
         if not all(exact_json.is_storable(value) for value in (name, *values)):
             raise _invalid_query("", "holds a character that cannot be stored")
@@ -54,6 +50,12 @@ def read_query(request: Request, model: type[BaseModel] | None) -> BaseModel | N
         return model.model_validate(given)
     except ValidationError as error:
         raise InvalidInput("The query is not valid.", pointers_of(error, query=True)) from None
+
+
+def _takes_several(annotation: Any) -> bool:
+    if get_origin(annotation) in {list, tuple, set, frozenset}:
+        return True
+    return any(_takes_several(part) for part in get_args(annotation) if part is not Ellipsis)
 
 
 def _invalid_query(name: str, message: str) -> InvalidInput:
@@ -123,7 +125,9 @@ def respond(route: Route, result: object) -> Response:
         TypeError: The body is not of the declared kind: a mistake of ours.
     """
     if isinstance(result, Response):
-        if result.status_code not in route.answers:
+        if result.status_code not in route.answers and not (
+            route.etag and result.status_code == 304
+        ):
             raise LookupError(f"{route.rule} does not declare status {result.status_code}")
         return result
     if not isinstance(result, Answer):
@@ -153,6 +157,8 @@ def _with_body(route: Route, answer: Answer) -> Response:
             raise TypeError(f"{route.rule} answers {declared.content_type}, as text or bytes")
         return Response(answer.body, answer.status, content_type=declared.content_type)
     body = answer.body
+    if isinstance(body, bytes):
+        return Response(body, answer.status, content_type=JSON_TYPE)
     if not isinstance(body, declared):
         body = declared.model_validate(body)
     return Response(exact_json.dumps(body), answer.status, content_type=JSON_TYPE)

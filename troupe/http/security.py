@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+import structlog
 import trio
 from werkzeug.datastructures import Headers
 
@@ -290,6 +291,7 @@ class Guard:
             self._count(self._addresses, address, request)
             raise Unauthenticated("The request carries no valid credentials.")
         request.principal = principal
+        structlog.contextvars.bind_contextvars(tenant_id=str(principal.tenant_id))
         self._count(self._subjects, str(principal.subject_id), request)
         if principal.kind == "session" and request.method not in SAFE_METHODS:
             self._check_csrf(request, principal)

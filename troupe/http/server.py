@@ -28,7 +28,7 @@ import logging
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -41,8 +41,6 @@ from troupe.common.errors import ConfigurationError
 from troupe.common.logs import get_logger
 from troupe.common.units import MILLISECONDS, SECONDS
 from troupe.http.connection import Connection, Limits, as_stream
-
-__all__ = ["Limits", "bind", "serve", "url_of"]
 
 _logger = get_logger(__name__)
 
@@ -85,13 +83,21 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class Ready(Protocol):
+    """Whoever waits for the server to accept connections."""
+
+    def started(self, value: list[str], /) -> None:
+        """It does, at these URLs."""
+        ...
+
+
 async def serve(
     app: ASGIFramework,
     sockets: Sequence[socket.socket],
     *,
     shutdown: trio.Event,
     limits: Limits | None = None,
-    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+    task_status: Ready = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until `shutdown` is set and everything has ended.
 
@@ -100,7 +106,8 @@ async def serve(
         sockets: From `bind`. They are duplicated; the caller keeps and closes its own.
         shutdown: Set it to drain and return.
         limits: Bounds of this server.
-        task_status: Reports the URLs once connections are accepted: use ``nursery.start``.
+        task_status: Hears the URLs once connections are accepted: from ``nursery.start``, or a
+            supervised child's context.
     """
     limits = limits or Limits()
     config = _config(limits)
@@ -156,7 +163,7 @@ class _Server:
         self,
         sockets: Sequence[socket.socket],
         shutdown: trio.Event,
-        task_status: trio.TaskStatus[list[str]],
+        task_status: Ready,
     ) -> None:
         async with trio.open_nursery() as connections:
             try:
@@ -173,7 +180,7 @@ class _Server:
         shutdown: trio.Event,
         sockets: Sequence[socket.socket],
         connections: trio.Nursery,
-        task_status: trio.TaskStatus[list[str]],
+        task_status: Ready,
     ) -> None:
         with ExitStack() as closing:
             listeners = []

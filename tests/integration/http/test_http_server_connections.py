@@ -21,7 +21,7 @@ from tests.integration.http.wire import (
     read_to_end,
     request,
 )
-from troupe.http.server import Limits
+from troupe.http.connection import Limits
 
 SMUGGLED = b"GET /quick HTTP/1.1\r\nHost: inner\r\n\r\n"
 CHUNKED = b"0\r\n\r\n"
@@ -222,3 +222,37 @@ async def test_h2c_and_websockets(start: Any, site: Site) -> None:
             )
         )
         assert b"101" not in (await read_to_end(stream, 5)).split(b"\r\n")[0]
+
+
+async def read_until(stream: trio.SocketStream, wanted: bytes) -> bytes:
+    data = b""
+    with trio.fail_after(WAIT):
+        while wanted not in data:
+            more = await stream.receive_some(65536)
+            assert more, f"closed after {data!r}"
+            data += more
+    return data
+
+
+async def test_a_client_that_leaves_a_stream_is_noticed(start: Any, site: Site) -> None:
+    server: Running = await start(site.app)
+    async with await server.connect() as stream:
+        await stream.send_all(request("GET", "/events"))
+        head = await read_until(stream, b"retry: 3000")
+        assert b"content-type: text/event-stream" in head.lower()
+        await read_until(stream, b":\n\n")
+        assert site.app.stream_slots.open == 1
+    with trio.fail_after(WAIT):
+        while site.app.stream_slots.open:
+            await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_stream_ends_when_the_server_drains(start: Any, site: Site) -> None:
+    server: Running = await start(site.app, Limits(drain=5))
+    async with await server.connect() as stream:
+        await stream.send_all(request("GET", "/events"))
+        await read_until(stream, b'data: "first"')
+        server.shutdown.set()
+        rest = await read_to_end(stream, 3)
+    assert rest.endswith(b"0\r\n\r\n"), "the answer was cut off instead of ended"
+    assert await server.stop() < 3

@@ -18,7 +18,8 @@ from tests.integration.http.wire import (
 )
 from troupe.common.errors import ConfigurationError
 from troupe.http.application import create_app
-from troupe.http.server import Limits, bind, serve, url_of
+from troupe.http.connection import Limits
+from troupe.http.server import bind, serve, url_of
 
 
 async def test_a_running_request_is_answered_and_told_to_leave(start: Any, site: Site) -> None:

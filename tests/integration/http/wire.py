@@ -1,13 +1,16 @@
 """Raw bytes over real sockets: a site to serve, a server to run, answers to read."""
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
 import trio
+from quart import Response
 
 from troupe.http.application import Application, HttpSettings, create_app
 from troupe.http.conventions import AnswerModel, BodyModel
 from troupe.http.declaration import Answer, Media
+from troupe.http.event_stream import EVENT_STREAM, ServerEvent, event_stream
 from troupe.http.principal import Access
 
 WAIT = 10.0
@@ -68,6 +71,15 @@ def make_site(**settings: Any) -> Site:
     )
     async def echo(*, body: EchoBody) -> Echo:
         return Echo(text=body.text)
+
+    @app.api.get("/events", requires=Access.PUBLIC, answers={200: EVENT_STREAM}, summary="Events")
+    async def events() -> Response:
+        async def source() -> AsyncGenerator[ServerEvent, None]:
+            yield ServerEvent("first")
+            site.started.set()
+            await site.release.wait()
+
+        return event_stream(source(), heartbeat=0.05)
 
     return site
 
