@@ -1,0 +1,349 @@
+"""One tenant's GA4 export in BigQuery, read through Google's own clients.
+
+Everything here blocks and runs in worker threads (`Threads`); nothing knows trio. The clients are
+used as they come; what they would decide by themselves is said at every call instead: how long one
+try may take, how long tries may go on (their defaults retry for ten minutes, and a failed query up
+to 40 times), and that a failed query is not run again behind our back.
+
+A day costs three calls that are free (its table's metadata, a dry run, a read session) and one
+query. The result is read through the Storage Read API as one stream of Arrow batches: the server
+sends no faster than we take, and the client itself resumes a stream that breaks. Without that
+service (a stand-in that has none, or an account that may not use it) the same result comes by REST,
+several times slower.
+
+A service account's file says where its tokens come from, and the connection may name other
+endpoints; that, and nothing in this code, points it at a stand-in.
+"""
+
+import ipaddress
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+import grpc
+import pyarrow as pa
+from google.api_core.client_options import ClientOptions
+from google.api_core.exceptions import (
+    DeadlineExceeded,
+    InternalServerError,
+    PermissionDenied,
+    ServiceUnavailable,
+)
+from google.api_core.retry import Retry, if_exception_type
+from google.cloud import bigquery
+from google.cloud.bigquery import DEFAULT_RETRY, SchemaField
+from google.cloud.bigquery_storage import BigQueryReadClient
+from google.cloud.bigquery_storage_v1.services.big_query_read.transports import (
+    BigQueryReadGrpcTransport,
+)
+from google.cloud.bigquery_storage_v1.types import (
+    ArrowSerializationOptions,
+    DataFormat,
+    ReadSession,
+)
+from google.oauth2 import service_account
+
+from troupe.actors.data.bigquery_errors import sorted_errors
+from troupe.actors.data.flattening import RANK, Family, FlattenQuery
+from troupe.common.connections import BigQueryConfig
+from troupe.common.errors import CredentialsRejected
+from troupe.common.logs import get_logger
+from troupe.common.units import MINUTES, SECONDS
+
+CALL_TIMEOUT: Final = 30 * SECONDS
+"""Of one try of one call that is not the query itself."""
+CALL_RETRY: Final[Retry] = DEFAULT_RETRY.with_timeout(1 * MINUTES).with_delay(
+    initial=0.5 * SECONDS, maximum=10 * SECONDS, multiplier=2.0
+)
+STREAM_RETRY: Final[Retry] = Retry(
+    if_exception_type(ServiceUnavailable, DeadlineExceeded, InternalServerError),
+    initial=0.5 * SECONDS,
+    maximum=10 * SECONDS,
+    multiplier=2.0,
+    timeout=1 * MINUTES,
+)
+CANCEL_TIMEOUT: Final = 5 * SECONDS
+_SCOPES: Final = ("https://www.googleapis.com/auth/bigquery",)
+_PAGE_TABLES: Final = 1000
+_PAGE_ROWS: Final = 10_000
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportTable:
+    """One day's table as it is now.
+
+    Attributes:
+        day: Source day.
+        family: Which of the day's tables it is.
+        name: Its name in the dataset.
+        modified: When it was last written.
+        rows: Rows that it says it has.
+        schema: Its columns.
+        settled: False while rows are still streaming in; its row count then lags behind.
+    """
+
+    day: date
+    family: Family
+    name: str
+    modified: datetime
+    rows: int
+    schema: tuple[SchemaField, ...]
+    settled: bool
+
+
+class Export:
+    """A dataset of GA4 export tables. Thread-safe as far as used here: one thread per day.
+
+    Args:
+        config: Where it is.
+        secret: The service account's file.
+        labels: Put on every query, so that the account's bill says whose it was.
+        query_deadline: Seconds that the query of one day may take.
+
+    Raises:
+        CredentialsRejected: The secret is no service account's file.
+    """
+
+    def __init__(
+        self,
+        config: BigQueryConfig,
+        secret: bytes | None,
+        *,
+        labels: Mapping[str, str],
+        query_deadline: float,
+    ) -> None:
+        self.name = f"{config.project}.{config.dataset}"
+        self._dataset = bigquery.DatasetReference(config.project, config.dataset)
+        self._labels = dict(labels)
+        self._deadline = query_deadline
+        account = _account(secret)
+        self._project = config.billing_project or account.project_id or config.project
+        self._client = bigquery.Client(
+            project=self._project,
+            credentials=account,
+            location=config.location or None,
+            client_options=ClientOptions(api_endpoint=config.api_endpoint)
+            if config.api_endpoint
+            else None,
+        )
+        self._storage = _storage_client(config, account)
+
+    def close(self) -> None:
+        """Give up the connections; a read that is under way in another thread fails."""
+        self._client.close()  # type: ignore[no-untyped-call] # the client has no annotations
+        if self._storage is not None:
+            self._storage.transport.close()  # type: ignore[no-untyped-call] # nor has this one
+
+    def days(self, first: date, last: date) -> dict[date, Family]:
+        """The best family that each day has; days without any are left out.
+
+        Raises:
+            PeerError: See `bigquery_errors`.
+        """
+        best: dict[date, Family] = {}
+        with sorted_errors(f"listing the tables of {self.name}"):
+            tables = self._client.list_tables(
+                self._dataset, page_size=_PAGE_TABLES, retry=CALL_RETRY, timeout=CALL_TIMEOUT
+            )
+            for table in tables:
+                found = Family.of_table(table.table_id)
+                if found is None or not first <= found[1] <= last:
+                    continue
+                family, day = found
+                if day not in best or RANK[family] < RANK[best[day]]:
+                    best[day] = family
+        return best
+
+    def table(self, day: date, family: Family) -> ExportTable:
+        """What the source says about one table.
+
+        Raises:
+            PeerError: See `bigquery_errors`.
+        """
+        name = family.table(day)
+        with sorted_errors(f"looking at {self.name}.{name}"):
+            table = self._client.get_table(
+                self._dataset.table(name), retry=CALL_RETRY, timeout=CALL_TIMEOUT
+            )
+        return ExportTable(
+            day=day,
+            family=family,
+            name=name,
+            modified=table.modified or datetime.fromtimestamp(0, UTC),
+            rows=table.num_rows or 0,
+            schema=tuple(table.schema),
+            settled=table.streaming_buffer is None,
+        )
+
+    def estimate(self, query: FlattenQuery) -> int:
+        """Bytes that the query would scan; costs nothing.
+
+        Raises:
+            PeerError: See `bigquery_errors`.
+        """
+        with sorted_errors(f"estimating a query on {self.name}"):
+            job = self._client.query(
+                query.sql,
+                self._job_config(query, dry_run=True),
+                retry=CALL_RETRY,
+                job_retry=None,
+                timeout=CALL_TIMEOUT,
+            )
+            return int(job.total_bytes_processed or 0)
+
+    def start(self, query: FlattenQuery) -> bigquery.QueryJob:
+        """Send the query; returns as soon as BigQuery has it.
+
+        Raises:
+            PeerError: See `bigquery_errors`.
+        """
+        with sorted_errors(f"sending a query to {self.name}"):
+            return self._client.query(
+                query.sql,
+                self._job_config(query),
+                job_id_prefix="troupe_",
+                retry=CALL_RETRY,
+                job_retry=None,
+                timeout=CALL_TIMEOUT,
+            )
+
+    def batches(self, job: bigquery.QueryJob, *, rows: int) -> Iterator[pa.RecordBatch]:
+        """Wait for a query and give its rows, in batches of `rows` but for the last.
+
+        Raises:
+            PeerError: See `bigquery_errors`.
+        """
+        with sorted_errors(f"querying {self.name}"):
+            result = job.result(
+                page_size=_PAGE_ROWS, retry=CALL_RETRY, timeout=self._deadline, job_retry=None
+            )
+        with sorted_errors(f"reading from {self.name}"):
+            yield from _gathered(self._read(job, result), rows)
+
+    def cancel(self, job: bigquery.QueryJob) -> None:
+        """Ask BigQuery to end a query.
+
+        Raises:
+            PeerError: See `bigquery_errors`.
+        """
+        with sorted_errors(f"cancelling a query on {self.name}"):
+            job.cancel(retry=None, timeout=CANCEL_TIMEOUT)
+
+    def _job_config(self, query: FlattenQuery, *, dry_run: bool = False) -> bigquery.QueryJobConfig:
+        return bigquery.QueryJobConfig(
+            default_dataset=self._dataset,
+            query_parameters=[
+                bigquery.ScalarQueryParameter(name, "STRING", value)
+                for name, value in query.parameters.items()
+            ],
+            labels=self._labels,
+            dry_run=dry_run,
+            use_query_cache=False,
+            use_legacy_sql=False,
+        )
+
+    def _read(self, job: bigquery.QueryJob, result: Any) -> Iterator[pa.RecordBatch]:
+        if self._storage is not None and job.destination is not None:
+            try:
+                session = self._session(self._storage, job.destination)
+            except PermissionDenied:
+                # The account may query but not open read sessions: slower, but the same rows.
+                _log.info("bigquery_storage_denied", export=self.name)
+            else:
+                for stream in session.streams:
+                    reader = self._storage.read_rows(  # type: ignore[no-untyped-call] # nor this
+                        stream.name, retry=STREAM_RETRY, timeout=self._deadline
+                    )
+                    for page in reader.rows(session).pages:
+                        yield page.to_arrow()
+                return
+        yield from result.to_arrow_iterable()
+
+    def _session(
+        self, storage: BigQueryReadClient, destination: bigquery.TableReference
+    ) -> ReadSession:
+        lz4 = ArrowSerializationOptions.CompressionCodec.LZ4_FRAME
+        wanted = ReadSession(
+            table=destination.to_bqstorage(),
+            data_format=DataFormat.ARROW,
+            read_options=ReadSession.TableReadOptions(
+                arrow_serialization_options=ArrowSerializationOptions(buffer_compression=lz4)
+            ),
+        )
+        return storage.create_read_session(
+            parent=f"projects/{self._project}",
+            read_session=wanted,
+            max_stream_count=1,
+            retry=STREAM_RETRY,
+            timeout=CALL_TIMEOUT,
+        )
+
+
+def _account(secret: bytes | None) -> service_account.Credentials:
+    read: Callable[..., service_account.Credentials]
+    read = service_account.Credentials.from_service_account_info
+    try:
+        return read(json.loads(secret or b""), scopes=_SCOPES)
+    except (ValueError, TypeError, KeyError) as error:
+        raise CredentialsRejected(
+            "The BigQuery connection's secret is not a service account's JSON file."
+        ) from error
+
+
+def _storage_client(
+    config: BigQueryConfig, account: service_account.Credentials
+) -> BigQueryReadClient | None:
+    """A client of the Storage Read API, or None where there is none.
+
+    Without endpoints both services are Google's. A loopback address is a stand-in's, in plain text;
+    nobody else could be listening on the way.
+    """
+    if not config.storage_endpoint:
+        return None if config.api_endpoint else _reader(credentials=account)
+    if _is_loopback(config.storage_endpoint.rsplit(":", 1)[0]):
+        channel = grpc.insecure_channel(
+            config.storage_endpoint, options=[("grpc.max_receive_message_length", -1)]
+        )
+        return _reader(transport=BigQueryReadGrpcTransport(channel=channel))
+    options = ClientOptions(api_endpoint=config.storage_endpoint)
+    return _reader(credentials=account, client_options=options)
+
+
+def _reader(**options: Any) -> BigQueryReadClient:
+    return BigQueryReadClient(**options)  # type: ignore[no-untyped-call] # no annotations there
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _gathered(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of `rows`, whatever sizes they come in."""
+    waiting: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        waiting.append(batch)
+        count += batch.num_rows
+        if count >= rows:
+            *whole, rest = _cut(waiting, rows)
+            yield from whole
+            if rest.num_rows == rows:
+                yield rest
+                waiting, count = [], 0
+            else:
+                waiting, count = [rest], rest.num_rows
+    if count:
+        yield from _cut(waiting, rows)
+
+
+def _cut(batches: list[pa.RecordBatch], rows: int) -> list[pa.RecordBatch]:
+    table = pa.Table.from_batches(batches).combine_chunks()
+    found: list[pa.RecordBatch] = table.to_batches(max_chunksize=rows)
+    return found

@@ -1,0 +1,497 @@
+-- What is derived from events, rebuilt for the days that one source day touches when it is replaced.
+--
+-- The statements run in the order in which they stand, in the one transaction that publishes the
+-- day (see derivation.py). They read pg_temp.events_after, which shows events as they will be, and
+-- data.events, which shows them as they are. "Changed" means: may differ from before.
+--
+-- Nothing here assumes how far events of a session, a late event or a duplicate may lie apart; the
+-- tables say which other days are touched. Every choice among rows (first, last, earliest) is by a
+-- total order, so that the same source gives the same tables whatever the order of loading.
+
+-- name: lock_tenant
+-- $1 tenant. One publication per tenant at a time: neighbouring days share sessions and rollups.
+SELECT data_version FROM data.versions WHERE tenant_id = $1 FOR UPDATE
+
+-- name: ensure_version
+-- $1 tenant.
+INSERT INTO data.versions (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING
+
+-- name: open_workbench
+-- $1 tenant, $2 staged table, or NULL to derive anew from what is published.
+SELECT data.open_workbench($1, $2)
+
+-- name: measure_workbench
+SELECT data.measure_workbench()
+
+-- name: close_workbench
+SELECT data.close_workbench()
+
+-- name: note_source_day
+-- $1 tenant, $2 source day, $3 family, $4 source modified, $5 source rows, $6 loaded rows,
+-- $7 extraction, $8 scanned bytes. The day's own record, times of its first and last event included.
+INSERT INTO data.source_days AS d (
+    tenant_id, source_day, state, family, source_modified, source_rows, loaded_rows, loaded_at,
+    extraction, scanned_bytes, checked_at, problem, first_event_at, last_event_at)
+SELECT $1, $2, 'loaded', $3, $4, $5, $6, now(), $7, $8, now(), NULL, min(e.event_at), max(e.event_at)
+FROM pg_temp.events_after e
+WHERE e.tenant_id = $1 AND e.source_day = $2
+ON CONFLICT (tenant_id, source_day) DO UPDATE SET
+    state = excluded.state, family = excluded.family, source_modified = excluded.source_modified,
+    source_rows = excluded.source_rows, loaded_rows = excluded.loaded_rows,
+    loaded_at = excluded.loaded_at, extraction = excluded.extraction,
+    scanned_bytes = excluded.scanned_bytes, checked_at = excluded.checked_at, problem = NULL,
+    first_event_at = excluded.first_event_at, last_event_at = excluded.last_event_at
+
+-- name: note_changed_transactions
+-- $1 tenant, $2 source day. What the day sold before and sells now. A purchase of nobody or without
+-- a usable id has no twins.
+INSERT INTO pg_temp.changed_transactions (user_pseudo_id, transaction_id)
+SELECT p.user_pseudo_id, p.transaction_id
+FROM data.purchases p
+WHERE p.tenant_id = $1 AND p.source_day = $2
+  AND p.user_pseudo_id IS NOT NULL AND p.transaction_id IS NOT NULL
+UNION
+SELECT e.user_pseudo_id, data.transaction_key(e.transaction_id)
+FROM pg_temp.events_after e
+WHERE e.tenant_id = $1 AND e.source_day = $2 AND e.event_name = 'purchase'
+  AND e.user_pseudo_id IS NOT NULL AND data.transaction_key(e.transaction_id) IS NOT NULL
+
+-- name: note_changed_sessions
+-- $1 tenant, $2 source day. Sessions with an event on the day, before or after; and those whose
+-- purchase may begin or cease to count because its twin comes or goes.
+INSERT INTO pg_temp.changed_sessions (stream_id, user_pseudo_id, ga_session_id)
+SELECT coalesce(e.stream_id, ''), e.user_pseudo_id, e.ga_session_id
+FROM data.events e
+WHERE e.tenant_id = $1 AND e.source_day = $2
+  AND e.user_pseudo_id IS NOT NULL AND e.ga_session_id IS NOT NULL
+UNION
+SELECT coalesce(e.stream_id, ''), e.user_pseudo_id, e.ga_session_id
+FROM pg_temp.events_after e
+WHERE e.tenant_id = $1 AND e.source_day = $2
+  AND e.user_pseudo_id IS NOT NULL AND e.ga_session_id IS NOT NULL
+UNION
+SELECT coalesce(p.stream_id, ''), p.user_pseudo_id, p.ga_session_id
+FROM pg_temp.changed_transactions c
+JOIN data.purchases p
+  ON p.tenant_id = $1 AND p.transaction_id = c.transaction_id
+ AND p.user_pseudo_id = c.user_pseudo_id
+WHERE p.ga_session_id IS NOT NULL
+
+-- name: source_days_of_sessions
+-- $1 tenant, $2 source day. Where the events of the changed sessions lie.
+SELECT array_agg(DISTINCT spread.source_day ORDER BY spread.source_day)
+FROM (
+    SELECT $2::date AS source_day
+    UNION ALL
+    SELECT generate_series(s.first_source_day, s.last_source_day, interval '1 day')::date
+    FROM pg_temp.changed_sessions c
+    JOIN data.sessions s
+      ON s.tenant_id = $1 AND s.user_pseudo_id = c.user_pseudo_id
+     AND s.ga_session_id = c.ga_session_id AND s.stream_id = c.stream_id
+) AS spread
+
+-- name: note_days_before
+-- $1 tenant, $2 source day, $3 reporting zone. Days that the changed sessions, the day's events
+-- without a session and the changed transactions touch as things are.
+INSERT INTO pg_temp.changed_days (day)
+SELECT generate_series(s.day, s.last_day, interval '1 day')::date
+FROM pg_temp.changed_sessions c
+JOIN data.sessions s
+  ON s.tenant_id = $1 AND s.user_pseudo_id = c.user_pseudo_id
+ AND s.ga_session_id = c.ga_session_id AND s.stream_id = c.stream_id
+UNION
+SELECT (e.event_at AT TIME ZONE $3)::date
+FROM data.events e
+WHERE e.tenant_id = $1 AND e.source_day = $2
+  AND (e.user_pseudo_id IS NULL OR e.ga_session_id IS NULL)
+UNION
+SELECT p.day
+FROM pg_temp.changed_transactions c
+JOIN data.purchases p
+  ON p.tenant_id = $1 AND p.transaction_id = c.transaction_id
+ AND p.user_pseudo_id = c.user_pseudo_id
+
+-- name: drop_changed_sessions
+-- $1 tenant.
+DELETE FROM data.sessions s
+USING pg_temp.changed_sessions c
+WHERE s.tenant_id = $1 AND s.user_pseudo_id = c.user_pseudo_id
+  AND s.ga_session_id = c.ga_session_id AND s.stream_id = c.stream_id
+
+-- name: derive_sessions
+-- $1 tenant, $2 source days, $3 reporting zone. METRICS "Session". The branch is the last one seen,
+-- else the customer's in the master data; source, medium and campaign are those of one event, the
+-- first that has any. Purchases are counted later, once it is known which of them count.
+INSERT INTO data.sessions (
+    tenant_id, day, stream_id, user_pseudo_id, ga_session_id, started_at, ended_at, last_day,
+    first_source_day, last_source_day, session_number, engaged, engagement_ms, customer_id,
+    location_id, channel, channel_rules, source, medium, campaign, device_category, country,
+    landing_page, events, page_views, item_views, cart_additions, checkouts, purchases)
+SELECT $1, (g.started_at AT TIME ZONE $3)::date, g.stream_id, g.user_pseudo_id, g.ga_session_id,
+       g.started_at, g.ended_at, (g.ended_at AT TIME ZONE $3)::date,
+       g.first_source_day, g.last_source_day, g.session_number, g.engaged, g.engagement_ms,
+       g.customer_ids[cardinality(g.customer_ids)],
+       coalesce(g.location_ids[cardinality(g.location_ids)],
+                by_erp.location_id, by_login.location_id, ''),
+       coalesce(g.channels[1], data.default_channel_group(
+           g.campaigns[1][1], g.campaigns[1][2], g.campaigns[1][3])),
+       CASE WHEN g.channels[1] IS NULL THEN data.channel_rules() END,
+       g.campaigns[1][1], g.campaigns[1][2], g.campaigns[1][3],
+       g.devices[1], g.countries[1], g.pages[1],
+       g.events, g.page_views, g.item_views, g.cart_additions, g.checkouts, 0
+FROM (
+    SELECT o.stream_id, o.user_pseudo_id, o.ga_session_id,
+           min(o.event_at) AS started_at, max(o.event_at) AS ended_at,
+           min(o.source_day) AS first_source_day, max(o.source_day) AS last_source_day,
+           max(o.ga_session_number) AS session_number,
+           coalesce(bool_or(o.session_engaged), false) AS engaged,
+           coalesce(sum(o.engagement_ms), 0)::bigint AS engagement_ms,
+           array_agg(o.customer_id ORDER BY o.position)
+               FILTER (WHERE o.customer_id IS NOT NULL) AS customer_ids,
+           array_agg(o.erp_customer_id ORDER BY o.position)
+               FILTER (WHERE o.erp_customer_id IS NOT NULL) AS erp_customer_ids,
+           array_agg(o.location_id ORDER BY o.position)
+               FILTER (WHERE o.location_id IS NOT NULL) AS location_ids,
+           array_agg(o.channel ORDER BY o.position)
+               FILTER (WHERE o.channel IS NOT NULL) AS channels,
+           array_agg(ARRAY[o.source, o.medium, o.campaign] ORDER BY o.position)
+               FILTER (WHERE coalesce(o.source, o.medium, o.campaign) IS NOT NULL) AS campaigns,
+           array_agg(o.device_category ORDER BY o.position)
+               FILTER (WHERE o.device_category IS NOT NULL) AS devices,
+           array_agg(o.country ORDER BY o.position)
+               FILTER (WHERE o.country IS NOT NULL) AS countries,
+           array_agg(o.page_location ORDER BY o.position)
+               FILTER (WHERE o.page_location IS NOT NULL) AS pages,
+           count(*) AS events,
+           count(*) FILTER (WHERE o.event_name IN ('page_view', 'screen_view')) AS page_views,
+           count(*) FILTER (WHERE o.event_name = 'view_item') AS item_views,
+           count(*) FILTER (WHERE o.event_name = 'add_to_cart') AS cart_additions,
+           count(*) FILTER (WHERE o.event_name = 'begin_checkout') AS checkouts
+    FROM (
+        SELECT c.stream_id, c.user_pseudo_id, c.ga_session_id, e.event_at, e.source_day,
+               e.event_name, e.ga_session_number, e.session_engaged, e.engagement_ms,
+               e.customer_id, e.erp_customer_id, e.location_id, e.channel,
+               e.source, e.medium, e.campaign, e.device_category, e.country, e.page_location,
+               row_number() OVER (
+                   PARTITION BY c.user_pseudo_id, c.ga_session_id, c.stream_id
+                   ORDER BY e.event_at, e.bundle_sequence_id, e.batch_event_index, e.event_name,
+                            e.location_id, e.customer_id, e.erp_customer_id, e.page_location,
+                            e.channel, e.source, e.medium, e.campaign, e.device_category, e.country
+               ) AS position
+        FROM pg_temp.events_after e
+        JOIN pg_temp.changed_sessions c
+          ON c.user_pseudo_id = e.user_pseudo_id AND c.ga_session_id = e.ga_session_id
+         AND c.stream_id = coalesce(e.stream_id, '')
+        WHERE e.tenant_id = $1 AND e.source_day = ANY ($2::date[])
+    ) AS o
+    GROUP BY o.user_pseudo_id, o.ga_session_id, o.stream_id
+) AS g
+LEFT JOIN data.customers by_erp
+  ON by_erp.tenant_id = $1
+ AND by_erp.customer_id = g.erp_customer_ids[cardinality(g.erp_customer_ids)]
+LEFT JOIN data.customers by_login
+  ON by_login.tenant_id = $1 AND by_login.customer_id = g.customer_ids[cardinality(g.customer_ids)]
+
+-- name: note_days_after
+-- $1 tenant, $2 source day, $3 reporting zone. The same as things will be.
+INSERT INTO pg_temp.changed_days (day)
+SELECT generate_series(s.day, s.last_day, interval '1 day')::date
+FROM pg_temp.changed_sessions c
+JOIN data.sessions s
+  ON s.tenant_id = $1 AND s.user_pseudo_id = c.user_pseudo_id
+ AND s.ga_session_id = c.ga_session_id AND s.stream_id = c.stream_id
+UNION
+SELECT (e.event_at AT TIME ZONE $3)::date
+FROM pg_temp.events_after e
+WHERE e.tenant_id = $1 AND e.source_day = $2
+  AND (e.user_pseudo_id IS NULL OR e.ga_session_id IS NULL)
+ON CONFLICT DO NOTHING
+
+-- name: drop_purchases
+-- $1 tenant, $2 source day.
+DELETE FROM data.purchases WHERE tenant_id = $1 AND source_day = $2
+
+-- name: derive_purchases
+-- $1 tenant, $2 source day, $3 reporting zone, $4 reporting currency. METRICS "Money". A purchase
+-- counts until mark_counted finds an earlier one.
+INSERT INTO data.purchases (
+    tenant_id, purchase_id, source_day, day, purchased_at, stream_id, user_pseudo_id, ga_session_id,
+    customer_id, location_id, transaction_id, currency, currency_missing, revenue, event_value,
+    items, bundle_sequence_id, batch_event_index, counted, value_mismatch)
+SELECT $1,
+       to_char($2::date, 'YYYYMMDD')::bigint * 1000000 + row_number() OVER (
+           ORDER BY e.event_at, e.bundle_sequence_id, e.batch_event_index, e.stream_id,
+                    e.user_pseudo_id, e.ga_session_id, e.transaction_id, e.currency,
+                    e.purchase_revenue, e.event_value, e.location_id, e.items),
+       $2, (e.event_at AT TIME ZONE $3)::date, e.event_at, e.stream_id, e.user_pseudo_id,
+       e.ga_session_id, coalesce(s.customer_id, e.customer_id),
+       coalesce(s.location_id, e.location_id, ''), data.transaction_key(e.transaction_id),
+       coalesce(upper(e.currency), $4), e.currency IS NULL,
+       coalesce(e.purchase_revenue, 0), e.event_value, e.items,
+       e.bundle_sequence_id, e.batch_event_index, true,
+       coalesce(abs(e.event_value - coalesce(e.purchase_revenue, 0)) > 0.01, false)
+FROM pg_temp.events_after e
+LEFT JOIN data.sessions s
+  ON s.tenant_id = $1 AND s.user_pseudo_id = e.user_pseudo_id
+ AND s.ga_session_id = e.ga_session_id AND s.stream_id = coalesce(e.stream_id, '')
+WHERE e.tenant_id = $1 AND e.source_day = $2 AND e.event_name = 'purchase'
+
+-- name: drop_refunds
+-- $1 tenant, $2 source day.
+DELETE FROM data.refunds WHERE tenant_id = $1 AND source_day = $2
+
+-- name: derive_refunds
+-- $1 tenant, $2 source day, $3 reporting zone, $4 reporting currency.
+INSERT INTO data.refunds (
+    tenant_id, refund_id, source_day, day, refunded_at, stream_id, user_pseudo_id, ga_session_id,
+    location_id, transaction_id, currency, refund_value)
+SELECT $1,
+       to_char($2::date, 'YYYYMMDD')::bigint * 1000000 + row_number() OVER (
+           ORDER BY e.event_at, e.bundle_sequence_id, e.batch_event_index, e.stream_id,
+                    e.user_pseudo_id, e.ga_session_id, e.transaction_id, e.currency,
+                    e.refund_value, e.location_id),
+       $2, (e.event_at AT TIME ZONE $3)::date, e.event_at, e.stream_id, e.user_pseudo_id,
+       e.ga_session_id, coalesce(s.location_id, e.location_id, ''),
+       data.transaction_key(e.transaction_id), coalesce(upper(e.currency), $4),
+       coalesce(e.refund_value, 0)
+FROM pg_temp.events_after e
+LEFT JOIN data.sessions s
+  ON s.tenant_id = $1 AND s.user_pseudo_id = e.user_pseudo_id
+ AND s.ga_session_id = e.ga_session_id AND s.stream_id = coalesce(e.stream_id, '')
+WHERE e.tenant_id = $1 AND e.source_day = $2 AND e.event_name = 'refund'
+
+-- name: move_purchases
+-- $1 tenant, $2 source day. Purchases on other source days whose session has a new branch or turns
+-- out to be a customer's.
+UPDATE data.purchases p
+SET location_id = s.location_id, customer_id = s.customer_id
+FROM pg_temp.changed_sessions c
+JOIN data.sessions s
+  ON s.tenant_id = $1 AND s.user_pseudo_id = c.user_pseudo_id
+ AND s.ga_session_id = c.ga_session_id AND s.stream_id = c.stream_id
+WHERE p.tenant_id = $1 AND p.user_pseudo_id = c.user_pseudo_id
+  AND p.ga_session_id = c.ga_session_id AND coalesce(p.stream_id, '') = c.stream_id
+  AND p.source_day <> $2
+  AND (p.location_id, p.customer_id) IS DISTINCT FROM (s.location_id, s.customer_id)
+
+-- name: move_refunds
+-- $1 tenant, $2 source day. The same for refunds.
+UPDATE data.refunds r
+SET location_id = s.location_id
+FROM pg_temp.changed_sessions c
+JOIN data.sessions s
+  ON s.tenant_id = $1 AND s.user_pseudo_id = c.user_pseudo_id
+ AND s.ga_session_id = c.ga_session_id AND s.stream_id = c.stream_id
+WHERE r.tenant_id = $1 AND r.user_pseudo_id = c.user_pseudo_id
+  AND r.ga_session_id = c.ga_session_id AND coalesce(r.stream_id, '') = c.stream_id
+  AND r.source_day <> $2 AND r.location_id <> s.location_id
+
+-- name: mark_counted
+-- $1 tenant. Of the purchases of one visitor with one transaction id the earliest counts, whichever
+-- day it was exported on.
+UPDATE data.purchases p
+SET counted = ranked.earliest
+FROM (
+    SELECT q.purchase_id, q.counted, row_number() OVER (
+               PARTITION BY q.user_pseudo_id, q.transaction_id
+               ORDER BY q.purchased_at, q.bundle_sequence_id, q.batch_event_index, q.purchase_id
+           ) = 1 AS earliest
+    FROM pg_temp.changed_transactions c
+    JOIN data.purchases q
+      ON q.tenant_id = $1 AND q.transaction_id = c.transaction_id
+     AND q.user_pseudo_id = c.user_pseudo_id
+) AS ranked
+WHERE p.tenant_id = $1 AND p.purchase_id = ranked.purchase_id AND ranked.counted <> ranked.earliest
+
+-- name: count_session_purchases
+-- $1 tenant.
+UPDATE data.sessions s
+SET purchases = n.purchases
+FROM (
+    SELECT c.user_pseudo_id, c.ga_session_id, c.stream_id, count(*) AS purchases
+    FROM pg_temp.changed_sessions c
+    JOIN data.purchases p
+      ON p.tenant_id = $1 AND p.user_pseudo_id = c.user_pseudo_id
+     AND p.ga_session_id = c.ga_session_id AND coalesce(p.stream_id, '') = c.stream_id
+    WHERE p.counted
+    GROUP BY c.user_pseudo_id, c.ga_session_id, c.stream_id
+) AS n
+WHERE s.tenant_id = $1 AND s.user_pseudo_id = n.user_pseudo_id
+  AND s.ga_session_id = n.ga_session_id AND s.stream_id = n.stream_id
+
+-- name: changed_days
+SELECT array_agg(day ORDER BY day) FROM pg_temp.changed_days
+
+-- name: source_days_of_days
+-- $1 tenant, $2 days, $3 reporting zone. Source days that hold events of these days.
+SELECT array_agg(d.source_day ORDER BY d.source_day)
+FROM data.source_days d
+WHERE d.tenant_id = $1
+  AND EXISTS (
+      SELECT FROM unnest($2::date[]) AS changed (day)
+      WHERE changed.day BETWEEN (d.first_event_at AT TIME ZONE $3)::date
+                            AND (d.last_event_at AT TIME ZONE $3)::date)
+
+-- name: gather_activity
+-- $1 tenant, $2 source days, $3 reporting zone, $4 days, $5 the tenant's failed-search event.
+-- date_trunc keeps the offset, so the hour that a clock change repeats is two hours.
+INSERT INTO pg_temp.activity (
+    day, hour_start, stream_id, user_pseudo_id, ga_session_id, own_location_id,
+    events, page_views, searches, failed_searches, active, new, is_returning)
+SELECT h.day, h.hour_start, h.stream_id, h.user_pseudo_id, h.ga_session_id, h.own_location_id,
+       count(*),
+       count(*) FILTER (WHERE h.event_name IN ('page_view', 'screen_view')),
+       count(*) FILTER (WHERE h.event_name IN ('view_search_results', $5)),
+       count(*) FILTER (WHERE h.event_name = $5),
+       bool_or(h.is_active_user IS TRUE OR h.engagement_ms > 0
+               OR h.event_name IN ('first_visit', 'first_open')) IS TRUE,
+       bool_or(h.event_name IN ('first_visit', 'first_open')),
+       bool_or(h.ga_session_number > 1) IS TRUE
+FROM (
+    SELECT (e.event_at AT TIME ZONE $3)::date AS day,
+           date_trunc('hour', e.event_at, $3) AS hour_start,
+           e.event_name, e.user_pseudo_id, e.is_active_user, e.engagement_ms, e.ga_session_number,
+           CASE WHEN key.complete THEN coalesce(e.stream_id, '') END AS stream_id,
+           CASE WHEN key.complete THEN e.ga_session_id END AS ga_session_id,
+           CASE WHEN NOT key.complete THEN coalesce(e.location_id, '') END AS own_location_id
+    FROM pg_temp.events_after e
+    CROSS JOIN LATERAL (
+        SELECT e.user_pseudo_id IS NOT NULL AND e.ga_session_id IS NOT NULL AS complete
+    ) AS key
+    WHERE e.tenant_id = $1 AND e.source_day = ANY ($2::date[])
+) AS h
+WHERE h.day = ANY ($4::date[])
+GROUP BY h.day, h.hour_start, h.stream_id, h.user_pseudo_id, h.ga_session_id, h.own_location_id
+
+-- name: earliest_session_day
+-- $1 tenant, $2 days. The first day on which a session starts that has events on one of these days.
+SELECT least(min(s.day), min(changed.day))
+FROM unnest($2::date[]) AS changed (day)
+LEFT JOIN data.sessions s
+  ON s.tenant_id = $1 AND s.last_day > s.day
+ AND s.last_day >= changed.day AND s.day < changed.day
+
+-- name: drop_rollups
+-- $1 tenant, $2 days.
+WITH hours AS (
+    DELETE FROM data.hourly_rollup WHERE tenant_id = $1 AND day = ANY ($2::date[])
+), days AS (
+    DELETE FROM data.daily_rollup WHERE tenant_id = $1 AND day = ANY ($2::date[])
+), money AS (
+    DELETE FROM data.money_rollup WHERE tenant_id = $1 AND day = ANY ($2::date[])
+)
+DELETE FROM data.user_day WHERE tenant_id = $1 AND day = ANY ($2::date[])
+
+-- name: roll_hours
+-- $1 tenant, $2 days, $3 reporting zone, $4 earliest session day. Events stand in their own hour
+-- under the branch of their session; sessions stand in the hour in which they start.
+INSERT INTO data.hourly_rollup (
+    tenant_id, day, hour_start, location_id, events, events_without_consent, page_views, sessions,
+    engaged_sessions, sessions_with_cart, sessions_with_checkout, sessions_with_purchase,
+    sessions_with_cart_without_purchase, searches, failed_searches)
+SELECT $1, u.day, u.hour_start, u.location_id, sum(u.events), sum(u.events_without_consent),
+       sum(u.page_views), sum(u.sessions), sum(u.engaged), sum(u.with_cart), sum(u.with_checkout),
+       sum(u.with_purchase), sum(u.with_cart_without_purchase), sum(u.searches),
+       sum(u.failed_searches)
+FROM (
+    SELECT a.day, a.hour_start, coalesce(s.location_id, a.own_location_id, '') AS location_id,
+           a.events, CASE WHEN a.ga_session_id IS NULL THEN a.events ELSE 0 END
+               AS events_without_consent,
+           a.page_views, 0 AS sessions, 0 AS engaged, 0 AS with_cart, 0 AS with_checkout,
+           0 AS with_purchase, 0 AS with_cart_without_purchase, a.searches, a.failed_searches
+    FROM pg_temp.activity a
+    LEFT JOIN data.sessions s
+      ON s.tenant_id = $1 AND s.day >= $4 AND s.day <= a.day
+     AND s.user_pseudo_id = a.user_pseudo_id AND s.ga_session_id = a.ga_session_id
+     AND s.stream_id = a.stream_id
+    UNION ALL
+    SELECT s.day, date_trunc('hour', s.started_at, $3), s.location_id, 0, 0, 0, 1,
+           s.engaged::integer, (s.cart_additions > 0)::integer, (s.checkouts > 0)::integer,
+           (s.purchases > 0)::integer, (s.cart_additions > 0 AND s.purchases = 0)::integer, 0, 0
+    FROM data.sessions s
+    WHERE s.tenant_id = $1 AND s.day = ANY ($2::date[])
+) AS u
+GROUP BY u.day, u.hour_start, u.location_id
+
+-- name: roll_days
+-- $1 tenant, $2 days.
+INSERT INTO data.daily_rollup (
+    tenant_id, day, location_id, events, events_without_consent, page_views, sessions,
+    engaged_sessions, sessions_with_cart, sessions_with_checkout, sessions_with_purchase,
+    sessions_with_cart_without_purchase, searches, failed_searches)
+SELECT $1, h.day, h.location_id, sum(h.events), sum(h.events_without_consent), sum(h.page_views),
+       sum(h.sessions), sum(h.engaged_sessions), sum(h.sessions_with_cart),
+       sum(h.sessions_with_checkout), sum(h.sessions_with_purchase),
+       sum(h.sessions_with_cart_without_purchase), sum(h.searches), sum(h.failed_searches)
+FROM data.hourly_rollup h
+WHERE h.tenant_id = $1 AND h.day = ANY ($2::date[])
+GROUP BY h.day, h.location_id
+
+-- name: roll_users
+-- $1 tenant, $2 days, $3 earliest session day. METRICS "Users". A visitor is active wherever an
+-- engaged session of theirs has events, and a purchaser where a purchase counts.
+INSERT INTO data.user_day (
+    tenant_id, day, location_id, user_pseudo_id, active, new, "returning", purchaser)
+SELECT $1, v.day, v.location_id, v.user_pseudo_id, v.active, v.new, v.is_returning,
+       p.user_pseudo_id IS NOT NULL
+FROM (
+    SELECT a.day, coalesce(s.location_id, a.own_location_id, '') AS location_id, a.user_pseudo_id,
+           bool_or(a.active OR s.engaged IS TRUE) AS active, bool_or(a.new) AS new,
+           bool_or(a.is_returning) AS is_returning
+    FROM pg_temp.activity a
+    LEFT JOIN data.sessions s
+      ON s.tenant_id = $1 AND s.day >= $3 AND s.day <= a.day
+     AND s.user_pseudo_id = a.user_pseudo_id AND s.ga_session_id = a.ga_session_id
+     AND s.stream_id = a.stream_id
+    WHERE a.user_pseudo_id IS NOT NULL
+    GROUP BY 1, 2, 3
+) AS v
+LEFT JOIN (
+    SELECT DISTINCT day, location_id, user_pseudo_id
+    FROM data.purchases
+    WHERE tenant_id = $1 AND day = ANY ($2::date[]) AND counted AND user_pseudo_id IS NOT NULL
+) AS p USING (day, location_id, user_pseudo_id)
+
+-- name: roll_money
+-- $1 tenant, $2 days, $3 reporting zone. Per currency, never across.
+INSERT INTO data.money_rollup (
+    tenant_id, day, hour_start, location_id, currency,
+    purchases, gross_revenue, refunds, refund_value)
+SELECT $1, m.day, m.hour_start, m.location_id, m.currency,
+       sum(m.purchases), sum(m.revenue), sum(m.refunds), sum(m.refund_value)
+FROM (
+    SELECT p.day, date_trunc('hour', p.purchased_at, $3) AS hour_start, p.location_id, p.currency,
+           1 AS purchases, p.revenue, 0 AS refunds, 0::numeric AS refund_value
+    FROM data.purchases p
+    WHERE p.tenant_id = $1 AND p.day = ANY ($2::date[]) AND p.counted
+    UNION ALL
+    SELECT r.day, date_trunc('hour', r.refunded_at, $3), r.location_id, r.currency,
+           0, 0, 1, r.refund_value
+    FROM data.refunds r
+    WHERE r.tenant_id = $1 AND r.day = ANY ($2::date[])
+) AS m
+GROUP BY m.day, m.hour_start, m.location_id, m.currency
+
+-- name: raise_version
+-- $1 tenant, $2 reporting zone, $3 the property's zone. A source day is complete when its daily
+-- table is there, or when the table was written after the day had ended; data_until is the last day
+-- of the reporting zone that ended no later than the last complete source day.
+UPDATE data.versions v
+SET data_version = v.data_version + 1,
+    updated_at = now(),
+    first_day = (SELECT min(r.day) FROM data.daily_rollup r WHERE r.tenant_id = $1),
+    data_until = (
+        SELECT (max(d.ends_at) AT TIME ZONE $2)::date - 1
+        FROM (
+            SELECT s.family, s.source_modified, s.loaded_at,
+                   (s.source_day + 1)::timestamp AT TIME ZONE $3 AS ends_at
+            FROM data.source_days s
+            WHERE s.tenant_id = $1
+        ) AS d
+        WHERE d.loaded_at IS NOT NULL AND (d.family = 'daily' OR d.source_modified >= d.ends_at))
+WHERE v.tenant_id = $1
+RETURNING v.data_version
+
+-- name: announce
+-- $1 tenant. Sent when the transaction commits, once.
+SELECT pg_notify('troupe_data_version', $1::text)

@@ -1,0 +1,198 @@
+"""Replacing one source day: a staged table takes its place, and everything derived follows.
+
+One transaction, in this order:
+
+1. The tenant's row in ``data.versions`` is locked. Two days of one tenant are never published at
+   the same time, because neighbours share sessions, rollups and duplicates; tenants do not wait for
+   each other.
+2. The staged rows are shown beside the other days' as ``pg_temp.events_after``, and everything that
+   the day touches is derived anew from there (derive.sql). Nobody is locked out meanwhile: readers
+   see the old rows and the old figures.
+3. The version is raised and announced.
+4. The staged table takes the live one's place. This locks the tenant's events, so nothing but the
+   commit comes after it.
+
+Whatever fails, fails before the commit: the old day and the old figures stay as they were. Running
+the same day again gives the same tables, row by row; tests/integration/data proves it against a
+reading of the events in plain Python.
+
+These are asyncio coroutines for `Database.run`: one crossing of the bridge per publication.
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from troupe.actors.data.encoding import COPY_COLUMNS, EncodedBatch
+from troupe.common.ids import TenantId
+from troupe.common.sql import load
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import asyncpg
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+DERIVE: Final = load(__package__, "derive.sql")
+DAYS: Final = load(__package__, "days.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Reporting:
+    """What cuts and names one tenant's figures.
+
+    Attributes:
+        tenant: Whose.
+        zone: Reporting zone: its midnights end days.
+        currency: Reporting currency, which a purchase that names none is in.
+        property_zone: Zone of the export's days.
+        failed_search_event: The tenant's event that says a search found nothing.
+    """
+
+    tenant: TenantId
+    zone: str
+    currency: str
+    property_zone: str
+    failed_search_event: str
+
+
+@dataclass(frozen=True, slots=True)
+class StagedDay:
+    """A day whose rows are complete in a staged table, with where they came from.
+
+    Attributes:
+        source_day: In the property's zone.
+        table: Name in schema ``staging``.
+        rows: How many were copied.
+        family: ``daily``, ``fresh`` or ``intraday``.
+        source_modified: When the source's table was last written.
+        source_rows: Rows that the source says it has.
+        extraction: Fingerprint of the query.
+        scanned_bytes: The dry run's estimate.
+    """
+
+    source_day: date
+    table: str
+    rows: int
+    family: str
+    source_modified: datetime
+    source_rows: int
+    extraction: str
+    scanned_bytes: int
+
+
+async def stage(connection: "Connection", tenant: TenantId, source_day: date, job: UUID) -> str:
+    """Make an empty staged table; returns its name."""
+    name: str = await connection.fetchval(DAYS["stage_day"], tenant, source_day, job)
+    return name
+
+
+async def copy_batch(connection: "Connection", table: str, batch: EncodedBatch) -> None:
+    """Copy one batch into a staged table.
+
+    Flushing to disk is left to the publication: rows that a crash loses here belong to an attempt
+    that the crash ended too.
+    """
+    await connection.execute(DAYS["copy_settings"])
+    status = await connection.copy_to_table(
+        table,
+        schema_name="staging",
+        columns=COPY_COLUMNS,
+        source=_sent(batch),
+        format="binary",
+    )
+    if status != f"COPY {batch.rows}":
+        raise AssertionError(f"{batch.rows} rows were sent, the server says {status}")
+
+
+async def _sent(batch: EncodedBatch) -> "AsyncIterator[bytes]":
+    for piece in batch:
+        yield piece
+
+
+async def seal(connection: "Connection", tenant: TenantId, table: str) -> None:
+    """End the loading of a staged table: it is guarded, indexed and analysed."""
+    await connection.execute(DAYS["seal_day"], tenant, table)
+
+
+async def discard(
+    connection: "Connection", tenant: TenantId, job: UUID, table: str | None = None
+) -> int:
+    """Drop a staged table, or all that earlier attempts of the job left; returns how many."""
+    dropped: int = await connection.fetchval(DAYS["discard_staged"], tenant, job, table)
+    return dropped
+
+
+async def publish(connection: "Connection", reporting: Reporting, day: StagedDay) -> int:
+    """Put a sealed day in the live one's place, with all that follows from it.
+
+    Runs inside the caller's transaction, which belongs to the tenant.
+
+    Returns:
+        The tenant's new data version.
+
+    Raises:
+        asyncpg.LockNotAvailableError: A long reader held the day; nothing has changed, try again.
+    """
+    tenant = reporting.tenant
+    await connection.execute(DERIVE["ensure_version"], tenant)
+    await connection.execute(DERIVE["lock_tenant"], tenant)
+    await connection.execute(DAYS["planner_settings"])
+    await connection.execute(DERIVE["open_workbench"], tenant, day.table)
+    await connection.execute(
+        DERIVE["note_source_day"],
+        tenant,
+        day.source_day,
+        day.family,
+        day.source_modified,
+        day.source_rows,
+        day.rows,
+        day.extraction,
+        day.scanned_bytes,
+    )
+    await _derive(connection, reporting, day.source_day)
+    version: int = await connection.fetchval(
+        DERIVE["raise_version"], tenant, reporting.zone, reporting.property_zone
+    )
+    await connection.execute(DERIVE["announce"], str(tenant))
+    await connection.execute(DERIVE["close_workbench"])
+    await connection.execute(DAYS["publish_day"], tenant, day.table)
+    return version
+
+
+async def _derive(connection: "Connection", reporting: Reporting, source_day: date) -> None:
+    tenant, zone = reporting.tenant, reporting.zone
+
+    async def run(name: str, *arguments: Any) -> None:
+        await connection.execute(DERIVE[name], *arguments)
+
+    await run("note_changed_transactions", tenant, source_day)
+    await run("note_changed_sessions", tenant, source_day)
+    await run("measure_workbench")
+    spread = await connection.fetchval(DERIVE["source_days_of_sessions"], tenant, source_day)
+    await run("note_days_before", tenant, source_day, zone)
+    await run("drop_changed_sessions", tenant)
+    await run("derive_sessions", tenant, spread, zone)
+    await run("note_days_after", tenant, source_day, zone)
+    for name in ("purchases", "refunds"):
+        await run(f"drop_{name}", tenant, source_day)
+        await run(f"derive_{name}", tenant, source_day, zone, reporting.currency)
+        await run(f"move_{name}", tenant, source_day)
+    await run("mark_counted", tenant)
+    await run("count_session_purchases", tenant)
+
+    days = await connection.fetchval(DERIVE["changed_days"])
+    if not days:
+        return
+    sources = await connection.fetchval(DERIVE["source_days_of_days"], tenant, days, zone)
+    failed = reporting.failed_search_event
+    await run("gather_activity", tenant, sources or [], zone, days, failed)
+    await run("measure_workbench")
+    earliest = await connection.fetchval(DERIVE["earliest_session_day"], tenant, days)
+    await run("drop_rollups", tenant, days)
+    await run("roll_hours", tenant, days, zone, earliest)
+    await run("roll_days", tenant, days)
+    await run("roll_users", tenant, days, earliest)
+    await run("roll_money", tenant, days, zone)
