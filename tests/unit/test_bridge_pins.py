@@ -172,7 +172,7 @@ def test_transports_read_64_kib_at_once() -> None:
         writer = threading.Thread(target=theirs.sendall, args=(bytes(1024 * KiB),))
         transport, _ = await asyncio.get_running_loop().create_connection(Count, sock=ours)
         writer.start()
-        while sum(received) < 1024 * KiB:  # noqa: ASYNC110 - a second at most, in the thread
+        while sum(received) < 1024 * KiB:
             await asyncio.sleep(0)
         writer.join()
         theirs.close()

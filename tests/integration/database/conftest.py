@@ -32,7 +32,7 @@ class Onlooker:
         """Wait until the statement gives what is expected."""
         seen: object = None
         with trio.move_on_after(5 * SECONDS):
-            while (seen := await self.value(sql, *args)) != expected:  # noqa: ASYNC110 - the server cannot be waited for
+            while (seen := await self.value(sql, *args)) != expected:
                 await trio.sleep(0.005)
             return
         pytest.fail(f"{sql} gave {seen!r} for 5 s, not {expected!r}")

@@ -96,7 +96,7 @@ async def test_500_random_deadlines_leave_a_pool_of_4_whole(
     async def meet(connection: asyncpg.Connection) -> None:
         nonlocal together
         together += 1
-        while together < 4:  # noqa: ASYNC110 - all four hold a connection at the same time
+        while together < 4:
             await asyncio.sleep(0.001)
 
     async with trio.open_nursery() as nursery:
@@ -178,7 +178,7 @@ async def test_a_silent_connection_is_replaced_before_the_unit_begins(
             return value
 
         async def release_when_reconnecting() -> None:
-            while proxy.accepted < 2:  # noqa: ASYNC110 - the proxy is not to know who waits for it
+            while proxy.accepted < 2:
                 await trio.sleep(0.01)
             proxy.release()
 

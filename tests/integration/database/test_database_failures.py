@@ -126,7 +126,7 @@ async def test_a_connection_that_dies_at_begin_is_replaced_unseen(
     proxy.cut_before = b"BEGIN"
 
     async def mend() -> None:
-        while proxy.accepted < 2:  # noqa: ASYNC110 - the proxy is not to know who waits for it
+        while proxy.accepted < 2:
             await trio.sleep(0.005)
         proxy.cut_before = None
 
@@ -205,7 +205,7 @@ async def test_connecting_is_tried_again_until_the_server_is_there(
         assert answers == []
         await nursery.start(proxy.serve, port)
         with trio.fail_after(5):
-            while not answers:  # noqa: ASYNC110 - the answer has no event
+            while not answers:
                 await trio.sleep(0.005)
         assert answers == [1]
         nursery.cancel_scope.cancel()

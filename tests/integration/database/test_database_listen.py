@@ -114,7 +114,7 @@ async def test_a_silent_connection_is_found_out(
     ):
 
         async def release_when_reconnecting() -> None:
-            while proxy.accepted < 2:  # noqa: ASYNC110 - the proxy is not to know who waits for it
+            while proxy.accepted < 2:
                 await trio.sleep(0.01)
             proxy.release()
 
@@ -186,7 +186,7 @@ async def test_listening_is_tried_again_until_it_begins(
         proxy.cut_before = b"LISTEN"
 
         async def mend() -> None:
-            while proxy.accepted < 2:  # noqa: ASYNC110 - the proxy is not to know who waits for it
+            while proxy.accepted < 2:
                 await trio.sleep(0.005)
             proxy.cut_before = None
 

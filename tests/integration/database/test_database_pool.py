@@ -33,7 +33,7 @@ class Gate:
 
     async def filled(self, count: int) -> None:
         with trio.fail_after(5):
-            while self.inside < count:  # noqa: ASYNC110 - counted on the asyncio side
+            while self.inside < count:
                 await trio.sleep(0.002)
 
     def open(self) -> None:
@@ -136,7 +136,7 @@ async def test_connections_retire_at_different_ages(
         first = await database.fetch_value(PID)
         assert await database.fetch_value(PID) == first
         with trio.fail_after(5):
-            while await database.fetch_value(PID) == first:  # noqa: ASYNC110 - time must pass
+            while await database.fetch_value(PID) == first:
                 await trio.sleep(0.01)
         gate = Gate(database)
         async with trio.open_nursery() as nursery:
