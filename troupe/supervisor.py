@@ -32,7 +32,7 @@ from typing import Final
 
 import trio
 
-from troupe.common.bridge import open_bridge
+from troupe.common.bridge import aio, open_bridge
 from troupe.common.config import Configuration, Placement
 from troupe.common.errors import (
     CallerError,
@@ -213,7 +213,7 @@ async def _fail_on_death(server: EmbeddedPostgres) -> None:
 def _migrations(configuration: Configuration, urls: _DatabaseUrls) -> ChildSpec:
     async def start(child: ChildContext) -> None:
         if configuration.database.url.get_secret_value():
-            await prepare_external(urls.owner, urls.runtime)
+            await aio(prepare_external(urls.owner, urls.runtime))
         await migrate(urls.owner)
         child.started()
 

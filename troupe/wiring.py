@@ -4,6 +4,7 @@ A group is described here and run by `troupe.supervisor`. Everything that a grou
 what the groups have in common is PostgreSQL and this file.
 """
 
+import ipaddress
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -11,10 +12,16 @@ from socket import socket
 from typing import Final
 
 from troupe.actors.analytics.answers import Answers
+from troupe.actors.auth.login import Logins, LoginSettings
+from troupe.actors.auth.peer_http import PeerHttp
+from troupe.actors.auth.relying_party import RelyingParty
 from troupe.common.config import Configuration, GroupSettings
 from troupe.common.database import Database, PoolSettings, open_database
-from troupe.common.secrets import KeyRing
+from troupe.common.outbound import OutboundGuard
+from troupe.common.secrets import KeyRing, Vault
 from troupe.http import analytics as analytics_routes
+from troupe.http import auth as auth_routes
+from troupe.http import auth_login
 from troupe.http.application import Application, HttpSettings, create_app
 from troupe.http.connection import Limits
 from troupe.http.credentials import Credentials
@@ -64,7 +71,7 @@ class Site:
 
 def compose(site: Site) -> list[Group]:
     """The groups, in start order."""
-    return [_auth(site), _data(site), _analytics(site)]
+    return [_auth(site), _analytics(site)]
 
 
 def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
@@ -103,7 +110,13 @@ def _add_http(site: Site, group: Group, build: Callable[[], Application]) -> Non
 
 
 def _application(
-    site: Site, group: Group, database: Database, *, description: str, settings: HttpSettings
+    site: Site,
+    group: Group,
+    database: Database,
+    credentials: Credentials,
+    *,
+    description: str,
+    settings: HttpSettings,
 ) -> Application:
     def readiness() -> Readiness:
         tree = site.snapshot().find(group.name)
@@ -121,13 +134,57 @@ def _application(
 
     return create_app(
         group.name,
-        resolver=Credentials(database),
+        resolver=credentials,
         settings=settings,
         readiness=readiness,
         gauges=gauges,
         idempotency=PostgresIdempotencyStore(database),
         description=description,
     )
+
+
+def _auth(site: Site) -> Group:
+    group, database = _new_group(site, "auth")
+    settings = site.configuration.auth
+    guard = OutboundGuard(ipaddress.ip_network(peer) for peer in settings.allow_private_peers)
+    peers = group.resource("peers", lambda: PeerHttp(guard))
+    addresses = auth_login.Addresses(site.auth_url, site.dashboard_url)
+    vault = Vault(site.keys)
+
+    def build() -> Application:
+        credentials = Credentials(database.get())
+        logins = Logins(
+            database.get(),
+            vault,
+            RelyingParty(peers.get()),
+            LoginSettings(
+                callback_url=addresses.callback,
+                home_url=addresses.home,
+                state_lifetime=settings.login_state_lifetime,
+                session_idle=settings.session_idle,
+                session_absolute=settings.session_absolute,
+            ),
+        )
+        app = _application(
+            site,
+            group,
+            database.get(),
+            credentials,
+            description="Login, sessions and tokens, tenants and their connections.",
+            settings=HttpSettings(cors_origins=(site.dashboard_url,)),
+        )
+        auth_routes.declare(
+            app,
+            database=database.get(),
+            vault=vault,
+            logins=logins,
+            credentials=credentials,
+            addresses=addresses,
+        )
+        return app
+
+    _add_http(site, group, build)
+    return group
 
 
 def _analytics(site: Site) -> Group:
@@ -140,6 +197,7 @@ def _analytics(site: Site) -> Group:
             site,
             group,
             database.get(),
+            Credentials(database.get()),
             description="Figures of the shop, and the dashboard.",
             settings=HttpSettings(
                 page_policy=page_policy(connect=[site.auth_url], forms=[site.auth_url])

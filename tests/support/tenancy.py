@@ -22,6 +22,7 @@ WITHOUT_TENANT: Final = frozenset(
         "auth.login_states",  # a login under way
         "auth.users",  # a person, who may belong to several tenants
         "platform.migrations",  # the ledger
+        "platform.processes",  # who is alive
     }
 )
 """Reviewed: rows here belong to no tenant, and troupe_runtime has no right on the table."""

@@ -9,6 +9,7 @@ Every field says its meaning, its unit and what a wrong value does. docs/configu
 from these docstrings; a test compares the two.
 """
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -16,7 +17,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
 from troupe.common.errors import ConfigurationError
 from troupe.common.units import DAYS, HOURS, MINUTES, SECONDS
@@ -36,6 +45,15 @@ def default_state_directory() -> Path:
     return Path(base) / "troupe"
 
 
+def _network(text: str) -> str:
+    ipaddress.ip_network(text)
+    return text
+
+
+Network = Annotated[str, AfterValidator(_network)]
+"""A network in CIDR notation."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -52,9 +70,10 @@ class DatabaseSettings(_Section):
     """PostgreSQL."""
 
     url: SecretStr = SecretStr("")
-    """Connection URL of the owner role of an existing server; empty starts the embedded one."""
+    """Connection URL of an existing server, for migrations: its role owns the database and has
+    CREATEROLE, or is a member of troupe_owner. Empty starts the embedded one."""
     runtime_url: SecretStr = SecretStr("")
-    """Connection URL of the runtime role; needed when `url` is given."""
+    """Connection URL of the role troupe_runtime on that server; needed when `url` is given."""
     embedded_account: str = ""
     """Account that the embedded PostgreSQL runs as when Troupe runs as root; empty: `postgres` if
     it exists, else `nobody`. Ignored without root."""
@@ -137,7 +156,7 @@ class AuthSettings(_Section):
     key_encryption_key_file: str = ""
     """File with the key-encryption key; empty: made on first start under the state directory. Lose
     it, and every stored secret is lost."""
-    allow_private_peers: tuple[str, ...] = ()
+    allow_private_peers: tuple[Network, ...] = ()
     """Networks (CIDR) inside the private ranges that tenants may name as hosts of identity
     providers, SFTP and SMTP servers. Empty: none."""
 
