@@ -40,6 +40,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from troupe.common.errors import ConfigurationError
+from troupe.common.files import sync_directory
 from troupe.common.ids import TenantId, new_id
 from troupe.common.sql import load
 from troupe.common.units import KiB
@@ -203,16 +204,17 @@ class KeyRing:
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
-                with contextlib.suppress(
-                    FileExistsError
-                ):  # another process was first: read its key
+                # Another process may have been first; then its key is read below.
+                with contextlib.suppress(FileExistsError):
                     os.link(draft, path)
+                sync_directory(path.parent)
             except OSError as error:
                 raise ConfigurationError(
                     f"The key-encryption key cannot be written: {error.strerror}: {path}"
                 ) from error
             finally:
-                draft.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    draft.unlink()
         return cls.load(path)
 
     def wrap(self, tenant: TenantId, key_id: uuid.UUID, data_key: bytes) -> bytes:

@@ -111,23 +111,26 @@ def _admit_key(listed: object) -> AdmittedKey | None:
     kid = listed.get("kid")
     if kid is not None and not (isinstance(kid, str) and _KID.fullmatch(kid)):
         return None
-    # Only what makes up the public key: a private part or a key type's oddities have no say.
+    try:
+        key = _public_key(listed)
+    except (JoseError, ValueError, TypeError):
+        return None
+    algorithms = frozenset() if key is None else _algorithms_of(key)
+    if "alg" in listed:
+        algorithms &= {str(listed["alg"])}
+    return AdmittedKey(kid, algorithms, key) if key is not None and algorithms else None
+
+
+def _public_key(listed: Mapping[str, Any]) -> SigningKey | None:
+    """The key itself, made of what makes up a public key: the rest of the JWK has no say."""
     members = {"RSA": ("kty", "n", "e"), "EC": ("kty", "crv", "x", "y")}.get(str(listed.get("kty")))
     if members is None or not all(isinstance(listed.get(name), str) for name in members):
         return None
-    public = {name: listed[name] for name in members}
-    try:
-        if public["kty"] == "RSA" and not _is_fit_rsa(_number(public["n"]), _number(public["e"])):
-            return None
-        key: SigningKey = (
-            RSAKey.import_key(public) if public["kty"] == "RSA" else ECKey.import_key(public)
-        )
-    except (JoseError, ValueError, TypeError):
-        return None
-    algorithms = _algorithms_of(key)
-    if "alg" in listed:
-        algorithms &= {str(listed["alg"])}
-    return AdmittedKey(kid, algorithms, key) if algorithms else None
+    public: dict[str, str | list[str]] = {name: str(listed[name]) for name in members}
+    if public["kty"] == "EC":
+        return ECKey.import_key(public) if public["crv"] in CURVES.values() else None
+    fit = _is_fit_rsa(_number(listed["n"]), _number(listed["e"]))
+    return RSAKey.import_key(public) if fit else None
 
 
 def _is_for_signatures(listed: Mapping[str, Any]) -> bool:

@@ -175,13 +175,11 @@ class PeerHttp:
                 )
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise ProviderMisbehaved("The identity provider sent a compressed answer.")
-            content = bytearray()
-            async for chunk in response.aiter_raw():
-                content += chunk
-                if len(content) > MAX_ANSWER_BYTES:
-                    raise ProviderMisbehaved("The identity provider's answer is too large.")
+            content = await _bounded(response)
         finally:
             await response.aclose()
+        if len(content) > MAX_ANSWER_BYTES:
+            raise ProviderMisbehaved("The identity provider's answer is too large.")
         try:
             body = json.loads(content)
         except (ValueError, RecursionError):
@@ -193,3 +191,18 @@ class PeerHttp:
                 f"The identity provider's answer (status {response.status_code}) is not JSON."
             )
         return response.status_code, body
+
+
+async def _bounded(response: httpx2.Response) -> bytes:
+    """The body, or somewhat more of it than is allowed.
+
+    The rest is cancelled rather than left: the client reads through nested generators, and one
+    that is left in the middle is only cleaned up by the garbage collector.
+    """
+    content = bytearray()
+    with trio.CancelScope() as enough:
+        async for chunk in response.aiter_raw():
+            content += chunk
+            if len(content) > MAX_ANSWER_BYTES:
+                enough.cancel()
+    return bytes(content)

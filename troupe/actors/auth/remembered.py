@@ -69,9 +69,10 @@ class Remembered(Generic[Value]):
                 await self._try()
         if self._value is not None:
             return self._value[1]
-        raise ProviderUnavailable(
-            str(self._failure) if self._failure else "The identity provider is not asked again yet."
-        )
+        if self._failure is not None:
+            # A fresh one for each who waits: an exception carries the traceback of its raising.
+            raise type(self._failure)(str(self._failure)) from self._failure
+        raise ProviderUnavailable("The identity provider is not asked again yet.")
 
     def _may_try(self, now: float) -> bool:
         return len(self._attempts) < MAX_FETCHES or now - self._attempts[0] >= WINDOW

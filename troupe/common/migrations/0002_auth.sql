@@ -210,7 +210,7 @@ GRANT SELECT, INSERT, UPDATE ON auth.users TO troupe_system;
 CREATE POLICY system ON auth.login_sessions TO troupe_system USING (true) WITH CHECK (true);
 GRANT SELECT, INSERT, UPDATE, DELETE ON auth.login_sessions TO troupe_system;
 CREATE POLICY system ON auth.login_states TO troupe_system USING (true) WITH CHECK (true);
-GRANT SELECT, INSERT, DELETE ON auth.login_states TO troupe_system;
+GRANT SELECT, INSERT, UPDATE, DELETE ON auth.login_states TO troupe_system;
 CREATE POLICY system ON auth.audit_log TO troupe_system USING (true) WITH CHECK (true);
 GRANT SELECT, INSERT ON auth.audit_log TO troupe_system;
 CREATE POLICY system ON auth.audit_heads TO troupe_system USING (true) WITH CHECK (true);

@@ -1,0 +1,70 @@
+import ipaddress
+
+import pytest
+
+from troupe.common.errors import ConfigurationError, PeerUnavailable
+from troupe.common.outbound import HostNotAllowed, OutboundGuard, parse_networks
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["8.8.8.8", "1.1.1.1", "172.15.255.255", "172.32.0.0", "100.128.0.0", "2606:4700::1111"],
+)
+def test_public_addresses(address: str) -> None:
+    assert OutboundGuard().is_allowed(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "127.255.255.254",
+        "0.0.0.0",
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.100.100.200",
+        "198.18.0.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::ffff:127.0.0.1",
+        "::ffff:8.8.8.8",
+        "64:ff9b::7f00:1",
+        "64:ff9b:1::1",
+        "2002:7f00:1::",
+        "2001:0:1::",
+        "2001:db8::1",
+        "fc00::1",
+        "fd00:ec2::254",
+        "fe80::1",
+        "fec0::1",
+        "ff02::1",
+        "::127.0.0.1",
+    ],
+)
+def test_addresses_that_nobody_may_name(address: str) -> None:
+    assert not OutboundGuard().is_allowed(ipaddress.ip_address(address))
+
+
+def test_the_operator_allows_a_network() -> None:
+    guard = OutboundGuard(parse_networks(["10.1.0.0/16"]))
+    assert guard.is_allowed(ipaddress.ip_address("10.1.2.3"))
+    assert not guard.is_allowed(ipaddress.ip_address("10.2.0.1"))
+    with pytest.raises(ConfigurationError):
+        parse_networks(["10.1.0.1/16"])
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "[::1]", "::1"]
+)
+async def test_loopback_in_every_notation(host: str) -> None:
+    with pytest.raises((HostNotAllowed, PeerUnavailable)):
+        await OutboundGuard().resolve(host, 443)
+
+
+async def test_a_numeric_host_needs_no_look_up() -> None:
+    guard = OutboundGuard(parse_networks(["127.0.0.0/8"]))
+    assert await guard.resolve("127.0.0.1", 80) == (ipaddress.ip_address("127.0.0.1"),)
