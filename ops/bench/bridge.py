@@ -55,7 +55,7 @@ class PrivateBridge(_host.Bridge):
     """A bridge that runs the loop's queues itself: six private attributes of asyncio."""
 
     @trio.lowlevel.enable_ki_protection
-    def turn(self, *, poll: bool) -> None:
+    def turn(self) -> None:
         """Run the queues until they are empty."""
         loop: Any = self.loop
         selector = self._selector
@@ -64,8 +64,7 @@ class PrivateBridge(_host.Bridge):
         loop.in_turn = True
         asyncio._set_running_loop(loop)
         try:
-            if poll:
-                loop._process_events(super(type(selector), selector).select(0))
+            loop._process_events(super(type(selector), selector).select(0))
             now, scheduled, ready = loop.time(), loop._scheduled, loop._ready
             while scheduled and (scheduled[0]._cancelled or scheduled[0]._when <= now):
                 handle = heapq.heappop(scheduled)

@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from troupe.common.database._failures import connecting_failed, translated
+from troupe.common.database._failures import connecting_failed, described, translated
 from troupe.common.errors import DatabaseError, DatabaseUnavailable, DeadlineExceeded, StorageFull
 
 CONNECTION = asyncpg.InterfaceError("connection is closed")
@@ -62,13 +62,24 @@ def test_what_a_statement_is_to_blame_for_is_left_alone(error: Exception, lost: 
         (TimeoutError(), True),
         (asyncpg.CannotConnectNowError(""), True),
         (asyncpg.TooManyConnectionsError(""), True),
+        (CONNECTION, True),
         (asyncpg.InvalidPasswordError(""), False),
         (asyncpg.InvalidAuthorizationSpecificationError(""), False),
         (asyncpg.InvalidCatalogNameError(""), False),
         (ValueError("what a wrong URL gives"), False),
+        (asyncpg.exceptions.ClientConfigurationError("another wrong URL"), False),
     ],
 )
 def test_connecting_is_worth_another_try_or_not(error: Exception, again: bool) -> None:
     failure, worth_retrying = connecting_failed(error)
     assert isinstance(failure, DatabaseUnavailable)
     assert worth_retrying is again
+
+
+def test_a_complaint_about_a_url_is_not_quoted() -> None:
+    assert described(ValueError("Port could not be cast to integer value as 'secret'")) == (
+        "ValueError"
+    )
+    assert described(ConnectionRefusedError(111, "Connection refused")) == (
+        "[Errno 111] Connection refused"
+    )

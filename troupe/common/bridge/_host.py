@@ -88,8 +88,8 @@ class TurnSelector(selectors.DefaultSelector):
     """Never blocks; ends the turn when the loop asks to wait.
 
     Attributes:
-        poll: Look at the sockets once in this turn. Later iterations only run callbacks: what
-            became readable meanwhile is level-triggered and starts the next turn.
+        poll: Look at the sockets, once in a turn. Later iterations only run callbacks: what becomes
+            readable meanwhile is level-triggered and starts the next turn.
         rounds: Iterations left in this turn.
         wait: Seconds until the loop's next timer, as it said last; infinite without one, 0 when it
             was stopped with callbacks left to run.
@@ -184,10 +184,10 @@ class Bridge:
         self._nap_until = math.inf
 
     @trio.lowlevel.enable_ki_protection
-    def turn(self, *, poll: bool) -> None:
+    def turn(self) -> None:
         """Let the loop run until it would wait; then see that the pump wakes in time for it."""
         selector = self._selector
-        selector.poll = poll
+        selector.poll = True
         selector.rounds = _ROUNDS_PER_TURN
         selector.wait = 0.0
         library, sniffio.thread_local.name = sniffio.thread_local.name, None
@@ -216,7 +216,7 @@ class Bridge:
                 self._nap_until = math.inf
                 with trio.CancelScope() as self._nap:  # its deadline is the next timer
                     while not self._finished:
-                        self.turn(poll=True)
+                        self.turn()
                         if self._selector.wait == 0.0:
                             await trio.lowlevel.checkpoint()
                         else:
@@ -237,7 +237,7 @@ class Bridge:
             task = self.loop.create_task(coroutine)
         finally:
             self.loop.settled = True
-        self.turn(poll=False)
+        self.turn()
         try:
             if task.done():
                 await trio.lowlevel.cancel_shielded_checkpoint()

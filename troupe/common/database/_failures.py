@@ -97,4 +97,13 @@ def connecting_failed(error: Exception) -> tuple[DatabaseError, bool]:
         if state in _REFUSED:
             return DatabaseUnavailable(_REFUSED[state]), False
         return translated(error, lost=True) or DatabaseUnavailable(UNREACHABLE), True
-    return DatabaseUnavailable(UNREACHABLE), isinstance(error, OSError | EOFError)
+    # A ValueError speaks of the URL; asyncpg's is an InterfaceError as well.
+    again = isinstance(error, _BROKEN) and not isinstance(error, ValueError)
+    return DatabaseUnavailable(UNREACHABLE), again
+
+
+def described(error: BaseException | None) -> str:
+    """What may be logged of ``error``: a complaint about a URL can quote a password."""
+    if isinstance(error, OSError | asyncpg.PostgresError):
+        return str(error)
+    return type(error).__name__

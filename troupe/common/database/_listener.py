@@ -27,7 +27,7 @@ import asyncpg
 import trio
 
 from troupe.common.bridge import ToTrio, aio
-from troupe.common.database._failures import connecting_failed
+from troupe.common.database._failures import connecting_failed, described
 from troupe.common.database._settings import PoolSettings
 from troupe.common.errors import DatabaseError, DeadlineExceeded
 from troupe.common.logs import get_logger
@@ -131,7 +131,7 @@ class Listener:
                     "database_listen_failed",
                     channel=self._channel,
                     reason=str(self.failure),
-                    error=str(error),
+                    error=described(error),
                 )
             except asyncio.CancelledError:
                 if connection is not None:
@@ -186,7 +186,7 @@ class _Ear:
         except TimeoutError:
             return "silent"
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            return str(error)
+            return described(error)
         finally:
             self._connection.terminate()
 

@@ -31,7 +31,13 @@ import asyncpg
 import trio
 
 from troupe.common.bridge import aio
-from troupe.common.database._failures import LOST, CommitUnknown, NotBegun, connecting_failed
+from troupe.common.database._failures import (
+    LOST,
+    CommitUnknown,
+    NotBegun,
+    connecting_failed,
+    described,
+)
 from troupe.common.database._listener import listen_to
 from troupe.common.database._session import (
     Isolation,
@@ -348,17 +354,20 @@ class Database:
             except Exception as error:
                 failure, worth_retrying = connecting_failed(error)
                 failure.__cause__ = error
-                _log.warning("database_connect_failed", reason=str(failure), error=str(error))
+                _log.warning("database_connect_failed", reason=str(failure), error=described(error))
                 if not worth_retrying or not await backoff.wait(failure):
                     raise failure from error
             else:
+                backoff.failure = None
                 shortening = random.uniform(0, self._settings.age_jitter)  # noqa: S311 - no secret
                 session.retires = trio.current_time() + self._settings.max_age * (1 - shortening)
                 return session
 
     async def _after_lost(self, session: Session, lost: NotBegun, backoff: "_Backoff") -> None:
         """Return if another connection is to be tried."""
-        _log.warning("database_connection_lost", silent=lost.silent, error=str(lost.__cause__))
+        _log.warning(
+            "database_connection_lost", silent=lost.silent, error=described(lost.__cause__)
+        )
         if lost.silent:  # then so are its neighbours, most likely
             while self._idle:
                 self._idle.pop().terminate()
