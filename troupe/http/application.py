@@ -5,12 +5,16 @@ proxies), the route's deadline, CORS preflight, the declared route (`troupe.http
 credentials, rates, validation), the handler. Whatever comes back, an answer or an exception of any
 kind, leaves with the same headers, one structured log line and one observation in the metrics.
 
-Two things differ from stock quart-trio on purpose:
+Quart's own way from a request to its view (hooks before and after, error handlers, blueprints) is
+not used: what it offers is done here in one place, where its order can be read, and it is what
+changed most between the two releases that we run on. Three more things differ on purpose:
 
 * `_Connection` shields the last message of an answer. Hypercorn reacts to it by queueing
-  ``http.disconnect``, quart-trio reacts to that by cancelling the very task that is still inside
-  Hypercorn, and the idle timer and the closing of the socket never happen: a leaked connection per
-  request. The shield is bounded by the write deadline of `troupe.http.server`.
+  ``http.disconnect``, quart-trio (0.12 and 0.13) reacts to that by cancelling the very task that is
+  still inside Hypercorn, and the idle timer and the closing of the socket never happen: a leaked
+  connection per request. The shield is bounded by the stall deadline of `troupe.http.connection`.
+* It also ends a body that is too large as soon as it is. Quart 0.23 collects a chunked body to its
+  end before it looks at the limit.
 * Rules are only accepted from `Api`. ``@app.get`` of Quart would make a route that nobody guards
   and no document mentions.
 """
@@ -25,13 +29,20 @@ from typing import Any, Final, cast
 
 import structlog
 import trio
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent
+from hypercorn.typing import (
+    ASGIReceiveCallable,
+    ASGIReceiveEvent,
+    ASGISendCallable,
+    ASGISendEvent,
+)
 from quart import Response
-from quart.ctx import RequestContext
 from quart.wrappers import Request as QuartRequest
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.datastructures import Headers
+from werkzeug.exceptions import NotFound
+from werkzeug.routing import IntegerConverter
+from werkzeug.routing import ValidationError as RoutingValidationError
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from troupe.common.errors import DeadlineExceeded
@@ -49,7 +60,6 @@ from troupe.http.request import (
     REQUEST_ID_HEADER,
     Request,
     client_of,
-    current_request,
     request_id_of,
 )
 from troupe.http.routes import Api
@@ -67,10 +77,11 @@ _logger = get_logger(__name__)
 CLIENT_GONE: Final = 499
 """What logs and metrics call a request whose client left; nothing was sent."""
 
-PRINCIPAL_RATE: Final = Rate(requests=6000, burst=1200)
+PRINCIPAL_RATE: Final = Rate(requests=60_000, burst=5_000)
 ADDRESS_RATE: Final = Rate(requests=1200, burst=300)
 OWN_PAGE_POLICY: Final = page_policy()
 
+View = Callable[..., Awaitable[Response]]
 ErrorPage = Callable[[Problem], Awaitable[Response | None]]
 AnyResponse = Response | WerkzeugResponse
 
@@ -100,16 +111,45 @@ class HttpSettings:
     page_policy: str = OWN_PAGE_POLICY
 
 
+class _StorableInteger(IntegerConverter):
+    """``<int:…>`` in a rule: only what PostgreSQL's bigint takes, else the route does not match."""
+
+    regex = r"[0-9]{1,19}"
+
+    def to_python(self, value: str) -> int:
+        number = int(super().to_python(value))
+        if number >= 2**63:
+            raise RoutingValidationError
+        return number
+
+
 class _Connection(TrioASGIHTTPConnection):
     """quart-trio's connection without its leak; see the module's text."""
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        limit = self.app.config["MAX_CONTENT_LENGTH"]
+        received = 0
+
+        async def receive_bounded() -> ASGIReceiveEvent:
+            nonlocal received
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    return message
+                was_over = received > limit
+                received += len(message["body"])
+                if received <= limit:
+                    return message
+                if not was_over:
+                    # What has arrived exceeds the limit, so that whoever reads it is refused.
+                    return {**message, "more_body": False}
+
         async def send_shielded(message: ASGISendEvent) -> None:
             last = message["type"] == "http.response.body" and not message.get("more_body", False)
             with trio.CancelScope(shield=last):
                 await send(message)
 
-        await super().__call__(receive, send_shielded)
+        await super().__call__(receive_bounded, send_shielded)
 
 
 class Application(QuartTrio):
@@ -137,8 +177,9 @@ class Application(QuartTrio):
         self.config["BODY_TIMEOUT"] = settings.body_deadline
         self.config["PROVIDE_AUTOMATIC_OPTIONS"] = True
         self.url_map.merge_slashes = False
+        self.url_map.converters["int"] = _StorableInteger
 
-    def declare(self, route: Route, view: Callable[..., Awaitable[Response]]) -> None:
+    def declare(self, route: Route, view: View) -> None:
         """Take a route from `Api`."""
         self._declaring = True
         try:
@@ -179,7 +220,8 @@ class Application(QuartTrio):
         self.metrics.begin()
         with structlog.contextvars.bound_contextvars(request_id=ours.request_id, group=self.group):
             try:
-                response = await super().handle_request(request)
+                async with self.request_context(request):
+                    response = await self._answer(ours)
                 self._complete(ours, response)
                 status = response.status_code
                 return response
@@ -219,37 +261,39 @@ class Application(QuartTrio):
     def _route_of(self, request: Request) -> Route | None:
         return self._routes.get(request.url_rule.endpoint) if request.url_rule else None
 
-    async def full_dispatch_request(
-        self, request_context: RequestContext | None = None
-    ) -> AnyResponse:
-        """Dispatch under the route's deadline."""
-        route = self._route_of(current_request())
+    async def _answer(self, request: Request) -> AnyResponse:
+        """Whatever happens, an answer; only a cancellation from outside passes."""
+        route = self._route_of(request)
         deadline = route.deadline if route is not None else REQUEST_DEADLINE
-        with trio.move_on_after(math.inf if deadline is None else deadline):
-            return await super().full_dispatch_request(request_context)
-        late = DeadlineExceeded(f"The answer was not ready within {deadline:g} seconds.")
-        return await self.handle_exception(late)
+        try:
+            with trio.move_on_after(math.inf if deadline is None else deadline):
+                return await self._dispatch(request)
+            late = DeadlineExceeded(f"The answer was not ready within {deadline:g} seconds.")
+            return await self._answer_error(late, request)
+        except BaseExceptionGroup as group:
+            cancelled, errors = group.split(trio.Cancelled)
+            if cancelled is None:
+                return await self._answer_error(group, request)
+            if errors is not None:
+                await self._answer_error(errors, request)  # only for its line in the log
+            raise cancelled from None
+        except Exception as error:  # noqa: BLE001  # becoming an answer is what it is caught for
+            return await self._answer_error(error, request)
 
-    async def preprocess_request(self, request_context: RequestContext | None = None) -> Any:
-        """Answer a browser's preflight before routing asks for credentials."""
-        if self.cors.is_preflight(current_request()):
+    async def _dispatch(self, request: Request) -> AnyResponse:
+        if self.cors.is_preflight(request):
             return Response(b"", 204)
-        return await super().preprocess_request(request_context)
+        rule = request.url_rule
+        if rule is None:
+            raise request.routing_exception or NotFound()
+        if request.method == "OPTIONS":
+            return Response(b"", 204, {"Allow": ", ".join(sorted(rule.methods or ()))})
+        view = cast("View", self.view_functions[rule.endpoint])
+        return await view(**(request.view_args or {}))
 
-    async def handle_user_exception(self, error: Exception | BaseExceptionGroup[Any]) -> Any:
-        """An exception from a handler, or from before it."""
-        return await self._answer_error(error)
-
-    async def handle_exception(self, error: BaseException) -> AnyResponse:
-        """An exception from after the handler, or the deadline."""
-        return await self._answer_error(error)
-
-    async def _answer_error(self, error: BaseException) -> AnyResponse:
+    async def _answer_error(self, error: BaseException, request: Request) -> AnyResponse:
         cause = leading_error(error)
-        if isinstance(cause, trio.Cancelled):
-            raise error
         problem = problem_of(cause)
-        request = current_request()
         if problem.unexpected:
             _logger.error(
                 "request_failed", method=request.method, route=request.route, exc_info=cause

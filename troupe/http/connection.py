@@ -44,13 +44,10 @@ from troupe.common.ids import new_id
 from troupe.common.logs import get_logger
 from troupe.common.units import SECONDS, KiB, MiB
 from troupe.http.problems import MEDIA_TYPE, Problem, kind_of_status
-from troupe.http.request import REQUEST_ID_HEADER
+from troupe.http.request import DRAINING_EXTENSION, REQUEST_ID_HEADER
 from troupe.http.security import NOTHING_POLICY, fixed_headers
 
 _logger = get_logger(__name__)
-
-DRAINING_EXTENSION: Final = "troupe.draining"
-"""Key in an ASGI scope's extensions: a `trio.Event` that is set when streams should end."""
 
 _WRITE_BYTES: Final = 64 * KiB
 _LINGER: Final = 1 * SECONDS
@@ -230,6 +227,7 @@ class Connection:
                 await self.context.terminated.set()
             refusal = refusal_of(scope, self._limits.head_bytes)
             if refusal is not None:
+                _logger.info("request_refused_unread", status=refusal.status, reason=refusal.detail)
                 await _refuse(refusal, receive, answer)
                 return
             extensions = cast("dict[str, object]", scope.get("extensions"))
@@ -334,6 +332,7 @@ def _with_problem(data: bytes) -> bytes:
         return data
     status = int(match[1])
     detail = _REFUSAL_DETAILS.get(status, _REFUSAL_DETAILS[400])
+    _logger.info("request_refused_unread", status=status, reason=detail)
     body, headers = _document(Problem(kind_of_status(status), detail))
     head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
     first = b"HTTP/1.1 %d \r\n" % status

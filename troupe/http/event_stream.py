@@ -29,7 +29,6 @@ from quart.wrappers.response import ResponseBody
 from troupe.common.logs import get_logger
 from troupe.common.units import HOURS, SECONDS
 from troupe.http import exact_json
-from troupe.http.connection import DRAINING_EXTENSION
 from troupe.http.declaration import Media
 from troupe.http.problems import Unavailable
 from troupe.http.request import current_request
@@ -115,12 +114,8 @@ def event_stream(
     slots = cast("HasStreamSlots", current_app).stream_slots
     if slots.open >= slots.limit:
         raise Unavailable("Too many event streams are open; try again in a moment.")
-    extensions = cast("dict[str, object]", current_request().scope.get("extensions") or {})
-    draining = extensions.get(DRAINING_EXTENSION)
-    if not isinstance(draining, trio.Event):
-        draining = trio.Event()
     response = Response(
-        _EventBody(source, slots, draining, heartbeat, longest),
+        _EventBody(source, slots, current_request().draining, heartbeat, longest),
         200,
         {"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         content_type=EVENT_STREAM.content_type,

@@ -10,22 +10,19 @@ Not kept are answers that a repetition should ask for anew: failures of ours (5x
 rate limits. The claim is not in the transaction that does the work, because the two belong to
 different modules; a process that dies between that commit and `complete` leaves a claim without an
 answer, which counts as abandoned after two minutes, and the repetition then does the work again.
-Where that matters the work carries a unique key of its own, as jobs do.
+So does one whose commit was not answered (`CommitUnknown`). Where that matters the work carries a
+unique key of its own, as jobs do.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
-import trio
-
+from troupe.common.database import Database
 from troupe.common.errors import Conflict, InvalidInput
 from troupe.common.ids import TenantId
 from troupe.common.sql import load
 from troupe.common.units import DAYS, MINUTES, SECONDS, KiB
-
-if TYPE_CHECKING:
-    from troupe.common.database import Database
 
 KEY_HEADER: Final = "Idempotency-Key"
 REPLAY_HEADER: Final = "Idempotency-Replayed"
@@ -87,30 +84,29 @@ def is_worth_keeping(status: int, body: bytes) -> bool:
 class PostgresIdempotencyStore:
     """Claims and answers in ``platform.idempotency_keys``, under row-level security."""
 
-    def __init__(self, database: "Database") -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     async def begin(
         self, tenant: TenantId, key: str, route: str, request_sha256: bytes
     ) -> Claim | KeptAnswer:
         """See `IdempotencyStore.begin`."""
-        with trio.fail_after(2 * STORE_DEADLINE):
-            created_at = await self._database.fetch_value(
-                _QUERIES["begin"],
-                tenant,
-                key,
-                route,
-                request_sha256,
-                ANSWERS_KEPT,
-                ABANDONED_AFTER,
-                tenant=tenant,
-                deadline=STORE_DEADLINE,
-            )
-            if isinstance(created_at, datetime):
-                return Claim(tenant, key, route, created_at)
-            kept = await self._database.fetch_row(
-                _QUERIES["read"], tenant, key, route, tenant=tenant, deadline=STORE_DEADLINE
-            )
+        created_at = await self._database.fetch_value(
+            _QUERIES["begin"],
+            tenant,
+            key,
+            route,
+            request_sha256,
+            ANSWERS_KEPT,
+            ABANDONED_AFTER,
+            tenant=tenant,
+            deadline=STORE_DEADLINE,
+        )
+        if isinstance(created_at, datetime):
+            return Claim(tenant, key, route, created_at)
+        kept = await self._database.fetch_row(
+            _QUERIES["read"], tenant, key, route, tenant=tenant, deadline=STORE_DEADLINE
+        )
         if kept is not None and kept["request_sha256"] != request_sha256:
             raise InvalidInput(
                 "This idempotency key was used for another request.",

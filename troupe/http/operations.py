@@ -33,6 +33,7 @@ from troupe.http.declaration import JSON_TYPE, Answer, Media
 from troupe.http.docs_page import DOCS_POLICY, render
 from troupe.http.openapi import document
 from troupe.http.principal import Access
+from troupe.http.request import current_request
 from troupe.http.routes import Api
 
 _KNOWN_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -193,12 +194,13 @@ def declare_operations(
     )
     async def ready() -> Answer:
         state = readiness()
+        is_ready = state.ready and not current_request().draining.is_set()
         answer = ReadyAnswer(
-            status="ready" if state.ready else "not_ready",
+            status="ready" if is_ready else "not_ready",
             group=api.group,
             parts=dict(state.parts),
         )
-        return Answer(answer, 200 if state.ready else 503)
+        return Answer(answer, 200 if is_ready else 503)
 
     @api.get(
         "/metrics",

@@ -27,6 +27,7 @@ type (its last part)            status  raised as
 ``unavailable``                 503     draining, or too many streams (``Retry-After``)
 ``database-unavailable``        503     `DatabaseUnavailable` (``Retry-After``)
 ``peer-unavailable``            503     `PeerUnavailable` (``Retry-After``)
+``outcome-unknown``             504     `CommitUnknown`: it may or may not have been done
 ``deadline-exceeded``           504     `DeadlineExceeded`, or the route's own deadline
 ``storage-full``                507     `StorageFull`
 ==============================  ======  ====================================================
@@ -45,6 +46,7 @@ from typing import Final
 import trio
 from werkzeug.exceptions import HTTPException
 
+from troupe.common.database import CommitUnknown
 from troupe.common.errors import (
     ConfigurationError,
     Conflict,
@@ -145,6 +147,7 @@ _DOMAIN: Final[Mapping[type[TroupeError], Kind]] = {
     PeerError: Kind("peer-refused", 502, "Another system refused"),
     Unavailable: Kind("unavailable", 503, "Not available now"),
     DatabaseUnavailable: Kind("database-unavailable", 503, "The database does not answer"),
+    CommitUnknown: Kind("outcome-unknown", 504, "It is not known whether this was done"),
     DeadlineExceeded: Kind("deadline-exceeded", 504, "This took too long"),
     StorageFull: Kind("storage-full", 507, "No space left"),
     DatabaseError: Kind("database-unavailable", 503, "The database does not answer"),

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+import trio
 from quart import request as _current
 from quart_trio.wrappers import TrioRequest
 
 from troupe.common.ids import new_id
 from troupe.http.principal import Principal
+
+DRAINING_EXTENSION: Final = "troupe.draining"
+"""Key in an ASGI scope's extensions: a `trio.Event` that is set when streams should end."""
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._\-]{8,64}")
@@ -53,6 +57,13 @@ class Request(TrioRequest):
         super().__init__(*args, **kwargs)
         self.after_answer: dict[str, str] = {}
         """Headers that the answer gets, whatever becomes of the request (rate limits)."""
+
+    @property
+    def draining(self) -> trio.Event:
+        """Set once the server wants its answers to end; never, without our server."""
+        extensions = cast("dict[str, object]", self.scope.get("extensions") or {})
+        event = extensions.get(DRAINING_EXTENSION)
+        return event if isinstance(event, trio.Event) else trio.Event()
 
     @property
     def route(self) -> str:

@@ -28,6 +28,7 @@ from typing import Any, Final, Protocol, TypeVar, Unpack, cast
 import trio
 from quart import Response
 
+from troupe.common.database import CommitUnknown
 from troupe.common.errors import DatabaseError, InvalidInput
 from troupe.common.logs import get_logger
 from troupe.common.units import SECONDS
@@ -247,7 +248,9 @@ class Api:
                 # A refusal is an answer too; what is not worth keeping gives the claim back.
                 problem = problem_of(error)
                 body = problem.body(current_request().request_id)
-                if is_worth_keeping(problem.status, body):
+                if isinstance(error, CommitUnknown):
+                    ended = True  # the claim outlives us, so that nothing is done twice at once
+                elif is_worth_keeping(problem.status, body):
                     ended = True
                     await self._keep(store, claim, problem.status, body)
                 raise

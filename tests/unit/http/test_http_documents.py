@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.unit.http.sites import bearer, make_app
@@ -15,6 +16,7 @@ from troupe.http.declaration import Media
 from troupe.http.docs_page import DOCS_POLICY
 from troupe.http.operations import Gauge, Readiness
 from troupe.http.principal import Access, Role
+from troupe.http.request import DRAINING_EXTENSION
 
 
 class NewThing(BodyModel):
@@ -199,6 +201,11 @@ async def test_health() -> None:
     }
     state = Readiness(ready=True)
     assert (await read(app, "/health/ready"))[0] == 200
+    draining = trio.Event()
+    draining.set()
+    scope: Any = {"extensions": {DRAINING_EXTENSION: draining}}
+    assert (await read(app, "/health/ready", scope_base=scope))[0] == 503
+    assert (await read(app, "/health/live", scope_base=scope))[0] == 200
 
 
 async def test_metrics_count_by_template_in_a_registry_of_their_own(app: Application) -> None:

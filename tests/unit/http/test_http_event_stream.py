@@ -10,9 +10,9 @@ from trio.testing import MockClock
 
 from tests.unit.http.sites import make_app
 from troupe.http.application import Application
-from troupe.http.connection import DRAINING_EXTENSION
 from troupe.http.event_stream import EVENT_STREAM, ServerEvent, event_stream, last_event_id
 from troupe.http.principal import Access
+from troupe.http.request import DRAINING_EXTENSION
 
 Source = AsyncGenerator[ServerEvent, None]
 

@@ -14,6 +14,7 @@ from werkzeug.exceptions import (
 )
 
 from troupe.common import errors
+from troupe.common.database import CommitUnknown
 from troupe.http import problems
 from troupe.http.problems import KINDS, leading_error, problem_of
 
@@ -41,6 +42,7 @@ class TenantAsleep(errors.Conflict):
         (errors.CredentialsRejected("x"), 502, "peer-credentials-rejected"),
         (errors.DatabaseUnavailable("x"), 503, "database-unavailable"),
         (errors.DeadlineExceeded("x"), 504, "deadline-exceeded"),
+        (CommitUnknown("x"), 504, "outcome-unknown"),
         (errors.StorageFull("x"), 507, "storage-full"),
         (problems.Unavailable("x"), 503, "unavailable"),
         (BadRequest("x"), 400, "malformed-request"),

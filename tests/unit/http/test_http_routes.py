@@ -277,6 +277,15 @@ async def test_path_variables(app: Application) -> None:
     assert (await ask(app, "GET", f"/jobs/{identifier}/%00"))[0] == 404
 
 
+async def test_numbers_in_paths_can_be_stored(app: Application) -> None:
+    @app.api.get("/rows/<int:row>", answers={200: Shown}, **PUBLIC)
+    async def row_of(*, row: int) -> Shown:
+        return Shown(text=str(row))
+
+    for row, status in ((2**63 - 1, 200), (2**63, 404), ("9" * 6000, 404), ("-1", 404)):
+        assert (await ask(app, "GET", f"/rows/{row}"))[0] == status
+
+
 # --- failures ---
 
 
