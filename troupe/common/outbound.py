@@ -24,7 +24,7 @@ from typing import Final
 
 import trio
 
-from troupe.common.errors import ConfigurationError, PeerRefused, PeerUnavailable
+from troupe.common.errors import PeerRefused, PeerUnavailable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -59,18 +59,6 @@ _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 
 class HostNotAllowed(PeerRefused):
     """The host is not one that a tenant may have the program connect to."""
-
-
-def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Networks as an operator writes them.
-
-    Raises:
-        ConfigurationError: One of them is not a network in CIDR notation.
-    """
-    try:
-        return tuple(ipaddress.ip_network(text) for text in texts)
-    except ValueError as error:
-        raise ConfigurationError(f"auth.allow_private_peers: {error}") from None
 
 
 class OutboundGuard:

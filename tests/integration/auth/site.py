@@ -1,5 +1,6 @@
 """The auth group's application on a real socket, the development provider, and a browser."""
 
+import ipaddress
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -17,12 +18,14 @@ import trio
 from tests.support.postgres import TestDatabase
 from troupe.actors.auth.login import Logins, LoginSettings
 from troupe.actors.auth.members import Role, add_member
+from troupe.actors.auth.peer_http import PeerHttp
 from troupe.actors.auth.providers import put_identity_provider
-from troupe.actors.auth.relying_party import open_relying_party
+from troupe.actors.auth.relying_party import RelyingParty
 from troupe.actors.auth.tenants import create_tenant
 from troupe.common.bridge import aio
 from troupe.common.database import Database
 from troupe.common.ids import TenantId
+from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
 from troupe.common.units import SECONDS
 from troupe.http import auth as auth_routes
@@ -35,6 +38,7 @@ CLIENT_ID: Final = "troupe"
 CLIENT_SECRET: Final = "client-secret-canary: +/%"
 DASHBOARD: Final = "http://127.0.0.1:18001"
 KEYS: Final = KeyRing([b"k" * 32])
+LOOPBACK: Final = OutboundGuard([ipaddress.ip_network("127.0.0.0/8")])
 
 USERS: Final = {
     "ada": {"sub": "sub-ada", "name": "Ada Lovelace", "email": "ada@harbor.example"},
@@ -198,11 +202,11 @@ async def open_site(
     vault, credentials = Vault(KEYS), Credentials(database)
     stop = trio.Event()
     with listener:
-        async with open_relying_party(["127.0.0.0/8"]) as relying_party:
+        async with PeerHttp(LOOPBACK) as http:
             settings = LoginSettings(
                 callback_url=addresses.callback, home_url=addresses.home, **limits
             )
-            logins = Logins(database, vault, relying_party, settings)
+            logins = Logins(database, vault, RelyingParty(http), settings)
             app = create_app(
                 "auth",
                 resolver=credentials,

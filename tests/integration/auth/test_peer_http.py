@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from tests.integration.auth.site import LOOPBACK
 from troupe.actors.auth import peer_http
 from troupe.actors.auth.errors import ProviderMisbehaved, ProviderUnavailable
 from troupe.actors.auth.peer_http import MAX_ANSWER_BYTES, PeerHttp
-from troupe.common.outbound import HostNotAllowed, OutboundGuard, parse_networks
+from troupe.common.outbound import HostNotAllowed
 
 Serve = Callable[[trio.SocketStream], Awaitable[None]]
 
@@ -45,7 +46,7 @@ async def peer(serve: Serve) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[PeerHttp]:
-    async with PeerHttp(OutboundGuard(parse_networks(["127.0.0.0/8"]))) as one:
+    async with PeerHttp(LOOPBACK) as one:
         yield one
 
 

@@ -13,6 +13,7 @@ import trio
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
+from tests.integration.auth.site import LOOPBACK
 from troupe.actors.auth.errors import (
     ClientRejected,
     IdTokenInvalid,
@@ -20,12 +21,8 @@ from troupe.actors.auth.errors import (
     ProviderMisbehaved,
 )
 from troupe.actors.auth.login_secrets import LoginSecrets
-from troupe.actors.auth.relying_party import (
-    Client,
-    Identity,
-    RelyingParty,
-    open_relying_party,
-)
+from troupe.actors.auth.peer_http import PeerHttp
+from troupe.actors.auth.relying_party import Client, Identity, RelyingParty
 
 LOGIN: Final = LoginSecrets.derive("b" * 43, b"s" * 32)
 Json = dict[str, Any]
@@ -123,8 +120,8 @@ async def provider() -> AsyncIterator[HostileProvider]:
 
 @pytest.fixture
 async def party() -> AsyncIterator[RelyingParty]:
-    async with open_relying_party(["127.0.0.0/8"]) as one:
-        yield one
+    async with PeerHttp(LOOPBACK) as http:
+        yield RelyingParty(http)
 
 
 def client_of(provider: HostileProvider, secret: str | None = "se cret+%") -> Client:

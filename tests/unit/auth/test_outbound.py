@@ -2,8 +2,8 @@ import ipaddress
 
 import pytest
 
-from troupe.common.errors import ConfigurationError, PeerUnavailable
-from troupe.common.outbound import HostNotAllowed, OutboundGuard, parse_networks
+from troupe.common.errors import PeerUnavailable
+from troupe.common.outbound import HostNotAllowed, OutboundGuard
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,9 @@ def test_addresses_that_nobody_may_name(address: str) -> None:
 
 
 def test_the_operator_allows_a_network() -> None:
-    guard = OutboundGuard(parse_networks(["10.1.0.0/16"]))
+    guard = OutboundGuard([ipaddress.ip_network("10.1.0.0/16")])
     assert guard.is_allowed(ipaddress.ip_address("10.1.2.3"))
     assert not guard.is_allowed(ipaddress.ip_address("10.2.0.1"))
-    with pytest.raises(ConfigurationError):
-        parse_networks(["10.1.0.1/16"])
 
 
 @pytest.mark.parametrize(
@@ -66,5 +64,5 @@ async def test_loopback_in_every_notation(host: str) -> None:
 
 
 async def test_a_numeric_host_needs_no_look_up() -> None:
-    guard = OutboundGuard(parse_networks(["127.0.0.0/8"]))
+    guard = OutboundGuard([ipaddress.ip_network("127.0.0.0/8")])
     assert await guard.resolve("127.0.0.1", 80) == (ipaddress.ip_address("127.0.0.1"),)

@@ -8,11 +8,9 @@ are verified with joserfc under the rules of `id_token` and `keys`.
 """
 
 import base64
-import ssl
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit, urlunsplit
@@ -30,7 +28,6 @@ from troupe.actors.auth.keys import IssuerKeys, UnknownKey
 from troupe.actors.auth.login_secrets import LoginSecrets
 from troupe.actors.auth.peer_http import PeerHttp
 from troupe.actors.auth.remembered import Remembered
-from troupe.common.outbound import OutboundGuard, parse_networks
 
 MAX_ISSUERS: Final = 256
 _MAX_CLAIM: Final = 320
@@ -77,23 +74,6 @@ class Identity:
 class _Issuer:
     metadata: Remembered[ProviderMetadata]
     keys: Remembered[IssuerKeys]
-
-
-@asynccontextmanager
-async def open_relying_party(
-    allow_private_peers: Iterable[str] = (), *, tls: ssl.SSLContext | None = None
-) -> AsyncIterator["RelyingParty"]:
-    """A relying party with an HTTP client of its own.
-
-    Args:
-        allow_private_peers: Networks (CIDR) inside the private ranges where providers may live.
-        tls: Trust for ``https``; the system's by default.
-
-    Raises:
-        ConfigurationError: A network is not one.
-    """
-    async with PeerHttp(OutboundGuard(parse_networks(allow_private_peers)), tls) as http:
-        yield RelyingParty(http)
 
 
 class RelyingParty:
