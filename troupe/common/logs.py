@@ -2,6 +2,7 @@
 
 Event names are constants in lower snake case; what varies travels as key and value. Values under
 keys that name a secret are masked here as the last line of defence: the first is not to log them.
+Tracebacks never show local variables, which hold whatever a request or a connection carries.
 Logs go to standard error, so that a command's standard output stays its answer.
 """
 
@@ -66,9 +67,18 @@ def configure(
         cache_logger_on_first_use=True,
     )
     render: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=target.isatty())]
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
         if human
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+            ),
+            structlog.processors.JSONRenderer(),
+        ]
     )
     handler = logging.StreamHandler(target)
     handler.setFormatter(

@@ -1,0 +1,67 @@
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+import structlog
+
+from troupe.common import logs
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def _fail() -> None:
+    canary = "canary-in-a-local"
+    raise RuntimeError("it broke" + canary[:0])
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_a_traceback_tells_where_but_no_local_variable(style: Literal["json", "console"]) -> None:
+    stream = io.StringIO()
+    logs.configure(style=style, stream=stream)
+    try:
+        _fail()
+    except RuntimeError:
+        logs.get_logger("troupe.test").exception("request_failed")
+    text = stream.getvalue()
+    assert "_fail" in text
+    assert "it broke" in text
+    assert "canary-in-a-local" not in text
+
+
+def test_values_under_names_of_secrets_are_masked() -> None:
+    stream = io.StringIO()
+    logs.configure(style="json", stream=stream)
+    log = logs.get_logger("troupe.test")
+    log.info("login", password="canary", access_token="canary", fencing_token=7, user="ada")
+    event = json.loads(stream.getvalue())
+    assert event["password"] == event["access_token"] == "***"
+    assert event["fencing_token"] == 7
+    assert event["user"] == "ada"
+    assert "canary" not in stream.getvalue()
+
+
+def test_the_standard_library_speaks_through_the_same_stream() -> None:
+    stream = io.StringIO()
+    logs.configure(style="json", stream=stream)
+    logging.getLogger("somebody.else").warning("careful %s", "now")
+    event = json.loads(stream.getvalue())
+    assert event["event"] == "careful now"
+    assert event["level"] == "warning"
+
+
+def test_talkative_libraries_do_not_tell_urls() -> None:
+    stream = io.StringIO()
+    logs.configure(style="json", level="info", stream=stream)
+    logging.getLogger("httpx2").info("GET https://idp.example/token?code=canary")
+    assert stream.getvalue() == ""
