@@ -287,8 +287,11 @@ def _failure(desk: Desk, error: TroupeError) -> Response:
     problem = problem_of(error)
     request = current_request()
     title = next((text for kind, text in _TITLES if isinstance(error, kind)), problem.kind.title)
-    log = _logger.warning if isinstance(error, PeerError | DatabaseError) else _logger.info
-    log("login_failed", kind=type(error).__name__, reason=str(error), status=problem.status)
+    about = {"kind": type(error).__name__, "reason": str(error), "status": problem.status}
+    if isinstance(error, PeerError | DatabaseError):
+        _logger.warning("login_failed", **about)
+    else:
+        _logger.info("login_refused", **about)
     response = desk.pages.message(
         title,
         problem.detail,

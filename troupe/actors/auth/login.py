@@ -217,7 +217,6 @@ class Logins:
         )
         session = await self._make_session(provider, identity, replaced_session)
         if session is None:
-            _logger.info("login_refused", tenant_id=str(begun.tenant), reason="not a member")
             raise NotAMember(
                 "You are known to your identity provider, but not a member here. "
                 "Ask an administrator of your company to add you."
@@ -256,7 +255,6 @@ class Logins:
         )
         outcome = "unknown" if row is None else row["outcome"]
         if row is None or outcome != "taken":
-            _logger.info("login_not_taken", outcome=outcome)
             raise LoginExpired(
                 {
                     "unknown": "This login was completed before, or never begun.",
