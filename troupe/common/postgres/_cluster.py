@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import Final
 
 from troupe.common.errors import ConfigurationError, DatabaseUnavailable, StorageFull
+from troupe.common.files import sync_directory
 from troupe.common.postgres._account import Account
 from troupe.common.postgres._configuration import ClusterSettings
 from troupe.common.postgres._installation import Installation
-from troupe.common.postgres._layout import Layout, Lock, give, sync_directory
+from troupe.common.postgres._layout import Layout, Lock, give
 from troupe.common.postgres._processes import describe, processes_at
 from troupe.common.postgres._storage import require_space, says_full
 from troupe.common.postgres.roles import ADMIN

@@ -21,7 +21,6 @@ import fcntl
 import json
 import os
 import secrets
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -30,6 +29,7 @@ from types import TracebackType
 from typing import Final, NoReturn, Self
 
 from troupe.common.errors import ConfigurationError, DatabaseUnavailable
+from troupe.common.files import write_private
 from troupe.common.postgres._account import Account
 from troupe.common.postgres._processes import describe, processes_at
 from troupe.common.units import SECONDS, KiB
@@ -213,39 +213,19 @@ def give(directory: Path, account: Account) -> None:
 
 
 def write_file(path: Path, text: str, account: Account | None = None) -> None:
-    """Replace a small file (0600) atomically and durably.
-
-    The directory may belong to an unprivileged account while we are root, so nothing that already
-    stands there is opened or followed: a new file is made under a random name and renamed.
+    """Replace a small file (0600) atomically and durably, see `write_private`.
 
     Args:
         path: File to replace.
         text: Its content.
         account: Who shall own it; by default whoever owns the directory.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            if account is not None:
-                account.own(descriptor)
-            elif os.geteuid() == 0:
-                directory = path.parent.stat()
-                os.fchown(descriptor, directory.st_uid, directory.st_gid)
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        Path(name).rename(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
-    sync_directory(path.parent)
 
+    def own(descriptor: int) -> None:
+        if account is not None:
+            account.own(descriptor)
+        elif os.geteuid() == 0:
+            directory = path.parent.stat()
+            os.fchown(descriptor, directory.st_uid, directory.st_gid)
 
-def sync_directory(path: Path) -> None:
-    """Make renames in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_private(path, text, own=own)
