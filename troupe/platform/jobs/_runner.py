@@ -22,6 +22,7 @@ Rejected: a lease per job (a heartbeat would rewrite the jobs table all the time
 notification may be lost); advisory locks (they pin a session and break behind a pooler).
 """
 
+import math
 import random
 import uuid
 from collections import Counter
@@ -138,6 +139,7 @@ class JobRunner:
         self._attempts: dict[int, Attempt] = {}
         self._claims = 0
         self._claiming = False
+        self._next_look = -math.inf  # of the watch, while nothing runs
         self._work = _Bell()
         self._look = _Bell()
         self._settled = _Bell()
@@ -217,6 +219,8 @@ class JobRunner:
                 found = await self._claim_batch(attempts)
             except DatabaseError as error:
                 log.warning("job_claim_failed", group=self._group, error=str(error), pause=pause)
+                self._next_look = -math.inf  # it may have been carried out all the same
+                self._look.ring()
                 await self._work.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue
@@ -343,12 +347,11 @@ class JobRunner:
 
     async def _watch(self) -> None:
         """Look for requests to cancel, and for jobs that we hold without knowing."""
-        idle_look = -1.0
         while True:
             await self._look.wait(self._settings.look)
-            if not self._attempts and trio.current_time() < idle_look:
+            if not self._attempts and trio.current_time() < self._next_look:
                 continue
-            idle_look = trio.current_time() + self._settings.lease / 3
+            self._next_look = trio.current_time() + self._settings.lease / 3
             claims, certain = self._claims, not self._claiming
             try:
                 rows = await self._database.fetch(

@@ -66,7 +66,7 @@ class JobStore:
         cursor: str | None = None,
         limit: int = 50,
     ) -> JobPage:
-        """Jobs, newest first.
+        """Jobs, newest first (to the millisecond; what is enqueued together has no order).
 
         Args:
             tenant: Whose.

@@ -1,0 +1,320 @@
+"""What the promise is worth: killed and stopped processes, stale attempts, a database that fails.
+
+*At-least-once execution; at most one attempt can commit through us; effects outside carry an
+idempotency key.*
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+import trio
+
+from tests.integration.database.proxy import open_proxy
+from tests.integration.jobs.conftest import (
+    ADA,
+    GROUP,
+    LEASE,
+    PATIENCE,
+    World,
+    effect_in,
+    kind,
+    soon,
+)
+from troupe.common.bridge import aio
+from troupe.common.database import open_database
+from troupe.platform.errors import LeaseLost
+from troupe.platform.jobs import Job, JobRun, JobState, NewJob
+
+ROOT = Path(__file__).parents[3]
+
+
+class Worker:
+    """A worker process and what it says."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self.process = process
+        self._said = b""
+
+    async def says(self, word: str) -> None:
+        assert self.process.stdout is not None
+        with trio.fail_after(PATIENCE):
+            while word.encode() + b"\n" not in self._said:
+                chunk = await self.process.stdout.receive_some(4096)
+                assert chunk, f"the worker ended before it said {word}"
+                self._said += chunk
+
+
+@asynccontextmanager
+async def worker(world: World) -> AsyncIterator[Worker]:
+    command = [sys.executable, "-m", "tests.integration.jobs.worker"]
+    process = await trio.lowlevel.open_process(
+        [*command, world.where.runtime_url, str(LEASE)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        yield Worker(process)
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+
+
+async def simple(run: JobRun) -> str:
+    await trio.lowlevel.checkpoint()
+    return f"attempt {run.job.attempt}"
+
+
+async def test_after_sigkill_a_job_runs_again_within_twice_the_lease(world: World) -> None:
+    job = await world.enqueue(arguments={"steps": 10_000})
+    async with worker(world) as victim:
+        await victim.says("begun")
+        async with world.running(world.runner({"work": kind(simple)})):
+            victim.process.kill()
+            killed = trio.current_time()
+            done = await world.becomes(job, JobState.DONE)
+            assert trio.current_time() - killed < 2 * LEASE
+    assert (done.attempt, done.result) == (2, "attempt 2")
+
+
+async def test_a_job_that_kills_its_process_every_time_ends_up_dead(world: World) -> None:
+    job = await world.enqueue(arguments={"steps": 10_000}, max_attempts=1)
+    async with worker(world) as victim:
+        await victim.says("begun")
+    async with world.running(world.runner({"work": kind(simple)})):
+        dead = await world.becomes(job, JobState.DEAD)
+    assert dead.error is not None
+    assert dead.error.kind == "ProcessDied"
+
+
+async def test_a_process_stopped_past_its_lease_commits_nothing_when_it_continues(
+    world: World,
+) -> None:
+    job = await world.enqueue(arguments={"steps": 10_000})
+
+    async def take_over(run: JobRun) -> None:
+        assert await world.commits(run)
+
+    async with worker(world) as stale:
+        await stale.says("begun")
+
+        async def has_effects() -> bool:
+            return bool(await world.look("SELECT count(*) FROM public.effects") > 3)
+
+        await soon(has_effects, "the worker commits")
+        stale.process.send_signal(signal.SIGSTOP)
+        async with world.running(world.runner({"work": kind(take_over)})):
+            await world.becomes(job, JobState.DONE)
+            stale.process.send_signal(signal.SIGCONT)
+            await stale.says("lost")
+    tokens = [
+        row["fencing_token"]
+        for row in await world.rows("SELECT fencing_token FROM public.effects ORDER BY position")
+    ]
+    assert len(set(tokens)) == 2
+    assert tokens == sorted(tokens)
+    assert tokens.count(tokens[-1]) == 1
+
+
+async def test_a_stale_attempt_can_do_nothing_to_the_job(world: World) -> None:
+    job = await world.enqueue()
+    stale = await world.held(job)
+    assert await world.commits(stale)
+    assert [row["state"] for row in await world.rescue()] == ["available"]
+    assert not await world.commits(stale)
+    fresh = await world.held(job)
+    assert fresh.job.attempt == 2
+    assert not await world.commits(stale)
+    with pytest.raises(LeaseLost):
+        await stale.save_checkpoint("stale")
+    with pytest.raises(LeaseLost):
+        await world.database.run(lambda c: stale.complete_in(c, "stale"), tenant=ADA)
+    assert await world.commits(fresh)
+    await world.database.run(lambda c: fresh.complete_in(c, "fresh"), tenant=ADA)
+    assert (await world.get(job)).result == "fresh"
+    assert not await world.commits(fresh)
+
+
+async def test_with_completion_by_identifier_alone_the_stale_attempt_would_win(
+    world: World,
+) -> None:
+    """The broken twin: proves that the trial above can fail."""
+    job = await world.enqueue()
+    stale = await world.held(job)
+    await world.rescue()
+    await world.held(job)
+    by_id = "UPDATE platform.jobs SET state = 'done', process_id = NULL, finished_at = now()"
+    await world.database.execute(f"{by_id} WHERE job_id = $1", stale.job.id, tenant=ADA)
+    assert (await world.get(job)).state is JobState.DONE
+
+
+async def test_a_fenced_transaction_keeps_the_job_until_it_ends(world: World) -> None:
+    job = await world.enqueue()
+    run = await world.held(job)
+    holder = await aio(asyncpg.connect(world.where.admin_url))
+    try:
+        await aio(holder.execute("BEGIN"))
+        await aio(run.fence(holder))
+        # Reports and requests to cancel wait for nobody …
+        with trio.fail_after(2):
+            await world.store.request_cancel(ADA, job.id)
+        # … but nobody can take the job away.
+        assert await world.rescue() == []
+        assert (await world.get(job)).state is JobState.RUNNING
+        await aio(holder.execute("COMMIT"))
+    finally:
+        await aio(holder.close())
+    assert [row["state"] for row in await world.rescue()] == ["cancelled"]
+
+
+async def test_a_fence_in_another_tenants_transaction_is_a_mistake_not_a_lost_lease(
+    world: World,
+) -> None:
+    run = await world.held(await world.enqueue())
+    with pytest.raises(ValueError, match="not the job's"):
+        await world.database.run(run.fence)
+
+
+async def test_work_and_completion_are_committed_together_or_not_at_all(world: World) -> None:
+    class Undo(Exception):
+        pass
+
+    async def undone_at_first(run: JobRun) -> str:
+        async def unit(connection: asyncpg.Connection) -> None:
+            await effect_in(connection, run, run.job.attempt)
+            await run.complete_in(connection, {"in": run.job.attempt})
+            if run.job.attempt == 1:
+                raise Undo
+
+        await world.database.run(unit, tenant=ADA)
+        await run.progress(1)  # after the end: neither an error nor written
+        await trio.sleep(0.3)
+        return "what the handler returns counts no more"
+
+    job = await world.enqueue()
+    runner = world.runner({"work": kind(undone_at_first)})
+    async with world.running(runner):
+        done = await world.becomes(job, JobState.DONE)
+        assert await world.look("SELECT array_agg(step) FROM public.effects") == [2]
+
+        async def settled() -> bool:
+            return runner.outcomes == {"available": 1, "done": 1}
+
+        await soon(settled, "the runner agrees")
+    assert (done.result, done.attempt) == ({"in": 2}, 2)
+
+
+async def test_a_process_declared_dead_loses_its_jobs_and_goes_on_under_a_new_name(
+    world: World,
+) -> None:
+    endings: list[str] = []
+
+    async def first_time_forever(run: JobRun) -> str:
+        if run.job.attempt == 1:
+            try:
+                await trio.sleep_forever()
+            finally:
+                endings.append("cancelled")
+        return "again"
+
+    job = await world.enqueue()
+    runner = world.runner({"work": kind(first_time_forever)}, lease=1.0)
+    async with world.running(runner):
+        await world.becomes(job, JobState.RUNNING)
+        await world.change("DELETE FROM platform.processes")
+        done = await world.becomes(job, JobState.DONE)
+
+        async def settled() -> bool:
+            return runner.outcomes == {"lease_lost": 1, "done": 1}
+
+        await soon(settled, "both attempts have ended")
+    assert endings == ["cancelled"]
+    assert (done.attempt, done.result) == (2, "again")
+
+
+async def test_a_claim_whose_answer_is_lost_is_given_back(world: World) -> None:
+    async with (
+        open_proxy(world.where.runtime_url) as proxy,
+        open_database(proxy.url, connections=4) as shaky,
+    ):
+        runner = world.runner({"work": kind(simple)}, database=shaky, listen=False, lease=60)
+        async with world.running(runner):
+            proxy.cut_after = b"COMMIT;"
+            job = await world.enqueue()
+            await world.becomes(job, JobState.RUNNING)
+            assert runner.outcomes == {}
+            proxy.cut_after = None
+            done = await world.becomes(job, JobState.DONE)
+    assert done.attempt == 1
+
+
+async def test_killed_connections_lose_no_job_and_double_no_effect(world: World) -> None:
+    async def work(run: JobRun) -> None:
+        async def unit(connection: asyncpg.Connection) -> None:
+            await effect_in(connection, run, 0)
+            await connection.execute("SELECT pg_sleep(0.02)")
+            await run.complete_in(connection)
+
+        await world.database.run(unit, tenant=run.job.tenant_id)
+
+    news = [NewJob(group=GROUP, kind="work", max_attempts=50) for _ in range(60)]
+    await world.enqueue_all(news)
+    runner = world.runner({"work": kind(work, concurrency=4)}, slots=4, lease=5)
+    async with world.running(runner) as supervisor:
+        for _ in range(5):
+            await trio.sleep(0.1)
+            await world.change(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name LIKE 'troupe%'"
+            )
+        await world.all_finished()
+        assert supervisor.snapshot().find("runner-0").restarts == 0
+    assert await world.look("SELECT count(*) FROM public.effects") == 60
+    assert await world.look("SELECT count(DISTINCT job_id) FROM public.effects") == 60
+    assert await world.look("SELECT bool_and(state = 'done') FROM platform.jobs")
+
+
+async def test_a_runner_cut_off_for_a_whole_lease_stops_its_handlers_by_itself(
+    world: World,
+) -> None:
+    cut = trio.Event()
+    ended: list[float] = []
+
+    async def endless(_run: JobRun) -> None:
+        cut.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append(trio.current_time())
+
+    async with (
+        open_proxy(world.where.runtime_url) as proxy,
+        open_database(proxy.url, connections=4) as shaky,
+    ):
+        runner = world.runner({"work": kind(endless)}, database=shaky, listen=False, lease=1.0)
+        job = await world.enqueue()
+        async with world.running(runner) as supervisor:
+            await cut.wait()
+            proxy.hold()
+            held_at = trio.current_time()
+
+            async def gave_up() -> bool:
+                return bool(ended)
+
+            await soon(gave_up, "the handler is cancelled")
+            assert ended[0] - held_at < 3.0
+            async with world.running(world.runner({"work": kind(simple)})):
+                done = await world.becomes(job, JobState.DONE)
+            proxy.release()
+            supervisor.request_stop()
+    assert isinstance(done, Job)
+    assert done.attempt == 2
