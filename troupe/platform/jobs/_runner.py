@@ -349,24 +349,32 @@ class JobRunner:
         """Look for requests to cancel, and for jobs that we hold without knowing."""
         while True:
             await self._look.wait(self._settings.look)
-            if not self._attempts and trio.current_time() < self._next_look:
-                continue
-            self._next_look = trio.current_time() + self._settings.lease / 3
-            claims, certain = self._claims, not self._claiming
-            try:
-                rows = await self._database.fetch(
-                    QUERIES["jobs_of_process"], self._lease.process_id, deadline=CALL_DEADLINE
-                )
-                # A claim under way at any time since explains jobs that we do not know yet.
-                certain = certain and not self._claiming and claims == self._claims
-                for row in rows:
-                    attempt = self._attempts.get(row["fencing_token"])
-                    if attempt is None and certain:
-                        await self._release_unknown(row)
-                    elif attempt is not None and row["cancel_requested"]:
-                        attempt.end(Ending.CANCELLED)
-            except DatabaseError as error:
-                log.warning("job_watch_failed", group=self._group, error=str(error))
+            if self._attempts or trio.current_time() >= self._next_look:
+                try:
+                    certain = await self._compare()
+                except DatabaseError as error:
+                    log.warning("job_watch_failed", group=self._group, error=str(error))
+                    certain = False
+                if certain:
+                    self._next_look = trio.current_time() + self._settings.lease / 3
+
+    async def _compare(self) -> bool:
+        """Compare what we run with what the database thinks; whether we could be certain.
+
+        A claim under way at any time of it explains jobs that we do not know yet.
+        """
+        claims, quiet = self._claims, not self._claiming
+        rows = await self._database.fetch(
+            QUERIES["jobs_of_process"], self._lease.process_id, deadline=CALL_DEADLINE
+        )
+        certain = quiet and claims == self._claims
+        for row in rows:
+            attempt = self._attempts.get(row["fencing_token"])
+            if attempt is None and certain:
+                await self._release_unknown(row)
+            elif attempt is not None and row["cancel_requested"]:
+                attempt.end(Ending.CANCELLED)
+        return certain
 
     async def _release_unknown(self, row: asyncpg.Record) -> None:
         log.warning("job_without_attempt_released", job_id=str(row["job_id"]))
