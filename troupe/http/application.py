@@ -23,9 +23,11 @@ import ipaddress
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from typing import Any, Final, cast
+from urllib.parse import quote
 
 import structlog
 import trio
@@ -40,7 +42,7 @@ from quart.wrappers import Request as QuartRequest
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.datastructures import Headers
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import IntegerConverter
 from werkzeug.routing import ValidationError as RoutingValidationError
 from werkzeug.wrappers import Response as WerkzeugResponse
@@ -53,7 +55,7 @@ from troupe.http.event_stream import StreamSlots
 from troupe.http.exact_json import ExactJSONProvider
 from troupe.http.idempotency import IdempotencyStore
 from troupe.http.operations import Gauge, HttpMetrics, Readiness, declare_operations
-from troupe.http.principal import CredentialResolver
+from troupe.http.principal import SESSION_COOKIE, CredentialResolver
 from troupe.http.problems import MEDIA_TYPE as PROBLEM_TYPE
 from troupe.http.problems import Problem, leading_error, problem_of
 from troupe.http.request import (
@@ -77,6 +79,7 @@ _logger = get_logger(__name__)
 CLIENT_GONE: Final = 499
 """What logs and metrics call a request whose client left; nothing was sent."""
 
+MAX_LOGGED_PATH: Final = 200
 PRINCIPAL_RATE: Final = Rate(requests=60_000, burst=5_000)
 ADDRESS_RATE: Final = Rate(requests=1200, burst=300)
 OWN_PAGE_POLICY: Final = page_policy()
@@ -99,16 +102,18 @@ class HttpSettings:
         principal_rate: Requests of one authenticated subject.
         address_rate: Requests of one address to public routes, and its failed authentications.
         page_policy: Content policy of ``text/html`` answers.
+        session_cookie: Name of the cookie that carries a session; the same on all three ports.
     """
 
     public_origins: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     body_limit: int = 1 * MiB
-    body_deadline: float = 30 * SECONDS
+    body_deadline: float = 20 * SECONDS
     principal_rate: Rate = PRINCIPAL_RATE
     address_rate: Rate = ADDRESS_RATE
     page_policy: str = OWN_PAGE_POLICY
+    session_cookie: str = SESSION_COOKIE
 
 
 class _StorableInteger(IntegerConverter):
@@ -220,13 +225,21 @@ class Application(QuartTrio):
         self.metrics.begin()
         with structlog.contextvars.bound_contextvars(request_id=ours.request_id, group=self.group):
             try:
-                async with self.request_context(request):
-                    response = await self._answer(ours)
+                response = await self._answer_in_context(ours)
                 self._complete(ours, response)
                 status = response.status_code
                 return response
             finally:
                 self._record(ours, status, time.perf_counter() - began)
+
+    async def _answer_in_context(self, request: Request) -> AnyResponse:
+        async with AsyncExitStack() as stack:
+            try:
+                context = cast("AbstractAsyncContextManager[object]", self.request_context(request))
+                await stack.enter_async_context(context)
+            except HTTPException as error:  # a Host header that is no name
+                return await self._answer_error(error, request)
+            return await self._answer(request)
 
     def _complete(self, request: Request, response: AnyResponse) -> None:
         headers = response.headers
@@ -249,7 +262,7 @@ class Application(QuartTrio):
         log(
             "request_answered",
             method=request.method,
-            path=request.path[:200],
+            path=_printable(request.path),
             route=request.route,
             status=status,
             milliseconds=round(seconds * 1000, 2),
@@ -320,6 +333,12 @@ class Application(QuartTrio):
             return None
 
 
+def _printable(path: str) -> str:
+    """A path that cannot forge a line of the log."""
+    short = path[:MAX_LOGGED_PATH]
+    return short if short.isprintable() else quote(short, errors="replace")
+
+
 def _wants_page(request: Request) -> bool:
     if request.path.startswith("/api/"):
         return False
@@ -365,6 +384,7 @@ def create_app(
         cors=app.cors,
         principal_rate=settings.principal_rate,
         address_rate=settings.address_rate,
+        session_cookie=settings.session_cookie,
     )
     app.api = Api(group, guard, app.declare, idempotency)
     declare_operations(

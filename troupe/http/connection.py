@@ -7,12 +7,8 @@ or missing (TRAPS, "Hypercorn on trio"):
 * A client that stops reading. Hypercorn writes under a shield, so no cancellation reaches it. Here
   every 64 KiB must leave within the stall deadline, else the socket is closed; and `close_now`,
   which needs no cooperation, ends the write from outside.
-* ``Content-Length`` beside ``Transfer-Encoding``. h11 believes the latter; a proxy in front may
-  believe the former, and a second request hides in the difference (RFC 9112, section 6.3). Refused
-  before the application, connection closed. So are transfer codings from HTTP/1.0 clients and
-  targets that are not paths.
-* Answers that h11 makes itself (400, 431, 501) have no body: they are given the same problem
-  document and headers as every other error.
+* Requests that two readers could understand differently, such as ``Content-Length`` beside
+  ``Transfer-Encoding``, are refused before the application, see `troupe.http.refusals`.
 * Closing with unread input resets the connection, and the client loses the answer that says why
   (413). After the last byte the writing side is shut down and input is discarded for a moment.
 * A client that leaves. Hypercorn holds its socket until the idle time is over; here the end of the
@@ -28,7 +24,6 @@ The cost: one more call per read, write and request, about 2 µs together. Rejec
 Hypercorn's classes at run time, which breaks silently with the next release.
 """
 
-import re
 import select
 import socket
 from collections.abc import Callable
@@ -40,26 +35,17 @@ import trio
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
 
-from troupe.common.ids import new_id
 from troupe.common.logs import get_logger
 from troupe.common.units import SECONDS, KiB, MiB
-from troupe.http.problems import MEDIA_TYPE, Problem, kind_of_status
-from troupe.http.request import DRAINING_EXTENSION, REQUEST_ID_HEADER
-from troupe.http.security import NOTHING_POLICY, fixed_headers
+from troupe.http.problems import Problem
+from troupe.http.refusals import answer_to, path_of, refusal, refusal_of
+from troupe.http.request import DRAINING_EXTENSION
 
 _logger = get_logger(__name__)
 
 _WRITE_BYTES: Final = 64 * KiB
 _LINGER: Final = 1 * SECONDS
 _LINGER_BYTES: Final = 4 * MiB
-_BARE_REFUSAL: Final = re.compile(
-    rb"HTTP/1\.1 (4\d\d|501) \r\ncontent-length: 0\r\nconnection: close\r\n", re.IGNORECASE
-)
-_REFUSAL_DETAILS: Final = {
-    400: "The request is not valid HTTP.",
-    431: "The request line and headers together are too large.",
-    501: "This transfer coding is not supported.",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +130,6 @@ class Connection:
         Raises:
             trio.BrokenResourceError: The client is gone or stalled.
         """
-        data = _with_problem(data)
         for start in range(0, len(data), _WRITE_BYTES):
             with trio.move_on_after(self._limits.stall) as scope:
                 await self._stream.send_all(memoryview(data)[start : start + _WRITE_BYTES])
@@ -225,10 +210,12 @@ class Connection:
         try:
             if self._draining.is_set():
                 await self.context.terminated.set()
-            refusal = refusal_of(scope, self._limits.head_bytes)
-            if refusal is not None:
-                _logger.info("request_refused_unread", status=refusal.status, reason=refusal.detail)
-                await _refuse(refusal, receive, answer)
+            if scope["type"] == "http":
+                scope["path"] = path_of(scope["path"])
+            problem = refusal_of(scope, self._limits.head_bytes)
+            if problem is not None:
+                _logger.info("request_refused_unread", status=problem.status, reason=problem.detail)
+                await _refuse(problem, scope, receive, answer)
                 return
             extensions = cast("dict[str, object]", scope.get("extensions"))
             extensions[DRAINING_EXTENSION] = self._draining
@@ -236,7 +223,7 @@ class Connection:
         except Exception:
             _logger.exception("request_failed_outside_the_application")
             if not answer.began:
-                await _refuse(Problem(kind_of_status(500), "The request failed."), receive, answer)
+                await _refuse(refusal(500), scope, receive, answer)
         finally:
             answer.ended.set()
             self._answers.discard(answer)
@@ -257,7 +244,7 @@ class _AnswerWriter:
 
     async def __call__(self, message: Any) -> None:
         self.task = trio.lowlevel.current_task()
-        if message["type"] == "http.response.start":
+        if message["type"].endswith("http.response.start"):
             self.began = True
             if self._http1 and self._draining.is_set():
                 headers = [*message["headers"], (b"connection", b"close")]
@@ -265,78 +252,23 @@ class _AnswerWriter:
         await self._send(message)
 
 
-def refusal_of(scope: Scope, head_bytes: int) -> Problem | None:
-    """Why a request must not reach the application, or None.
-
-    Args:
-        scope: Of the request.
-        head_bytes: Limit of its head. h11 checks the size only of a head that arrives in pieces.
-    """
-    if scope["type"] != "http":
-        return Problem(kind_of_status(400), "There are no websockets here.")
-    size = len(scope["raw_path"]) + len(scope["query_string"])
-    size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
-    if size > head_bytes:
-        return Problem(kind_of_status(431), _REFUSAL_DETAILS[431])
-    names = [name.lower() for name, _ in scope["headers"]]
-    if b"transfer-encoding" in names:
-        if b"content-length" in names:
-            return Problem(
-                kind_of_status(400), "Content-Length and Transfer-Encoding exclude each other."
-            )
-        if scope["http_version"] == "1.0":
-            return Problem(kind_of_status(400), "HTTP/1.0 has no Transfer-Encoding.")
-    path = scope["path"]
-    if not path.startswith(("/", "http://", "https://")):
-        return Problem(kind_of_status(400), "The request's target is not a path.")
-    return None
-
-
-async def _refuse(problem: Problem, receive: ASGIReceiveCallable, answer: _AnswerWriter) -> None:
+async def _refuse(
+    problem: Problem, scope: Scope, receive: ASGIReceiveCallable, answer: _AnswerWriter
+) -> None:
     """Answer and close. Input is consumed meanwhile, or Hypercorn would wait for somebody to."""
-    body, headers = _document(problem)
-    start = {
-        "type": "http.response.start",
-        "status": problem.status,
-        "headers": [*headers, (b"connection", b"close")],
-    }
+    headers, body = answer_to(problem)
+    kind = "http.response" if scope["type"] == "http" else "websocket.http.response"
     async with trio.open_nursery() as nursery:
 
         async def consume() -> None:
-            while (await receive())["type"] != "http.disconnect":
+            while not (await receive())["type"].endswith(".disconnect"):
                 pass
 
         nursery.start_soon(consume)
         with trio.CancelScope(shield=True):  # bounded by the stall deadline of `send_all`
-            await answer(start)
-            await answer({"type": "http.response.body", "body": body, "more_body": False})
+            await answer({"type": f"{kind}.start", "status": problem.status, "headers": headers})
+            await answer({"type": f"{kind}.body", "body": body, "more_body": False})
         nursery.cancel_scope.cancel()
-
-
-def _document(problem: Problem) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    request_id = str(new_id())
-    body = problem.body(request_id)
-    headers = {
-        "Content-Type": MEDIA_TYPE,
-        "Content-Length": str(len(body)),
-        REQUEST_ID_HEADER: request_id,
-        **fixed_headers(NOTHING_POLICY),
-    }
-    return body, [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-
-
-def _with_problem(data: bytes) -> bytes:
-    """Give the bare refusals that h11 makes the form of our other errors."""
-    match = _BARE_REFUSAL.match(data)
-    if match is None:
-        return data
-    status = int(match[1])
-    detail = _REFUSAL_DETAILS.get(status, _REFUSAL_DETAILS[400])
-    _logger.info("request_refused_unread", status=status, reason=detail)
-    body, headers = _document(Problem(kind_of_status(status), detail))
-    head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-    first = b"HTTP/1.1 %d \r\n" % status
-    return first + head + b"connection: close\r\n\r\n" + body
 
 
 def as_stream(connection: Connection) -> "trio.SSLStream[trio.SocketStream]":

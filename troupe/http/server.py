@@ -34,13 +34,13 @@ import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.trio.lifespan import Lifespan
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
 from troupe.common.errors import ConfigurationError
 from troupe.common.logs import get_logger
 from troupe.common.units import MILLISECONDS, SECONDS
 from troupe.http.connection import Connection, Limits, as_stream
+from troupe.http.http1 import Http1Server
 
 _logger = get_logger(__name__)
 
@@ -154,7 +154,7 @@ class _Server:
         self._config = config
         self._state = state
         self._limits = limits
-        self._room = trio.Semaphore(limits.connections)
+        self._room = trio.Semaphore(0)
         self._connections: set[Connection] = set()
         self._draining = trio.Event()
         self._all_closed = trio.Event()
@@ -183,6 +183,8 @@ class _Server:
         task_status: Ready,
     ) -> None:
         with ExitStack() as closing:
+            # Each listener holds one place while it waits for a connection.
+            self._room = trio.Semaphore(self._limits.connections + len(sockets) - 1)
             listeners = []
             for bound in sockets:
                 ours = trio.socket.from_stdlib_socket(bound.dup())
@@ -215,7 +217,7 @@ class _Server:
                 connections.start_soon(self._converse, connection)
 
     async def _converse(self, connection: Connection) -> None:
-        server = TCPServer(
+        server = Http1Server(
             connection,
             self._config,
             connection.context,

@@ -26,7 +26,7 @@ async def run_as_admin(database: TestDatabase, statement: str, *values: object) 
 
 
 @pytest.fixture
-async def tenants(fresh_database: TestDatabase, bridge: None) -> list[TenantId]:  # noqa: ARG001 - it needs to be open
+async def tenants(fresh_database: TestDatabase, bridge: None) -> list[TenantId]:
     made = [TenantId(uuid4()), TenantId(uuid4())]
     for tenant in made:
         await run_as_admin(

@@ -4,6 +4,8 @@ import json
 from contextlib import suppress
 from typing import Any
 
+import h2.connection
+import h2.events
 import pytest
 import trio
 import trio.testing
@@ -110,6 +112,11 @@ async def test_transfer_encoding_from_http_1_0_is_refused(start: Any, site: Site
         (b"GET / HTTP/1.1\r\n\r\n", 400, "malformed-request"),
         (request("GET", "?x"), 400, "malformed-request"),
         (request("OPTIONS", "*"), 400, "malformed-request"),
+        (
+            b"GET /quick HTTP/1.1\r\nHost: a..b\r\nConnection: close\r\n\r\n",
+            400,
+            "malformed-request",
+        ),
         (request("GET", "/", "X: " + "y" * 40_000), 431, "header-fields-too-large"),
         (request("POST", "/", "Transfer-Encoding: gzip"), 501, "not-implemented"),
         (request("POST", "/", "Content-Length: 1", "Content-Length: 2"), 400, "malformed-request"),
@@ -208,20 +215,76 @@ async def test_connections_beyond_the_limit_wait(start: Any, site: Site) -> None
         assert (await read_reply(second)).status == 200
 
 
-async def test_h2c_and_websockets(start: Any, site: Site) -> None:
+async def test_there_are_no_websockets(start: Any, site: Site) -> None:
+    server: Running = await start(site.app)
+    reply = await server.ask(
+        request(
+            "GET",
+            "/quick",
+            "Upgrade: websocket",
+            "Connection: upgrade",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        )
+    )
+    assert reply.status == 400
+    assert b"no websockets" in reply.body
+
+
+async def test_an_upgrade_to_http2_is_ignored(start: Any, site: Site) -> None:
     server: Running = await start(site.app)
     async with await server.connect() as stream:
-        await stream.send_all(
-            request(
-                "GET",
-                "/quick",
-                "Upgrade: websocket",
-                "Connection: upgrade",
-                "Sec-WebSocket-Version: 13",
-                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-            )
+        headers = (
+            "Upgrade: h2c",
+            "HTTP2-Settings: AAMAAABk",
+            "Connection: Upgrade, HTTP2-Settings",
         )
-        assert b"101" not in (await read_to_end(stream, 5)).split(b"\r\n")[0]
+        await stream.send_all(request("GET", "/quick", *headers))
+        assert (await read_reply(stream)).status == 200
+        await stream.send_all(request("GET", "/quick"))
+        assert (await read_reply(stream)).status == 200
+
+
+async def test_http2_with_prior_knowledge(start: Any, site: Site) -> None:
+    server: Running = await start(site.app)
+    client = h2.connection.H2Connection()
+    client.initiate_connection()
+    for stream_id, path in ((1, "/quick"), (3, "/nowhere")):
+        fields = [(":method", "GET"), (":path", path), (":scheme", "http"), (":authority", "x")]
+        client.send_headers(stream_id, fields, end_stream=True)
+    statuses: dict[int, bytes] = {}
+    async with await server.connect() as stream:
+        with trio.fail_after(WAIT):
+            while len(statuses) < 2:
+                await stream.send_all(client.data_to_send())
+                for event in client.receive_data(await stream.receive_some(65536)):
+                    if isinstance(event, h2.events.ResponseReceived):
+                        answered = dict(event.headers or ())
+                        statuses[event.stream_id] = answered[b":status"]
+                        assert answered[b"x-content-type-options"] == b"nosniff"
+        assert statuses == {1: b"200", 3: b"404"}
+        server.shutdown.set()
+        await read_to_end(stream, 5)
+    assert await server.stop() < 2
+
+
+async def test_a_whole_url_as_target(start: Any, site: Site) -> None:
+    server: Running = await start(site.app)
+    for target, status in (("http://other/quick", 200), ("HTTP://[/quick", 200), ("http://x", 404)):
+        assert (await server.ask(request("GET", target))).status == status
+
+
+async def test_dripped_headers_do_not_hold_a_connection(start: Any, site: Site) -> None:
+    server: Running = await start(site.app, Limits(idle=0.5))
+    async with await server.connect() as stream:
+        began = trio.current_time()
+        with trio.fail_after(WAIT), suppress(trio.BrokenResourceError):
+            for byte in request("GET", "/quick", "X: " + "y" * 1000):
+                await stream.send_all(bytes([byte]))
+                with trio.move_on_after(0.02):
+                    if not await stream.receive_some(100):
+                        break
+        assert trio.current_time() - began < 3
 
 
 async def read_until(stream: trio.SocketStream, wanted: bytes) -> bytes:

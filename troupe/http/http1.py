@@ -1,0 +1,65 @@
+"""Hypercorn's HTTP/1.1 with two answers of our own.
+
+* What h11 cannot read is answered with an empty body; here with the same problem document and
+  headers as every other error.
+* ``Upgrade: h2c`` is ignored, as RFC 9113 asks. Hypercorn obeys it, and a proxy that passes the
+  header on would then see an opaque tunnel where it believes to see requests. HTTP/2 with prior
+  knowledge, which no proxy passes on by accident, stays.
+
+Hypercorn offers no place for another protocol class: its server makes a `ProtocolWrapper` and keeps
+it in an attribute, so that is where ours is put.
+"""
+
+from itertools import chain
+
+import h11
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.tcp_server import TCPServer
+
+from troupe.common.logs import get_logger
+from troupe.http.refusals import answer_to, refusal
+
+_logger = get_logger(__name__)
+
+
+class Http1(H11Protocol):
+    """See the module's text."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        asks_for_upgrade = any(name == b"upgrade" for name, _ in event.headers)
+        if not asks_for_upgrade:
+            await super()._check_protocol(event)
+
+    async def _send_error_response(self, status_code: int) -> None:
+        problem = refusal(status_code)
+        _logger.info("request_refused_unread", status=status_code, reason=problem.detail)
+        headers, body = answer_to(problem)
+        headers = list(chain(headers, self.config.response_headers("h11")))
+        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
+
+
+class Http1Server(TCPServer):
+    """Hypercorn's server of one connection, speaking `Http1`."""
+
+    @property
+    def protocol(self) -> ProtocolWrapper:
+        """What reads and writes HTTP on this connection."""
+        return self._protocol
+
+    @protocol.setter
+    def protocol(self, wrapper: ProtocolWrapper) -> None:
+        wrapper.protocol = Http1(
+            wrapper.app,
+            wrapper.config,
+            wrapper.context,
+            wrapper.task_group,
+            wrapper.state,
+            wrapper.ssl,
+            wrapper.client,
+            wrapper.server,
+            wrapper.send,
+        )
+        self._protocol = wrapper

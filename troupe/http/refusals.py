@@ -1,0 +1,77 @@
+"""Requests that are not let in: which, and the answer that they get without any application.
+
+HTTP leaves room for two readers of the same bytes to see two different requests, and a proxy in
+front is such a second reader. What is ambiguous is refused, not interpreted (RFC 9112, section 6.3
+and 11.2).
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from hypercorn.typing import Scope
+
+from troupe.common.ids import new_id
+from troupe.http.problems import MEDIA_TYPE, Problem, kind_of_status
+from troupe.http.request import REQUEST_ID_HEADER
+from troupe.http.security import NOTHING_POLICY, fixed_headers
+
+_DETAILS: Final[Mapping[int, str]] = {
+    400: "The request is not valid HTTP.",
+    431: "The request line and headers together are too large.",
+    500: "The request failed.",
+    501: "This transfer coding is not supported.",
+}
+
+Headers = list[tuple[bytes, bytes]]
+
+
+def refusal(status: int, detail: str | None = None) -> Problem:
+    """A problem for a request that no application has seen."""
+    return Problem(kind_of_status(status), detail or _DETAILS.get(status) or _DETAILS[400])
+
+
+def answer_to(problem: Problem) -> tuple[Headers, bytes]:
+    """Headers and body, as complete as those of any other answer."""
+    request_id = str(new_id())
+    body = problem.body(request_id)
+    headers = {
+        "Content-Type": MEDIA_TYPE,
+        "Content-Length": str(len(body)),
+        REQUEST_ID_HEADER: request_id,
+        **fixed_headers(NOTHING_POLICY),
+        "Connection": "close",
+    }
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()], body
+
+
+def refusal_of(scope: Scope, head_bytes: int) -> Problem | None:
+    """Why a request must not reach the application, or None.
+
+    Args:
+        scope: Of the request.
+        head_bytes: Limit of its head. h11 checks the size only of a head that arrives in pieces.
+    """
+    if scope["type"] != "http":
+        return refusal(400, "There are no websockets here.")
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+    if size > head_bytes:
+        return refusal(431)
+    names = [name.lower() for name, _ in scope["headers"]]
+    if b"transfer-encoding" in names:
+        if b"content-length" in names:
+            return refusal(400, "Content-Length and Transfer-Encoding exclude each other.")
+        if scope["http_version"] == "1.0":
+            return refusal(400, "HTTP/1.0 has no Transfer-Encoding.")
+    if not scope["path"].startswith("/"):
+        return refusal(400, "The request's target is not a path.")
+    return None
+
+
+def path_of(target: str) -> str:
+    """The path in a request's target, which may be a whole URL (RFC 9112, section 3.2.2)."""
+    for scheme in ("http://", "https://"):
+        if target[: len(scheme)].lower() == scheme:
+            _, slash, path = target[len(scheme) :].partition("/")
+            return slash + path or "/"
+    return target
