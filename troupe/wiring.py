@@ -15,6 +15,7 @@ from troupe.actors.analytics.answers import Answers
 from troupe.actors.auth.login import Logins, LoginSettings
 from troupe.actors.auth.peer_http import PeerHttp
 from troupe.actors.auth.relying_party import RelyingParty
+from troupe.actors.auth.return_address import origin_of
 from troupe.common.config import Configuration, GroupSettings
 from troupe.common.database import Database, PoolSettings, open_database
 from troupe.common.outbound import OutboundGuard
@@ -22,9 +23,9 @@ from troupe.common.secrets import KeyRing, Vault
 from troupe.http import analytics as analytics_routes
 from troupe.http import auth as auth_routes
 from troupe.http import auth_login
-from troupe.http.application import Application, HttpSettings, create_app
+from troupe.http.application import OWN_PAGE_POLICY, Application, HttpSettings, create_app
 from troupe.http.connection import Limits
-from troupe.http.credentials import Credentials
+from troupe.http.credentials import CookiePolicy, Credentials
 from troupe.http.dashboard import pages
 from troupe.http.idempotency import PostgresIdempotencyStore
 from troupe.http.operations import Gauge, Readiness
@@ -67,6 +68,21 @@ class Site:
     def dashboard_url(self) -> str:
         """Where browsers reach the dashboard."""
         return self.configuration.auth.dashboard_url or url_of(self.sockets["analytics"])
+
+    def http(
+        self,
+        *,
+        public_url: str = "",
+        cors_origins: tuple[str, ...] = (),
+        page_policy: str = OWN_PAGE_POLICY,
+    ) -> HttpSettings:
+        """Settings of one application; the session's cookie is the same on all three."""
+        return HttpSettings(
+            public_origins=(origin_of(public_url),) if public_url else (),
+            cors_origins=cors_origins,
+            page_policy=page_policy,
+            session_cookie=CookiePolicy.under(self.auth_url).session,
+        )
 
 
 def compose(site: Site) -> list[Group]:
@@ -171,7 +187,9 @@ def _auth(site: Site) -> Group:
             database.get(),
             credentials,
             description="Login, sessions and tokens, tenants and their connections.",
-            settings=HttpSettings(cors_origins=(site.dashboard_url,)),
+            settings=site.http(
+                public_url=site.auth_url, cors_origins=(origin_of(site.dashboard_url),)
+            ),
         )
         auth_routes.declare(
             app,
@@ -190,6 +208,7 @@ def _auth(site: Site) -> Group:
 def _analytics(site: Site) -> Group:
     group, database = _new_group(site, "analytics")
     addresses = pages.Addresses(auth=site.auth_url, dashboard=site.dashboard_url)
+    auth_origin = origin_of(site.auth_url)
 
     def build() -> Application:
         answers = Answers(database.get())
@@ -199,8 +218,9 @@ def _analytics(site: Site) -> Group:
             database.get(),
             Credentials(database.get()),
             description="Figures of the shop, and the dashboard.",
-            settings=HttpSettings(
-                page_policy=page_policy(connect=[site.auth_url], forms=[site.auth_url])
+            settings=site.http(
+                public_url=site.dashboard_url,
+                page_policy=page_policy(connect=[auth_origin], forms=[auth_origin]),
             ),
         )
         analytics_routes.declare(app.api, answers)

@@ -75,7 +75,14 @@ def problem_statuses(route: Route) -> frozenset[int]:
     return frozenset(statuses)
 
 
-def document(routes: Sequence[Route], *, title: str, version: str, description: str) -> Json:
+def document(
+    routes: Sequence[Route],
+    *,
+    title: str,
+    version: str,
+    description: str,
+    session_cookie: str = SESSION_COOKIE,
+) -> Json:
     """The OpenAPI document of one application.
 
     Args:
@@ -83,6 +90,7 @@ def document(routes: Sequence[Route], *, title: str, version: str, description: 
         title: Of the application.
         version: Of the program.
         description: Markdown, for people.
+        session_cookie: Name of the cookie that carries a session.
     """
     schemas, definitions = _schemas(routes)
     paths: dict[str, Json] = {}
@@ -108,7 +116,7 @@ def document(routes: Sequence[Route], *, title: str, version: str, description: 
                 "session": {
                     "type": "apiKey",
                     "in": "cookie",
-                    "name": SESSION_COOKIE,
+                    "name": session_cookie,
                     "description": f"A browser's session. Unsafe methods also need {CSRF_HEADER}.",
                 },
                 "csrf": {"type": "apiKey", "in": "header", "name": CSRF_HEADER},

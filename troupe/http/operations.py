@@ -171,7 +171,13 @@ def declare_operations(
     written: dict[str, bytes] = {}
 
     def current_document() -> dict[str, Any]:
-        return document(api.routes, title=title, version=version, description=description)
+        return document(
+            api.routes,
+            title=title,
+            version=version,
+            description=description,
+            session_cookie=api.session_cookie,
+        )
 
     @api.get(
         "/health/live",

@@ -96,6 +96,11 @@ class Api:
         self._register = register
         self._idempotency = idempotency
 
+    @property
+    def session_cookie(self) -> str:
+        """Name of the cookie that carries a session."""
+        return self._guard.session_cookie
+
     def get(self, rule: str, **declaration: Unpack[Declaration]) -> Callable[[HandlerT], HandlerT]:
         """Declare a GET; see `route`."""
         return self.route("GET", rule, **declaration)

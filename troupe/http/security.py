@@ -246,6 +246,7 @@ class Guard:
         cors: Other origins that may send unsafe requests with a cookie.
         principal_rate: Of one authenticated subject.
         address_rate: Of one address, for public routes and failed authentication.
+        session_cookie: Name of the cookie that carries a session.
     """
 
     def __init__(
@@ -256,8 +257,10 @@ class Guard:
         cors: Cors,
         principal_rate: Rate,
         address_rate: Rate,
+        session_cookie: str = SESSION_COOKIE,
     ) -> None:
         self._resolver = resolver
+        self.session_cookie = session_cookie
         self._own_origins = own_origins
         self._cors = cors
         self._subjects = TokenBuckets("subject", principal_rate)
@@ -309,7 +312,7 @@ class Guard:
         if self._resolver is None:
             return None
         bearer = bearer_of(request.headers.get("Authorization"))
-        cookie = None if bearer is not None else request.cookies.get(SESSION_COOKIE)
+        cookie = None if bearer is not None else request.cookies.get(self.session_cookie)
         if bearer is None and not cookie:
             return None
         if len(bearer or cookie or "") > MAX_TOKEN_CHARACTERS:

@@ -9,7 +9,6 @@ import pytest
 from tests.integration.auth.site import Browser, DevelopmentProvider, Site, open_site
 from tests.support.postgres import TestDatabase
 from troupe.common.database import Database
-from troupe.http.credentials import LOOPBACK_SESSION_COOKIE
 
 
 @pytest.fixture(scope="session")
@@ -38,9 +37,7 @@ async def site(
     database: Database,
     fresh_database: TestDatabase,
     provider: DevelopmentProvider,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Site]:
-    monkeypatch.setattr("troupe.http.security.SESSION_COOKIE", LOOPBACK_SESSION_COOKIE)
     async with open_site(database, fresh_database, provider) as running:
         yield running
 

@@ -30,7 +30,7 @@ from troupe.common.secrets import KeyRing, Vault
 from troupe.common.units import SECONDS
 from troupe.http import auth as auth_routes
 from troupe.http.application import HttpSettings, create_app
-from troupe.http.credentials import Credentials
+from troupe.http.credentials import CookiePolicy, Credentials
 from troupe.http.server import bind, serve, url_of
 
 WAIT: Final = 20 * SECONDS
@@ -210,7 +210,11 @@ async def open_site(
             app = create_app(
                 "auth",
                 resolver=credentials,
-                settings=HttpSettings(public_origins=(url,), cors_origins=(DASHBOARD,)),
+                settings=HttpSettings(
+                    public_origins=(url,),
+                    cors_origins=(DASHBOARD,),
+                    session_cookie=CookiePolicy.under(url).session,
+                ),
             )
             auth_routes.declare(
                 app,
