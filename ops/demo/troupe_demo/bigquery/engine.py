@@ -1,0 +1,199 @@
+"""Running queries: one DuckDB for all, results spilled to Arrow files.
+
+A result is written to a file batch by batch while DuckDB produces it, and served from the file
+after that, so that memory holds a batch however large the result is. DuckDB itself is bounded and
+spills into the same temporary directory, which lies beside the data (so that hard links work and a
+full disk is the one the operator watches) and is removed at the end.
+"""
+
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from troupe.common.sql import load
+from troupe.common.units import MiB
+from troupe_demo.bigquery.catalogue import Catalogue, Snapshot
+from troupe_demo.bigquery.errors import BigQueryError
+from troupe_demo.bigquery.results import Result, ResultWriter
+from troupe_demo.bigquery.sql import Program, compile_program
+from troupe_demo.bigquery.types import arrow_schema
+
+_MEMORY = 768 * MiB  # DuckDB's own; sorting and grouping beyond it spill
+_THREADS = 2
+BATCH_ROWS = 8_192
+
+_PREFIXES = (
+    "Invalid Input Error: ",
+    "Conversion Error: ",
+    "Out of Range Error: ",
+    "Binder Error: ",
+    "Parser Error: ",
+    "Catalog Error: ",
+    "Not implemented Error: ",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRequest:
+    """What a query job or a dry run asks for."""
+
+    project: str
+    sql: str
+    dataset: str | None
+    parameters: list[dict[str, Any]]
+
+
+class Engine:
+    """DuckDB, the catalogue and the temporary directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.catalogue = Catalogue(root)
+        self.directory = root / f".stand-in-{uuid.uuid4().hex}"
+        self.directory.mkdir(parents=True)
+        self._duck = duckdb.connect(
+            config={
+                "threads": _THREADS,
+                "memory_limit": f"{_MEMORY // MiB}MiB",
+                "temp_directory": str(self.directory / "spill"),
+                "autoinstall_known_extensions": "false",
+                "autoload_known_extensions": "false",
+            }
+        )
+        self._duck.execute("SET GLOBAL TimeZone = 'UTC'")
+        for statement in load("troupe_demo.bigquery.sql", "prelude.sql").values():
+            self._duck.execute(statement)
+
+    def close(self) -> None:
+        """Stop DuckDB and remove everything temporary."""
+        self._duck.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def snapshot(self, project: str) -> Snapshot:
+        """The tables as a caller of ``project`` sees them from now on."""
+        return Snapshot(self.catalogue, project, self.directory / uuid.uuid4().hex)
+
+    @contextmanager
+    def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of one's own; DuckDB's failures become BigQuery's."""
+        cursor = self._duck.cursor()
+        try:
+            yield cursor
+        except (duckdb.Error, OSError) as error:
+            raise translated(error) from error
+        finally:
+            cursor.close()
+
+    def prepare(self, request: QueryRequest, snapshot: Snapshot) -> Program:
+        """Compile a query and let DuckDB check it, without running it.
+
+        Raises:
+            BigQueryError: The query is wrong, refused, or names what is not there.
+        """
+        program = compile_program(
+            request.sql,
+            project=request.project,
+            dataset=request.dataset,
+            parameters=request.parameters,
+            source=snapshot,
+            evaluate=self.evaluate,
+            now=datetime.now(UTC).replace(tzinfo=None),
+        )
+        with self.cursor() as cursor:
+            cursor.execute(f"EXPLAIN {program.sql}")
+        return program
+
+    def evaluate(self, sql: str) -> list[Any]:
+        """The first column of a query over constants."""
+        with self.cursor() as cursor:
+            return [row[0] for row in cursor.execute(sql).fetchall()]
+
+    def run(self, program: Program, running: "Running") -> Result:
+        """Run a program to its end; ``running`` can stop it from another thread.
+
+        Raises:
+            BigQueryError: It failed, or was stopped.
+        """
+        schema = arrow_schema(list(program.columns))
+        writer = ResultWriter(self.directory / f"{uuid.uuid4().hex}.arrow", program.columns, schema)
+        try:
+            with self.cursor() as cursor, running.watching(cursor):
+                reader = cursor.sql(program.sql).to_arrow_reader(BATCH_ROWS)
+                for batch in reader:
+                    running.check()
+                    writer.write(batch)
+            return writer.finish()
+        except BaseException:
+            writer.discard()
+            raise
+
+
+class Running:
+    """The handle by which a running query is stopped."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._interrupt: Callable[[], None] | None = None
+        self._reason: BigQueryError | None = None
+
+    @contextmanager
+    def watching(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """Let ``stop`` interrupt this cursor.
+
+        Raises:
+            BigQueryError: Why it was stopped.
+        """
+        with self._lock:
+            self._interrupt = cursor.interrupt
+        try:
+            self.check()
+            yield
+        except (duckdb.Error, OSError):
+            self.check()
+            raise
+        finally:
+            with self._lock:
+                self._interrupt = None
+
+    def check(self) -> None:
+        """Raise the reason for which the query was stopped, if it was."""
+        if self._reason is not None:
+            raise self._reason
+
+    def stop(self, reason: BigQueryError) -> None:
+        """Stop the query; it fails with ``reason``."""
+        with self._lock:
+            self._reason = self._reason or reason
+            if self._interrupt is not None:
+                self._interrupt()
+
+
+def translated(error: Exception) -> BigQueryError:
+    """DuckDB's failure in BigQuery's terms."""
+    message = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "Out of Memory Error" in message:
+        return BigQueryError.for_reason(
+            "resourcesExceeded", f"Resources exceeded during query execution: {message}"
+        )
+    if "More than one row returned by a subquery" in message:
+        return BigQueryError.query_failed("Scalar subquery produced more than one element")
+    if isinstance(error, OSError) and error.errno is not None:
+        return BigQueryError(503, "backendError", f"The stand-in cannot read or write: {message}")
+    if message.startswith(("IO Error", "INTERRUPT Error")):
+        return BigQueryError(503, "backendError", message)
+    for prefix in _PREFIXES:
+        message = message.removeprefix(prefix)
+    return BigQueryError.query_failed(message)
+
+
+def cast_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """A batch in the schema in which BigQuery serves it."""
+    return batch if batch.schema == schema else batch.cast(schema)

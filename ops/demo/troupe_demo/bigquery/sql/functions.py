@@ -1,0 +1,394 @@
+"""Text, numbers, arrays, conditionals, hashes and JSON."""
+
+from dataclasses import replace
+
+from sqlglot import exp
+
+from troupe_demo.bigquery.sql.calls import Call, function, simple
+from troupe_demo.bigquery.sql.compilation import compile_expression
+from troupe_demo.bigquery.sql.expressions import (
+    Expression,
+    coerce,
+    combine,
+    literal,
+    text,
+)
+from troupe_demo.bigquery.sql.patterns import group_of, replacement_groups
+from troupe_demo.bigquery.sql.scalars import comparable_type
+from troupe_demo.bigquery.sql.scopes import select_field, struct_expression
+from troupe_demo.bigquery.types import (
+    BOOL,
+    BYTES,
+    FLOAT64,
+    INT64,
+    NULL,
+    NUMBERS,
+    NUMERIC,
+    STRING,
+    Field,
+    Kind,
+    Type,
+    array_of,
+    duck_type,
+    struct_of,
+)
+
+# -- text
+
+# What BigQuery trims: Unicode white space. DuckDB's trim() takes a set of characters.
+_WHITE = (
+    "\t\n\v\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
+    "\u200a\u2028\u2029\u202f\u205f\u3000"
+)
+
+simple("LOWER", (STRING,), STRING, "bq_lower({0})", fallible=True)
+simple("UPPER", (STRING,), STRING, "bq_upper({0})", fallible=True)
+simple("STARTS_WITH", (STRING, STRING), BOOL, "starts_with({0}, {1})")
+simple("ENDS_WITH", (STRING, STRING), BOOL, "ends_with({0}, {1})")
+simple("STRPOS", (STRING, STRING), INT64, "strpos({0}, {1})")
+simple("BYTE_LENGTH", (STRING,), INT64, "strlen({0})")
+simple("TO_HEX", (BYTES,), STRING, "lower(hex({0}))")
+simple("TO_BASE64", (BYTES,), STRING, "base64({0})")
+
+
+@function("LENGTH", "CHAR_LENGTH", "CHARACTER_LENGTH")
+def _length(call: Call) -> Expression:
+    call.take(1)
+    value = call.argument(0, STRING)
+    return combine(f"length({value.sql})", INT64, value)
+
+
+@function("TRIM", "LTRIM", "RTRIM")
+def _trim(call: Call) -> Expression:
+    call.take(1, 2)
+    value = call.argument(0, STRING)
+    what = call.argument(1, STRING) if len(call) == 2 else literal(_WHITE, STRING)
+    return combine(f"{call.name.lower()}({value.sql}, {what.sql})", STRING, value, what)
+
+
+@function("SUBSTR", "SUBSTRING")
+def _substring(call: Call) -> Expression:
+    call.take(2, 3)
+    parts = [call.argument(0, STRING), *(call.argument(i, INT64) for i in range(1, len(call)))]
+    macro = "bq_substr" if len(call) == 2 else "bq_substr_length"
+    arguments = ", ".join(part.sql for part in parts)
+    return combine(f"{macro}({arguments})", STRING, *parts, fallible=len(call) == 3)
+
+
+@function("CONCAT")
+def _concat(call: Call) -> Expression:
+    call.take(1, 100)
+    parts = [call.argument(i, STRING) for i in range(len(call))]
+    return combine("(" + " || ".join(part.sql for part in parts) + ")", STRING, *parts)
+
+
+@function("REPLACE")
+def _replace(call: Call) -> Expression:
+    call.take(3)
+    value, old, new = (call.argument(i, STRING) for i in range(3))
+    sql = f"CASE WHEN {old.sql} = '' AND {new.sql} IS NOT NULL THEN {value.sql}"
+    sql = f"({sql} ELSE replace({value.sql}, {old.sql}, {new.sql}) END)"
+    return combine(sql, STRING, value, old, new)
+
+
+@function("SPLIT")
+def _split(call: Call) -> Expression:
+    call.take(1, 2)
+    value = call.argument(0, STRING)
+    mark = call.constant(1, Kind.STRING, "a delimiter of SPLIT") if len(call) == 2 else ","
+    if not mark:
+        raise call.refuse("SPLIT by an empty delimiter")
+    return combine(f"string_split({value.sql}, {text(mark)})", array_of(STRING), value)
+
+
+@function("REGEXP_CONTAINS")
+def _regexp_contains(call: Call) -> Expression:
+    call.take(2)
+    value, pattern = call.argument(0, STRING), call.argument(1, STRING)
+    return combine(f"regexp_matches({value.sql}, {pattern.sql})", BOOL, value, pattern)
+
+
+@function("REGEXP_EXTRACT")
+def _regexp_extract(call: Call) -> Expression:
+    if len(call) > 2:
+        raise call.refuse("REGEXP_EXTRACT with a position")
+    call.take(2)
+    value = call.argument(0, STRING)
+    pattern = call.constant(1, Kind.STRING, "a pattern of REGEXP_EXTRACT")
+    group, quoted = group_of(pattern, call), text(pattern)
+    sql = f"CASE WHEN regexp_matches({value.sql}, {quoted})"
+    sql = f"({sql} THEN regexp_extract({value.sql}, {quoted}, {group}) END)"
+    return combine(sql, STRING, value)
+
+
+@function("REGEXP_REPLACE")
+def _regexp_replace(call: Call) -> Expression:
+    call.take(3)
+    value = call.argument(0, STRING)
+    pattern = call.constant(1, Kind.STRING, "a pattern of REGEXP_REPLACE")
+    new = call.constant(2, Kind.STRING, "a replacement of REGEXP_REPLACE")
+    replacement_groups(pattern, new, call)
+    return combine(f"regexp_replace({value.sql}, {text(pattern)}, {text(new)}, 'g')", STRING, value)
+
+
+# -- hashes: DuckDB gives hexadecimal text where BigQuery gives bytes
+
+
+@function("MD5", "SHA256")
+def _digest(call: Call) -> Expression:
+    call.take(1)
+    value = call.arguments[0]
+    if value.type.kind not in (Kind.STRING, Kind.BYTES):
+        raise call.mismatch()
+    return combine(f"unhex({call.name.lower()}({value.sql}))", BYTES, value)
+
+
+# -- numbers
+
+
+def _number(call: Call) -> Expression:
+    value = call.arguments[0]
+    value = coerce(value, INT64) if value.type == NULL else value
+    if value.type.kind not in NUMBERS:
+        raise call.mismatch()
+    return value
+
+
+@function("ABS")
+def _absolute(call: Call) -> Expression:
+    call.take(1)
+    value = _number(call)
+    return combine(f"abs({value.sql})", value.type, value, fallible=True)
+
+
+@function("SIGN")
+def _sign(call: Call) -> Expression:
+    call.take(1)
+    value = _number(call)
+    if value.type != INT64:
+        raise call.refuse(f"SIGN of {value.type}")
+    return combine(f"CAST(sign({value.sql}) AS BIGINT)", INT64, value)
+
+
+@function("CEIL", "CEILING", "FLOOR", "TRUNC")
+def _whole(call: Call) -> Expression:
+    if len(call) != 1:
+        raise call.refuse(f"{call.name} to decimal places")
+    value = _number(call)
+    name = {"CEILING": "ceil"}.get(call.name, call.name.lower())
+    type_ = FLOAT64 if value.type == INT64 else value.type
+    value = coerce(value, type_)
+    return combine(f"CAST({name}({value.sql}) AS {duck_type(type_)})", type_, value)
+
+
+@function("ROUND")
+def _round(call: Call) -> Expression:
+    call.take(1, 2)
+    value = _number(call)
+    places = call.constant(1, Kind.INT64, "decimal places of ROUND") if len(call) == 2 else 0
+    if not 0 <= places <= 9:
+        raise call.refuse("ROUND to fewer than 0 or more than 9 decimal places")
+    type_ = FLOAT64 if value.type == INT64 else value.type
+    value = coerce(value, type_)
+    if type_ == NUMERIC:
+        sql = f"CAST(CAST({value.sql} AS DECIMAL(38,{places})) AS DECIMAL(38,9))"
+        return combine(sql, type_, value)
+    if places == 0:
+        return combine(f"round({value.sql})", type_, value)
+    digits = f"CAST(format('{{:.60f}}', {value.sql}) AS DECIMAL(38,{places}))"
+    return combine(f"bq_round({value.sql}, {digits})", type_, value)
+
+
+@function("DIV", "MOD")
+def _integer_division(call: Call) -> Expression:
+    call.take(2)
+    if any(value.type == NUMERIC for value in call.arguments):
+        raise call.refuse(f"{call.name} of NUMERIC")
+    a, b = call.argument(0, INT64), call.argument(1, INT64)
+    sign = "//" if call.name == "DIV" else "%"
+    sql = f"CASE WHEN {b.sql} = 0 THEN error('division by zero: {call.name}')"
+    return combine(f"({sql} ELSE {a.sql} {sign} {b.sql} END)", INT64, a, b, fallible=True)
+
+
+@function("SAFE_DIVIDE")
+def _safe_divide(call: Call) -> Expression:
+    call.take(2)
+    if call.unified()[0] == NUMERIC:
+        raise call.refuse("SAFE_DIVIDE of NUMERIC")
+    a, b = call.argument(0, FLOAT64), call.argument(1, FLOAT64)
+    return combine(f"bq_safe_divide({a.sql}, {b.sql})", FLOAT64, a, b)
+
+
+@function("SAFE_ADD", "SAFE_SUBTRACT", "SAFE_MULTIPLY")
+def _safe_arithmetic(call: Call) -> Expression:
+    call.take(2)
+    sign = {"SAFE_ADD": "+", "SAFE_SUBTRACT": "-", "SAFE_MULTIPLY": "*"}[call.name]
+    a, b = call.argument(0, INT64), call.argument(1, INT64)
+    if a.fallible or b.fallible:  # TRY would hide their failures too
+        raise call.refuse(f"{call.name} of operands that can fail")
+    return combine(f"TRY({a.sql} {sign} {b.sql})", INT64, a, b)
+
+
+@function("GREATEST", "LEAST")
+def _extreme(call: Call) -> Expression:
+    call.take(1, 100)
+    name = f"function {call.name}"
+    type_ = comparable_type(call.arguments, name, call.node, call.scope)
+    values = [coerce(value, type_) for value in call.arguments]
+    sql = ", ".join(value.sql for value in values)
+    unknown = " OR ".join(f"{value.sql} IS NULL" for value in values)
+    otherwise = f"{call.name.lower()}({sql})"
+    if type_ == FLOAT64:
+        nan = " OR ".join(f"isnan({value.sql})" for value in values)
+        otherwise = f"CASE WHEN {nan} THEN CAST('nan' AS DOUBLE) ELSE {otherwise} END"
+    return combine(f"(CASE WHEN {unknown} THEN NULL ELSE {otherwise} END)", type_, *values)
+
+
+# -- conditionals
+
+
+@function("COALESCE", "IFNULL")
+def _coalesce(call: Call) -> Expression:
+    call.take(*((2, 2) if call.name == "IFNULL" else (1, 100)))
+    type_, values = call.unified()
+    return combine("coalesce(" + ", ".join(v.sql for v in values) + ")", type_, *values)
+
+
+@function("NULLIF")
+def _nullif(call: Call) -> Expression:
+    call.take(2)
+    type_ = comparable_type(call.arguments, "function NULLIF", call.node, call.scope)
+    a, b = (coerce(value, type_) for value in call.arguments)
+    equal = f"bq_equal({a.sql}, {b.sql})" if type_ == FLOAT64 else f"{a.sql} = {b.sql}"
+    return combine(f"(CASE WHEN {equal} THEN NULL ELSE {a.sql} END)", type_, a, b)
+
+
+@function("ERROR")
+def _error(call: Call) -> Expression:
+    call.take(1)
+    message = call.argument(0, STRING)
+    return combine(f"error({message.sql})", NULL, message, fallible=True)
+
+
+# -- arrays and structs
+
+
+def _array(call: Call, index: int = 0) -> tuple[Expression, Type]:
+    value = call.arguments[index]
+    if value.type.element is None:
+        raise call.mismatch()
+    return value, value.type.element
+
+
+@function("ARRAY_LENGTH")
+def _array_length(call: Call) -> Expression:
+    call.take(1)
+    value, _ = _array(call)
+    return combine(f"len({value.sql})", INT64, value)
+
+
+@function("ARRAY_REVERSE")
+def _array_reverse(call: Call) -> Expression:
+    call.take(1)
+    value, _ = _array(call)
+    return combine(f"list_reverse({value.sql})", value.type, value)
+
+
+@function("ARRAY_CONCAT")
+def _array_concat(call: Call) -> Expression:
+    call.take(1, 20)
+    type_, values = call.unified()
+    if type_.element is None:
+        raise call.mismatch()
+    unknown = " OR ".join(f"{value.sql} IS NULL" for value in values)
+    joined = " || ".join(value.sql for value in values)
+    return combine(f"(CASE WHEN {unknown} THEN NULL ELSE {joined} END)", type_, *values)
+
+
+@function("ARRAY_TO_STRING")
+def _array_to_string(call: Call) -> Expression:
+    call.take(2, 3)
+    value, element = _array(call)
+    if element != STRING:
+        raise call.mismatch()
+    between, items = call.argument(1, STRING), value.sql
+    parts = [value, between]
+    if len(call) == 3:
+        missing = call.argument(2, STRING)
+        parts.append(missing)
+        items = f"list_transform({items}, lambda item: coalesce(item, {missing.sql}))"
+    return combine(f"array_to_string({items}, {between.sql})", STRING, *parts)
+
+
+@function("GENERATE_ARRAY")
+def _generate_array(call: Call) -> Expression:
+    call.take(2, 3)
+    step = call.constant(2, Kind.INT64, "a step of GENERATE_ARRAY") if len(call) == 3 else 1
+    if step == 0:
+        raise call.refuse("GENERATE_ARRAY with step 0")
+    first, last = call.argument(0, INT64), call.argument(1, INT64)
+    return combine(
+        f"generate_series({first.sql}, {last.sql}, {step})", array_of(INT64), first, last
+    )
+
+
+@function("STRUCT")
+def _struct(call: Call) -> Expression:
+    fields, values = [], []
+    for node in call.nodes:
+        inner = node.this if isinstance(node, exp.Alias) else node
+        value = compile_expression(inner, call.scope)
+        name = node.alias if isinstance(node, exp.Alias) else value.name or ""
+        fields.append(Field(name, value.type))
+        values.append(value)
+    return struct_expression(struct_of(fields), values)
+
+
+# -- JSON
+
+
+@function("TO_JSON_STRING")
+def _to_json_string(call: Call) -> Expression:
+    if len(call) != 1:
+        raise call.refuse("TO_JSON_STRING with pretty_print")
+    value = call.arguments[0]
+    sql = json_text(value, depth=call.scope.lambda_depth)
+    return combine(f"coalesce({sql}, 'null')", STRING, value, fallible=True)
+
+
+_JSON = {
+    Kind.BOOL: "CAST({0} AS VARCHAR)",
+    Kind.INT64: "bq_json_int({0})",
+    Kind.NULL: "bq_json_int({0})",
+    Kind.FLOAT64: "bq_json_float({0})",
+    Kind.STRING: "bq_json_text({0})",
+    Kind.BYTES: "('\"' || base64({0}) || '\"')",
+    Kind.DATE: "('\"' || strftime({0}, '%Y-%m-%d') || '\"')",
+    Kind.DATETIME: "('\"' || bq_datetime_text({0}, 'T') || '\"')",
+    Kind.TIMESTAMP: "('\"' || bq_datetime_text({0}, 'T') || 'Z\"')",
+}
+
+
+def json_text(value: Expression, *, depth: int = 0) -> str:
+    """DuckDB text for the JSON of a value, NULL for a NULL value."""
+    type_ = value.type
+    if type_.element is not None:
+        item = f"j{depth}"
+        inner = json_text(Expression(item, type_.element), depth=depth + 1)
+        items = f"list_transform({value.sql}, lambda {item}: coalesce({inner}, 'null'))"
+        return f"('[' || array_to_string({items}, ',') || ']')"
+    if type_.kind is Kind.STRUCT:
+        pairs = [
+            f"{text(_json_key(field.name))} || coalesce({json_text(part, depth=depth)}, 'null')"
+            for field in type_.fields
+            for part in (select_field(replace(value, origin=None), field),)
+        ]
+        body = " || ',' || ".join(pairs) or "''"
+        return f"(CASE WHEN {value.sql} IS NOT NULL THEN '{{' || {body} || '}}' END)"
+    template = _JSON.get(type_.kind, "bq_refuse('TO_JSON_STRING of " + type_.kind + "')")
+    return template.format(value.sql)
+
+
+def _json_key(name: str) -> str:
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}":'
