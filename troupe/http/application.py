@@ -258,18 +258,20 @@ class Application(QuartTrio):
         self.metrics.end(request.method, request.route, status, seconds)
         who = request.principal
         route = self._route_of(request)
-        log = _logger.info if route is None or route.counted else _logger.debug
-        log(
-            "request_answered",
-            method=request.method,
-            path=_printable(request.path),
-            route=request.route,
-            status=status,
-            milliseconds=round(seconds * 1000, 2),
-            client=request.client.address,
-            tenant_id=str(who.tenant_id) if who else None,
-            subject_id=str(who.subject_id) if who else None,
-        )
+        told: dict[str, object] = {
+            "method": request.method,
+            "path": _printable(request.path),
+            "route": request.route,
+            "status": status,
+            "milliseconds": round(seconds * 1000, 2),
+            "client": request.client.address,
+        }
+        if who is not None:
+            told |= {"tenant_id": str(who.tenant_id), "subject_id": str(who.subject_id)}
+        if route is None or route.counted:
+            _logger.info("request_answered", **told)
+        else:
+            _logger.debug("request_answered", **told)
 
     def _route_of(self, request: Request) -> Route | None:
         return self._routes.get(request.url_rule.endpoint) if request.url_rule else None
