@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
-from typing import Any
 from uuid import UUID
 
 import asyncpg

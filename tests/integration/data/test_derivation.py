@@ -6,7 +6,6 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import asyncpg
-import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
@@ -26,6 +25,10 @@ CHANNELS = {
     ("newsletter", "email", "Autumn"): "Email",
     (None, None, "x cross-network y"): "Cross-network",
 }
+NAMES = [
+    "page_view", "purchase", "purchase", "refund", "view_item", "add_to_cart", "begin_checkout",
+    "first_visit", "first_open", "view_search_results", "nothing_found", "session_start",
+]  # fmt: skip
 CUSTOMERS = {"E1": "B3", "C1": "B4", "C2": None}
 EXAMPLES = int(os.environ.get("TROUPE_TEST_EXAMPLES", "25"))
 
@@ -39,22 +42,7 @@ def events(draw: st.DrawFn, source_day: date) -> Event:
     """An event of a source day; mostly within it, sometimes a day early or late."""
     noon = datetime.combine(source_day, datetime.min.time(), UTC) + timedelta(hours=12)
     minutes = draw(st.integers(-13 * 60, 13 * 60) | st.integers(-40 * 60, 40 * 60))
-    name = draw(
-        some(
-            "page_view",
-            "purchase",
-            "purchase",
-            "refund",
-            "view_item",
-            "add_to_cart",
-            "begin_checkout",
-            "first_visit",
-            "first_open",
-            "view_search_results",
-            "nothing_found",
-            "session_start",
-        )  # fmt: skip
-    )
+    name = draw(some(*NAMES))
     source, medium, campaign = draw(some(*CHANNELS))
     sale = name in {"purchase", "refund"}
     return Event(

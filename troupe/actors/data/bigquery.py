@@ -120,7 +120,7 @@ class Export:
         self._dataset = bigquery.DatasetReference(config.project, config.dataset)
         self._labels = dict(labels)
         self._deadline = query_deadline
-        account = _account(secret)
+        account = _account(secret, at_google=not config.api_endpoint)
         self._project = config.billing_project or account.project_id or config.project
         self._client = bigquery.Client(
             project=self._project,
@@ -217,9 +217,11 @@ class Export:
         Raises:
             PeerError: See `bigquery_errors`.
         """
+        # With a page size the client would fetch the first page as JSON while it waits.
+        page_size = _PAGE_ROWS if self._storage is None else None
         with sorted_errors(f"querying {self.name}"):
             result = job.result(
-                page_size=_PAGE_ROWS, retry=CALL_RETRY, timeout=self._deadline, job_retry=None
+                page_size=page_size, retry=CALL_RETRY, timeout=self._deadline, job_retry=None
             )
         with sorted_errors(f"reading from {self.name}"):
             yield from _gathered(self._read(job, result), rows)
@@ -254,12 +256,14 @@ class Export:
                 # The account may query but not open read sessions: slower, but the same rows.
                 _log.info("bigquery_storage_denied", export=self.name)
             else:
+                schema = pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
                 for stream in session.streams:
-                    reader = self._storage.read_rows(  # type: ignore[no-untyped-call] # nor this
+                    messages = self._storage.read_rows(  # type: ignore[no-untyped-call] # as above
                         stream.name, retry=STREAM_RETRY, timeout=self._deadline
                     )
-                    for page in reader.rows(session).pages:
-                        yield page.to_arrow()
+                    for message in messages:
+                        serialized = message.arrow_record_batch.serialized_record_batch
+                        yield pa.ipc.read_record_batch(pa.py_buffer(serialized), schema)
                 return
         yield from result.to_arrow_iterable()
 
@@ -283,15 +287,28 @@ class Export:
         )
 
 
-def _account(secret: bytes | None) -> service_account.Credentials:
-    read: Callable[..., service_account.Credentials]
-    read = service_account.Credentials.from_service_account_info
+class _Secluded(service_account.Credentials):
+    """Credentials that speak to nobody but their own token service.
+
+    google-auth asks Google in the background where a token may be used, whatever the endpoints are;
+    away from Google's own there is nothing to ask, and the token is nobody else's business.
+    """
+
+    def _is_regional_access_boundary_lookup_required(self) -> bool:
+        return False
+
+
+def _account(secret: bytes | None, *, at_google: bool) -> service_account.Credentials:
+    kind = service_account.Credentials if at_google else _Secluded
+    read: Callable[..., Any] = kind.from_service_account_info
     try:
-        return read(json.loads(secret or b""), scopes=_SCOPES)
+        account = read(json.loads(secret or b""), scopes=_SCOPES)
     except (ValueError, TypeError, KeyError) as error:
         raise CredentialsRejected(
             "The BigQuery connection's secret is not a service account's JSON file."
         ) from error
+    assert isinstance(account, kind)  # noqa: S101 - tells the type, which google-auth does not
+    return account
 
 
 def _storage_client(

@@ -87,17 +87,20 @@ def _sorted(error: api.GoogleAPICallError, what: str) -> PeerError:
         return PeerUnavailable(
             f"A BigQuery quota is used up while {what}: {said}", _retry_after(error)
         )
-    if reasons & _LATER or isinstance(error, api.ServerError):
-        return PeerUnavailable(f"BigQuery fails while {what}: {said}")
     if isinstance(error, api.Unauthorized):
         return CredentialsRejected("BigQuery does not accept the service account's credentials.")
-    if isinstance(error, api.Forbidden):
-        return PermissionMissing(f"BigQuery denies access while {what}: {said}")
-    if isinstance(error, api.NotFound):
-        return SourceMissing(f"BigQuery has nothing there while {what}: {said}")
-    if isinstance(error, api.BadRequest):
-        return QueryRefused(f"BigQuery refuses the query while {what}: {said}")
+    if not reasons & _LATER:
+        for kind, ours, verdict in _FINAL:
+            if isinstance(error, kind):
+                return ours(f"BigQuery {verdict} while {what}: {said}")
     return PeerUnavailable(f"BigQuery fails while {what}: {said}")
+
+
+_FINAL: Final[tuple[tuple[type[api.GoogleAPICallError], type[PeerRefused], str], ...]] = (
+    (api.Forbidden, PermissionMissing, "denies access"),
+    (api.NotFound, SourceMissing, "has nothing there"),
+    (api.BadRequest, QueryRefused, "refuses the query"),
+)
 
 
 def _first_line(error: api.GoogleAPICallError) -> str:

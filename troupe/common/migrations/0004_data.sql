@@ -347,8 +347,9 @@ DECLARE
 BEGIN
     PERFORM data.demand_tenant(p_tenant);
     IF to_regclass(format('data.%I', parent)) IS NULL THEN
-        -- Two days of a new tenant may come here at once.
-        PERFORM pg_advisory_xact_lock(hashtextextended('data.events ' || p_tenant::text, 0));
+        -- Two days of a new tenant may come here at once. The lock is the one that attaching takes
+        -- anyway; waiting for it also makes what the other one did visible.
+        LOCK TABLE data.events IN SHARE UPDATE EXCLUSIVE MODE;
         IF to_regclass(format('data.%I', parent)) IS NULL THEN
             -- Made, guarded, then attached: CREATE … PARTITION OF would lock out every reader.
             EXECUTE format('CREATE TABLE data.%I (LIKE data.events INCLUDING ALL)'
@@ -386,7 +387,9 @@ BEGIN
     EXECUTE format('GRANT SELECT ON staging.%I TO troupe_runtime', p_table);
     EXECUTE format('CREATE INDEX %I ON staging.%I (user_pseudo_id, event_at)',
                    p_table || '_visitor', p_table);
-    EXECUTE format('ANALYZE staging.%I', p_table);
+    -- Only what joins and groupings look at: statistics of all columns take as long as the copy.
+    EXECUTE format('ANALYZE staging.%I (tenant_id, source_day, event_at, event_name, stream_id,'
+                   ' user_pseudo_id, ga_session_id)', p_table);
 END
 $$;
 

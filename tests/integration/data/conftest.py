@@ -1,0 +1,248 @@
+"""A tenant with an export at the BigQuery stand-in, and the data group's job runner."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import trio
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from tests.support.postgres import TestDatabase
+from troupe.actors.auth.connections import put_connection
+from troupe.actors.auth.tenants import create_tenant
+from troupe.actors.data.days import ingest_arguments
+from troupe.actors.data.ingestion import INGEST, ingest_kind
+from troupe.common.bridge import aio, open_bridge
+from troupe.common.config import DataSettings
+from troupe.common.database import Database, open_database
+from troupe.common.ids import TenantId
+from troupe.common.secrets import KeyRing, Vault
+from troupe.common.units import MILLISECONDS, MINUTES, SECONDS
+from troupe.platform.jobs import Job, JobRunner, JobState, JobStore, NewJob, RunnerSettings
+from troupe.platform.pool import Pool
+from troupe.platform.supervision import Supervisor
+from troupe.platform.threads import Threads
+from troupe_demo.companions import companion
+from troupe_demo.ga4 import HARBOR_SHOP, TOOL_SHOP, TenantProfile, generate
+
+LAST_DAY = date(2026, 9, 30)
+DAYS = 6
+EVENTS = 3000
+PROFILES = (TOOL_SHOP, HARBOR_SHOP)
+PATIENCE = 2 * MINUTES
+
+
+@pytest.fixture(scope="session")
+def private_key() -> str:
+    """A key for service accounts: any will do, the stand-in's token service believes everyone."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+@pytest.fixture(scope="session")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Exports of two shops; never changed."""
+    root = tmp_path_factory.mktemp("generated")
+    generate(root, PROFILES, days=DAYS, events=EVENTS, seed=5, last_day=LAST_DAY)
+    return root
+
+
+@pytest.fixture
+def exports(generated: Path, tmp_path: Path) -> Path:
+    """A copy of the exports that a test may change."""
+    root = tmp_path / "exports"
+    for file in generated.rglob("*.parquet"):
+        target = root / file.relative_to(generated)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    return root
+
+
+@dataclass
+class Shop:
+    """One tenant of a test.
+
+    Attributes:
+        tenant: Its id.
+        profile: Its export.
+        folder: Where the export's tables lie.
+        first: Its first exported day.
+        last: Its last one.
+    """
+
+    tenant: TenantId
+    profile: TenantProfile
+    folder: Path
+    first: date
+    last: date
+
+    def table(self, name: str) -> Path:
+        return self.folder / f"{name}.parquet"
+
+    def rewrite(self, name: str, change: Callable[[pa.Table], pa.Table]) -> None:
+        """Write a table again, as Google does with late hits."""
+        path = self.table(name)
+        partial = path.with_suffix(".partial")
+        pq.write_table(change(pq.read_table(path)), partial)
+        partial.replace(path)
+
+
+@dataclass
+class World:
+    """What a test has to work with."""
+
+    where: TestDatabase
+    database: Database
+    admin: asyncpg.Connection
+    vault: Vault
+    exports: Path
+    url: str
+    grpc: str
+    private_key: str
+    store: JobStore
+
+    def account(self, project: str, **changes: Any) -> bytes:
+        """A service account's file that points at the stand-in."""
+        return json.dumps(
+            {
+                "type": "service_account",
+                "project_id": project,
+                "private_key_id": "1",
+                "private_key": self.private_key,
+                "client_email": f"troupe@{project}.iam.gserviceaccount.com",
+                "token_uri": f"{self.url}/token",
+            }
+            | changes
+        ).encode()
+
+    async def shop(self, profile: TenantProfile = TOOL_SHOP, **settings: Any) -> Shop:
+        """A tenant connected to its export."""
+        zone = settings.pop("zone", profile.zone)
+        tenant = await create_tenant(
+            self.database,
+            profile.name,
+            reporting_time_zone=zone,
+            reporting_currency=profile.currency,
+        )
+        await self.connect(tenant, profile, **settings)
+        folder = self.exports / profile.project / profile.dataset
+        return Shop(tenant, profile, folder, LAST_DAY - timedelta(days=DAYS - 1), LAST_DAY)
+
+    async def connect(
+        self,
+        tenant: TenantId,
+        profile: TenantProfile,
+        *,
+        secret: bytes | None = None,
+        **config: Any,
+    ) -> None:
+        """Point a tenant at an export."""
+        await put_connection(
+            self.database,
+            self.vault,
+            tenant,
+            "bigquery",
+            {
+                "project": profile.project,
+                "dataset": profile.dataset,
+                "property_time_zone": profile.zone,
+                "api_endpoint": self.url,
+                "storage_endpoint": self.grpc,
+            }
+            | config,
+            secret or self.account(profile.project),
+        )
+
+    @asynccontextmanager
+    async def running(self, **settings: Any) -> AsyncIterator[JobRunner]:
+        """The data group's job runner."""
+        pool, threads = Pool("data", limit=8), Threads(8)
+        kind = ingest_kind(self.database, self.vault, threads, DataSettings(**settings))
+        runner = JobRunner(
+            "data",
+            {INGEST: kind},
+            pool=pool,
+            database=lambda: self.database,
+            settings=RunnerSettings(poll=0.2, look=0.1, report=0.1, drain=2.0),
+        )
+        supervisor = Supervisor("root", [runner.child_spec()])
+        async with trio.open_nursery() as nursery:
+            await nursery.start(supervisor.serve)
+            try:
+                yield runner
+            finally:
+                supervisor.request_stop()
+
+    async def enqueue(self, shop: Shop, first: date | None = None, last: date | None = None) -> Job:
+        arguments = ingest_arguments(first or shop.first, last or shop.last)
+        return await self.store.enqueue(
+            shop.tenant, NewJob(group="data", kind=INGEST, arguments=arguments)
+        )
+
+    async def finished(self, job: Job) -> Job:
+        """Wait until a job has ended."""
+        with trio.fail_after(PATIENCE):
+            while not (found := await self.store.get(job.tenant_id, job.id)).state.finished:
+                await trio.sleep(30 * MILLISECONDS)
+        return found
+
+    async def ingest(
+        self, shop: Shop, first: date | None = None, last: date | None = None, **settings: Any
+    ) -> Job:
+        """Run one ingestion to its end."""
+        job = await self.enqueue(shop, first, last)
+        async with self.running(**settings):
+            return await self.finished(job)
+
+    async def loaded(self, shop: Shop, first: date | None = None, last: date | None = None) -> Job:
+        """Run one ingestion that must succeed."""
+        job = await self.ingest(shop, first, last)
+        assert job.state is JobState.DONE, job.error
+        return job
+
+    async def rows(self, sql: str, *args: object) -> list[dict[str, Any]]:
+        """Rows of a statement, as the superuser sees them."""
+        return [dict(row) for row in await aio(self.admin.fetch(sql, *args))]
+
+    async def value(self, sql: str, *args: object) -> Any:
+        return await aio(self.admin.fetchval(sql, *args))
+
+    async def source_days(self, shop: Shop) -> dict[date, dict[str, Any]]:
+        rows = await self.rows("SELECT * FROM data.source_days WHERE tenant_id = $1", shop.tenant)
+        return {row["source_day"]: row for row in rows}
+
+
+@pytest.fixture
+async def world(
+    fresh_database: TestDatabase, exports: Path, tmp_path: Path, private_key: str
+) -> AsyncIterator[World]:
+    async with (
+        companion("troupe_demo.bigquery", [str(exports)], log=tmp_path / "bigquery.log") as at,
+        open_bridge(),
+    ):
+        admin = await aio(asyncpg.connect(fresh_database.admin_url))
+        try:
+            async with open_database(fresh_database.runtime_url, connections=5) as database:
+                yield World(
+                    where=fresh_database,
+                    database=database,
+                    admin=admin,
+                    vault=Vault(KeyRing([b"k" * 32])),
+                    exports=exports,
+                    url=at["url"],
+                    grpc=at["grpc"],
+                    private_key=private_key,
+                    store=JobStore(database),
+                )
+        finally:
+            with trio.CancelScope(shield=True):
+                await aio(admin.close(timeout=5 * SECONDS))

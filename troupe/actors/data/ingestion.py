@@ -1,0 +1,352 @@
+"""The job ``ingest``: the days of a range, from BigQuery to everything that is derived from them.
+
+For each day exactly one table counts (daily, else fresh, else intraday). A day is read only if the
+source changed since it was last read, or if we would read it differently now. Days are independent:
+some are in flight at the same time, each is published by itself, and each publication carries the
+checkpoint in its own transaction, behind the job's fence. A killed attempt is therefore continued
+by the next one where it stopped, and an attempt that has lost its lease publishes nothing.
+
+Whose fault a failure is decides what it stops:
+
+- The connection's credentials, the dataset, our own database: the whole job, at once.
+- BigQuery being away or out of quota: the day is tried again here a few times; then the attempt
+  fails and the job is tried again later.
+- One day's table (gone, forbidden, a query that does not fit): that day. The others are loaded, and
+  the job fails at the end with one sentence that says which are not.
+
+A day that fails keeps what it had, marked stale. A day without a table is missing, which is not the
+same as a day of no rows: those empty it.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import date
+from typing import Final
+
+import asyncpg
+import trio
+
+from troupe.actors.data.bigquery import Export
+from troupe.actors.data.days import QUERIES as DAYS
+from troupe.actors.data.days import Known, Tally, days_of, read_known
+from troupe.actors.data.extraction import Extraction
+from troupe.actors.data.flattening import Family
+from troupe.actors.data.publication import Reporting, StagedDay, publish
+from troupe.common.config import DataSettings
+from troupe.common.connections import BigQueryConfig, load_connection
+from troupe.common.database import Database
+from troupe.common.errors import (
+    CredentialsRejected,
+    DatabaseError,
+    DatabaseUnavailable,
+    NotFound,
+    PeerRefused,
+    PeerUnavailable,
+    StorageFull,
+    TroupeError,
+)
+from troupe.common.logs import get_logger
+from troupe.common.secrets import Vault
+from troupe.common.sql import load
+from troupe.common.tenant_settings import TenantSettings
+from troupe.common.units import HOURS, MINUTES, SECONDS
+from troupe.platform.errors import PermanentJobError
+from troupe.platform.jobs import JobKind, JobRun, JobValue
+from troupe.platform.threads import Threads
+
+INGEST: Final = "ingest"
+"""The kind's name."""
+JOB_TIMEOUT: Final = 12 * HOURS
+CONCURRENT_INGESTIONS: Final = 2
+PUBLISH_DEADLINE: Final = 10 * MINUTES
+PUBLISH_ATTEMPTS: Final = 10
+LOCK_PAUSE: Final = 1 * SECONDS
+NOTE_DEADLINE: Final = 10 * SECONDS
+CLOSE_DEADLINE: Final = 5 * SECONDS
+DAY_ATTEMPTS: Final = 3
+FIRST_DAY_PAUSE: Final = 1 * SECONDS
+LONGEST_DAY_PAUSE: Final = 2 * MINUTES
+
+_QUERIES: Final = load(__package__, "ingest.sql")
+_log = get_logger(__name__)
+
+
+class NothingExported(PeerRefused):
+    """None of the days that were asked for has a table."""
+
+
+class DaysNotLoaded(PermanentJobError):
+    """Some days could not be loaded, and a retry would not help."""
+
+
+class NoRoom(PermanentJobError):
+    """Our database has no space left."""
+
+
+class Ingestor:
+    """Runs ``ingest`` jobs of one group.
+
+    Args:
+        database: The group's pool; asked for each time.
+        vault: Opens the connections' secrets.
+        threads: The group's worker threads.
+        settings: The operator's.
+    """
+
+    def __init__(
+        self, database: Database, vault: Vault, threads: Threads, settings: DataSettings
+    ) -> None:
+        self._database = database
+        self._vault = vault
+        self._threads = threads
+        self._settings = settings
+
+    async def handle(self, run: JobRun) -> JobValue:
+        """Do one attempt at a job; see the module's text."""
+        await run.progress(phase="connecting", message="Looking at the source")
+        tenant = run.job.tenant_id
+        row = await self._database.fetch_row(
+            _QUERIES["tenant"], tenant, tenant=tenant, read_only=True
+        )
+        if row is None or row["state"] != "active":
+            raise NotFound("The tenant is not active.")
+        connection = await load_connection(self._database, self._vault, tenant, "bigquery")
+        config = connection.config
+        if not isinstance(config, BigQueryConfig):
+            raise TypeError(f"a bigquery connection has {type(config).__name__}")
+        settings = TenantSettings.model_validate(row["settings"])
+        zone = row["reporting_time_zone"]
+        labels = {"tenant": str(tenant), "troupe_job": str(run.job.id)}
+        export = await self._threads.run(
+            lambda: Export(
+                config,
+                connection.secret,
+                labels=labels,
+                query_deadline=self._settings.query_deadline,
+            )
+        )
+        try:
+            ingestion = _Ingestion(
+                run=run,
+                database=self._database,
+                threads=self._threads,
+                extraction=Extraction(
+                    export=export,
+                    database=self._database,
+                    threads=self._threads,
+                    tenant=tenant,
+                    job=run.job.id,
+                    settings=settings,
+                    batch_rows=self._settings.batch_rows,
+                ),
+                reporting=Reporting(
+                    tenant=tenant,
+                    zone=zone,
+                    currency=row["reporting_currency"],
+                    property_zone=config.property_time_zone or zone,
+                    failed_search_event=settings.failed_search_event,
+                ),
+                days_in_flight=self._settings.days_in_flight,
+            )
+            return await ingestion.perform()
+        finally:
+            # Also ends what a thread that we had to leave is still reading.
+            with trio.move_on_after(CLOSE_DEADLINE, shield=True):
+                await self._threads.run(export.close, abandon=True)
+
+
+def ingest_kind(
+    database: Database, vault: Vault, threads: Threads, settings: DataSettings
+) -> JobKind:
+    """The kind ``ingest`` for a `JobRunner`; the arguments are those of `Ingestor`."""
+    ingestor = Ingestor(database, vault, threads, settings)
+    return JobKind(handler=ingestor.handle, concurrency=CONCURRENT_INGESTIONS, timeout=JOB_TIMEOUT)
+
+
+class _Ingestion:
+    """One attempt at one job."""
+
+    def __init__(
+        self,
+        *,
+        run: JobRun,
+        database: Database,
+        threads: Threads,
+        extraction: Extraction,
+        reporting: Reporting,
+        days_in_flight: int,
+    ) -> None:
+        self._run = run
+        self._database = database
+        self._threads = threads
+        self._extraction = extraction
+        self._export = extraction.export
+        self._reporting = reporting
+        self._tenant = reporting.tenant
+        self._days_in_flight = days_in_flight
+        self._publishing = trio.Lock()
+        self._tally = Tally(days_of(run.arguments))
+        self._tally.restore(run.checkpoint)
+        self._known: dict[date, Known] = {}
+
+    async def perform(self) -> JobValue:
+        tally = self._tally
+        first, last = tally.days[0], tally.days[-1]
+        await self._extraction.sweep()
+        families = await self._threads.run(self._export.days, first, last, abandon=True)
+        await self._note_missing([day for day in tally.days if day not in families])
+        if not families:
+            span = f"{first}" if first == last else f"{first} to {last}"
+            raise NothingExported(f"{self._export.name} has no events table for {span}.")
+        self._known = await self._database.run(
+            lambda connection: read_known(connection, self._tenant, first, last),
+            tenant=self._tenant,
+            read_only=True,
+        )
+        todo = [
+            (day, families[day]) for day in tally.days if day in families and day not in tally.done
+        ]
+        await self._tell(f"Loading {len(todo)} days")
+        await self._load_all(todo)
+        if tally.failed:
+            day, problem = min(tally.failed.items())
+            raise DaysNotLoaded(
+                f"{len(tally.failed)} of {len(tally.days)} days could not be loaded; {day}:"
+                f" {problem}"
+            )
+        missing = len(tally.missing)
+        await self._tell(f"{missing} days are missing at the source" if missing else "All loaded")
+        return {
+            "days": len(tally.days),
+            "unchanged": tally.unchanged,
+            "missing": [day.isoformat() for day in tally.missing],
+            "rows": tally.rows,
+        }
+
+    async def _load_all(self, todo: Iterable[tuple[date, Family]]) -> None:
+        """Load days, some at a time, oldest first, until all are done or one stops the job."""
+        waiting = iter(todo)
+        failures: list[TroupeError] = []
+
+        async def load_one_after_another(nursery: trio.Nursery) -> None:
+            try:
+                for day, family in waiting:
+                    if self._run.stopping.is_set():
+                        raise self._run.leave()
+                    await self._load(day, family)
+            except TroupeError as error:
+                failures.append(error)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(self._days_in_flight):
+                nursery.start_soon(load_one_after_another, nursery)
+        if failures:
+            raise failures[0]
+
+    async def _load(self, day: date, family: Family) -> None:
+        known = self._known.get(day)
+        if known is not None and known.outranks(family):
+            await self._leave_as_it_is(day)
+            return
+        try:
+            await self._patiently(day, family, known)
+        except CredentialsRejected:
+            raise
+        except PeerRefused as error:
+            await self._note_failed(day, error)
+            self._tally.failed[day] = str(error)
+            await self._tell()
+        except PeerUnavailable as error:
+            await self._note_failed(day, error)
+            raise
+        except StorageFull as error:
+            raise NoRoom(f"{error} The days that were loaded before stay as they are.") from error
+
+    async def _patiently(self, day: date, family: Family, known: Known | None) -> None:
+        """Load a day; when BigQuery asks to wait, wait and load it anew."""
+        pause = FIRST_DAY_PAUSE
+        for attempt in range(1, DAY_ATTEMPTS + 1):
+            try:
+                table = await self._threads.run(self._export.table, day, family, abandon=True)
+                fingerprint = self._extraction.query(table).fingerprint
+                if known is not None and known.is_current(table, fingerprint):
+                    await self._leave_as_it_is(day)
+                else:
+                    await self._publish(await self._extraction.stage(table, self._count))
+            except PeerUnavailable as error:
+                wait = max(pause, error.retry_after or 0.0)
+                if attempt == DAY_ATTEMPTS or wait > LONGEST_DAY_PAUSE:
+                    raise
+                _log.info("day_postponed", day=str(day), seconds=wait, reason=str(error))
+                await trio.sleep(wait)
+                pause *= 4
+            else:
+                return
+
+    async def _count(self, rows: int, size: int) -> None:
+        self._tally.rows += rows
+        self._tally.bytes += size
+        await self._tell()
+
+    async def _tell(self, message: str | None = None) -> None:
+        await self._run.progress(phase="loading", message=message, **self._tally.progress())
+
+    # ---- what is written
+
+    async def _publish(self, day: StagedDay) -> None:
+        async def unit(connection: asyncpg.Connection) -> int:
+            await self._run.fence(connection)
+            version = await publish(connection, self._reporting, day)
+            await self._run.save_checkpoint_in(connection, self._tally.checkpoint(day.source_day))
+            return version
+
+        # One at a time, so that every checkpoint holds the days before it.
+        async with self._publishing:
+            version = await self._with_lock(unit)
+            self._tally.done.add(day.source_day)
+        _log.info(
+            "day_published",
+            tenant_id=str(self._tenant),
+            day=str(day.source_day),
+            family=day.family,
+            rows=day.rows,
+            data_version=version,
+        )
+        await self._tell(f"{day.source_day} loaded")
+
+    async def _with_lock(self, unit: Callable[[asyncpg.Connection], Awaitable[int]]) -> int:
+        """Publish; behind a reader that is too long, again and again."""
+        for _ in range(PUBLISH_ATTEMPTS):
+            try:
+                return await self._database.run(
+                    unit, tenant=self._tenant, deadline=PUBLISH_DEADLINE
+                )
+            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+                _log.info("publication_postponed", tenant_id=str(self._tenant))
+                await trio.sleep(LOCK_PAUSE)
+        raise DatabaseUnavailable("The day could not be replaced: it was being read all the time.")
+
+    async def _leave_as_it_is(self, day: date) -> None:
+        await self._note("note_checked", day)
+        self._tally.unchanged += 1
+        self._tally.done.add(day)
+        await self._tell()
+
+    async def _note_missing(self, days: Sequence[date]) -> None:
+        if days:
+            await self._note("note_missing", days)
+        self._tally.missing = list(days)
+
+    async def _note_failed(self, day: date, error: TroupeError) -> None:
+        try:
+            await self._note("note_failed", day, str(error))
+        except DatabaseError as unnoted:
+            # What is told is why the day failed, not that we could not write it down.
+            _log.warning("failed_day_not_noted", day=str(day), error=str(unnoted))
+
+    async def _note(self, query: str, *arguments: object) -> None:
+        async def unit(connection: asyncpg.Connection) -> None:
+            await self._run.fence(connection)
+            await connection.execute(DAYS[query], self._tenant, *arguments)
+
+        await self._database.run(unit, tenant=self._tenant, deadline=NOTE_DEADLINE)
