@@ -441,6 +441,24 @@ async def test_backoff_grows_and_is_forgotten_after_a_good_while():
         assert trio.current_time() == pytest.approx(failed + 0.5)
 
 
+async def test_an_operator_may_end_a_backoff_either_way():
+    stage = Stage()
+    told: list[str] = []
+    patient = Backoff(first=60, limit=60, jitter=0)
+    child = stage.child("a", backoff=patient, retired=lambda: told.append("a"))
+    supervisor = Supervisor("root", [child], intensity=MANY)
+    async with serving(supervisor):
+        await stage.crash("a")
+        begun = trio.current_time()
+        await supervisor.start_child("a")
+        await stage.crash("a")
+        await supervisor.terminate_child("a")
+        await trio.testing.wait_all_tasks_blocked()
+        assert states(supervisor) == {"a": State.STOPPED}
+        assert told == ["a"]
+        assert trio.current_time() - begun < 1
+
+
 async def test_a_slow_restart_does_not_hold_up_a_siblings():
     stage = Stage()
     slow = stage.child("slow", ready_after=20)

@@ -192,6 +192,10 @@ class Run:
 
     def _bring_down(self) -> None:
         for record in reversed(self.records.values()):
+            if not record.alive and not record.wanted:
+                if record.state is State.BACKING_OFF:
+                    record.enter(State.STOPPED)
+                record.retire()
             if not record.leaving:
                 continue
             if record.state is not State.STOPPING:
