@@ -27,6 +27,7 @@ They say that our own runtime could not do what was asked, whoever asked::
 
 import traceback
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Final
 
 from troupe.common.errors import TroupeError
@@ -135,7 +136,8 @@ def summarise(error: BaseException) -> str:
         text = type(first).__name__
         frames = traceback.extract_tb(first.__traceback__, limit=-1)
         if frames:
-            text = f"{text} in {frames[-1].name}, line {frames[-1].lineno}"
+            module = PurePath(frames[-1].filename).stem
+            text = f"{text} in {module}.{frames[-1].name}, line {frames[-1].lineno}"
     if others:
         text = f"{text} (and {len(others)} more)"
     return text[:SUMMARY_LENGTH]

@@ -621,7 +621,7 @@ async def test_unforeseen_errors_show_their_place_but_not_their_words():
         await trio.testing.wait_all_tasks_blocked()
         shown = supervisor.snapshot().find("leaky").last_error
         assert shown is not None
-        assert shown.startswith("RuntimeError in leaky")
+        assert shown.startswith("RuntimeError in test_supervisor.leaky")
         assert "hunter2" not in shown
 
 

@@ -77,9 +77,10 @@ class JobRun:
         Raises:
             LeaseLost: This attempt no longer holds the job.
             TypeError: A detail has no JSON form.
-            ValueError: A text holds a NUL character, which PostgreSQL cannot store.
+            ValueError: A number is not finite, or a text holds a NUL character; PostgreSQL can
+                store neither.
         """
-        words = json.dumps([phase, message, detail], default=_only_decimals)
+        words = json.dumps([phase, message, detail], default=_only_decimals, allow_nan=False)
         if "\\u0000" in words:
             raise ValueError("a progress report must not hold NUL characters")
         known = self._progress
@@ -191,6 +192,6 @@ class JobRun:
 
 
 def _only_decimals(value: object) -> str:
-    if isinstance(value, Decimal):
+    if isinstance(value, Decimal) and value.is_finite():
         return str(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
