@@ -1,23 +1,23 @@
 """The analytics group's application, port 8001: figures of the shop, and the dashboard at ``/``.
 
-Every answer carries an entity tag made of the tenant, the data version and the days that were meant
-(``7d`` is another question tomorrow). A client that repeats a question while no load has landed is
-answered 304 after one short read of the version.
+Every answer is a function of the tenant's settings, its data version, the days that were meant
+(``7d`` is another question tomorrow) and the request; its entity tag is made of just these. A
+client that repeats a question while nothing has changed is answered 304 after one short read.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from typing import Final
-from zoneinfo import ZoneInfo
+from datetime import UTC, date, datetime
+from importlib.metadata import version
+from typing import Final, TypeVar, cast
 
-from troupe.actors.analytics.answers import Answers, Branch, Reporting, Summary
-from troupe.actors.analytics.metrics import METRICS, Figure, Measures
+from troupe.actors.analytics.answers import Answers, BranchSummaries, Reporting, Snapshot
+from troupe.actors.analytics.metrics import METRICS
+from troupe.actors.analytics.ranking import NAME, Place, Ranking
+from troupe.actors.analytics.series import read_series
 from troupe.common.dates import DateRange, Granularity
 from troupe.common.errors import InvalidInput
-from troupe.common.ids import TenantId
 from troupe.http import analytics_models as models
 from troupe.http.conventions import (
     CompareQuery,
@@ -33,39 +33,65 @@ from troupe.http.declaration import Answer
 from troupe.http.principal import Principal, Role
 from troupe.http.routes import Api
 
-_SORTABLE: Final = {name: name for name in (*METRICS, "name")}
-_LOWEST: Final = Decimal("-Infinity")
+_RELEASE: Final = version("troupe")
+_SORTABLE: Final = {name: name for name in (*METRICS, NAME)}
+_BY_NAME: Final = "locations"
+_LATEST_DATE: Final = date(2199, 12, 31)
 
 Clock = Callable[[], datetime]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request's dates, resolved for its tenant."""
-
-    tenant: TenantId
-    reporting: Reporting
-    days: DateRange
-    comparison: DateRange | None
-
-    def tag(self, version: int, *rest: object) -> str:
-        """The entity tag of an answer to this at a data version."""
-        return entity_tag(self.tenant, version, self.days, self.comparison, *rest)
-
-
-async def resolve(
-    answers: Answers, principal: Principal, query: CompareQuery, clock: Clock
-) -> Asked:
-    """Turn presets and comparisons into days of the tenant's reporting zone."""
-    reporting = await answers.reporting(principal.tenant_id)
-    today = today_in(ZoneInfo(reporting.time_zone), clock())
-    days = query.resolve(today, earliest=reporting.first_day)
-    return Asked(principal.tenant_id, reporting, days, days.compared(query.compare))
+Found = TypeVar("Found")
 
 
 def utc_now() -> datetime:
     """The present instant."""
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request's dates, resolved for its tenant.
+
+    Attributes:
+        reporting: The tenant's settings and version.
+        days: The range that is meant.
+        comparison: The range that it is compared with.
+    """
+
+    reporting: Reporting
+    days: DateRange
+    comparison: DateRange | None
+
+    @classmethod
+    def of(cls, reporting: Reporting, query: CompareQuery, clock: Clock) -> "Asked":
+        """Turn presets and comparisons into days of the tenant's reporting zone.
+
+        Raises:
+            InvalidInput: The query means no range.
+        """
+        today = today_in(reporting.zone, clock())
+        days = query.resolve(today, earliest=reporting.first_day)
+        if days.end > _LATEST_DATE:
+            raise InvalidInput(
+                "The date range is not valid.",
+                [("?end_date", f"must not be after {_LATEST_DATE}")],
+            )
+        return cls(reporting, days, days.compared(query.compare))
+
+    @property
+    def periods(self) -> list[DateRange]:
+        """The range, and the one that it is compared with if there is one."""
+        return [self.days] if self.comparison is None else [self.days, self.comparison]
+
+    def about(self) -> dict[str, object]:
+        """The members of `models.About`."""
+        return {
+            "range": models.Days.of(self.days),
+            "comparison": models.Days.of(self.comparison) if self.comparison else None,
+            "time_zone": self.reporting.time_zone,
+            "currency": self.reporting.currency,
+            "data_version": self.reporting.data_version,
+            "data_until": self.reporting.data_until,
+        }
 
 
 def declare(api: Api, answers: Answers, clock: Clock = utc_now) -> None:
@@ -76,7 +102,41 @@ def declare(api: Api, answers: Answers, clock: Clock = utc_now) -> None:
         answers: Over the group's database pool.
         clock: The present instant; tests bring their own.
     """
+    _declare_locations(api, answers)
+    _declare_stats(api, answers, clock)
+    _declare_chart(api, answers, clock)
+    _declare_location_stats(api, answers, clock)
 
+
+async def _answer(
+    answers: Answers,
+    principal: Principal,
+    query: CompareQuery,
+    clock: Clock,
+    read: Callable[[Snapshot, Asked], Awaitable[Found]],
+    write: Callable[[Asked, Found], object],
+) -> Answer:
+    """Answer from one snapshot, or with its tag alone when the client has that answer already.
+
+    Args:
+        answers: To be asked.
+        principal: Who asks.
+        query: What for; it is part of the tag.
+        clock: The present instant.
+        read: Reads the figures, inside the snapshot.
+        write: Makes the body of them, outside.
+    """
+
+    async def question(snapshot: Snapshot) -> tuple[Asked, str, Found | None]:
+        asked = Asked.of(snapshot.reporting, query, clock)
+        tag = entity_tag(_RELEASE, asked, type(query).__name__, query)
+        return asked, tag, None if is_unmodified(tag) else await read(snapshot, asked)
+
+    asked, tag, found = await answers.ask(principal.tenant_id, question)
+    return Answer(None if found is None else write(asked, found), etag=tag)
+
+
+def _declare_locations(api: Api, answers: Answers) -> None:
     @api.get(
         "/api/v1/locations",
         requires=Role.VIEWER,
@@ -87,20 +147,20 @@ def declare(api: Api, answers: Answers, clock: Clock = utc_now) -> None:
     async def locations(
         *, principal: Principal, query: models.LocationsQuery
     ) -> ListAnswer[models.Location]:
-        after = decode_cursor(query.cursor, "name", (str, str)) if query.cursor else None
-        page, total = await answers.locations(
+        after = decode_cursor(query.cursor, _BY_NAME, (str, str)) if query.cursor else None
+        page = await answers.locations(
             principal.tenant_id,
             after=(str(after[0]), str(after[1])) if after else None,
-            limit=query.limit + 1,
+            limit=query.limit,
         )
-        shown = page[: query.limit]
-        last = shown[-1] if len(page) > query.limit else None
         return ListAnswer[models.Location](
-            data=[models.Location(**dataclasses.asdict(row)) for row in shown],
-            next_cursor=encode_cursor("name", (last.name, last.location_id)) if last else None,
-            total=total,
+            data=[models.Location(**dataclasses.asdict(row)) for row in page.locations],
+            next_cursor=encode_cursor(_BY_NAME, page.place) if page.place else None,
+            total=page.total,
         )
 
+
+def _declare_stats(api: Api, answers: Answers, clock: Clock) -> None:
     @api.get(
         "/api/v1/stats",
         requires=Role.VIEWER,
@@ -110,31 +170,25 @@ def declare(api: Api, answers: Answers, clock: Clock = utc_now) -> None:
         summary="Key figures of a range, and of what it is compared with",
     )
     async def stats(*, principal: Principal, query: models.StatsQuery) -> Answer:
-        asked = await resolve(answers, principal, query, clock)
-        tag = asked.tag(asked.reporting.data_version, "stats", query.location)
-        if is_unmodified(tag):
-            return Answer(etag=tag)
-        periods = [days for days in (asked.days, asked.comparison) if days is not None]
-        figures = await answers.summaries(
-            asked.tenant,
-            periods,
-            currency=asked.reporting.currency,
-            branches=query.location or None,
-        )
-        now, *rest = figures.value
-        body = models.StatsAnswer.model_validate(
-            {
-                **models.about(asked.reporting, asked.days, asked.comparison, figures.data_version),
+        return await _answer(
+            answers,
+            principal,
+            query,
+            clock,
+            lambda snapshot, asked: snapshot.summaries(asked.periods, query.location or None),
+            lambda asked, found: {
+                **asked.about(),
                 "metrics": models.metric_answers(
-                    now.measures, rest[0].measures if rest else None, asked.reporting.currency
+                    found[0], found[1] if asked.comparison else None, asked.reporting.currency
                 ),
                 "other_currencies": [
-                    models.OtherCurrencyAnswer.of(other) for other in now.other_currencies
+                    models.OtherCurrencyAnswer.of(other) for other in found[0].other_currencies
                 ],
-            }
+            },
         )
-        return Answer(body, etag=asked.tag(figures.data_version, "stats", query.location))
 
+
+def _declare_chart(api: Api, answers: Answers, clock: Clock) -> None:
     @api.get(
         "/api/v1/stats/chart",
         requires=Role.VIEWER,
@@ -144,23 +198,40 @@ def declare(api: Api, answers: Answers, clock: Clock = utc_now) -> None:
         summary="Figures along the hours, days, weeks or months of a range",
     )
     async def stats_chart(*, principal: Principal, query: models.StatsChartQuery) -> Answer:
-        asked = await resolve(answers, principal, query, clock)
-        request = ("chart", query.granularity, query.metric, query.location)
-        tag = asked.tag(asked.reporting.data_version, *request)
-        if is_unmodified(tag):
-            return Answer(etag=tag)
-        charted = _by_hour if query.granularity is Granularity.HOUR else _by_step
-        now, before, version = await charted(answers, asked, query)
-        body = models.ChartAnswer.model_validate(
-            {
-                **models.about(asked.reporting, asked.days, asked.comparison, version),
+        _refuse_hours_of_visitors(query)
+        return await _answer(
+            answers,
+            principal,
+            query,
+            clock,
+            lambda snapshot, asked: read_series(
+                snapshot, asked.days, query.granularity, query.compare, query.location or None
+            ),
+            lambda asked, series: {
+                **asked.about(),
                 "granularity": query.granularity,
-                "points": now,
-                "comparison_points": before,
-            }
+                "points": [models.ChartPoint.of(point, query.metric) for point in series.points],
+                "comparison_points": [
+                    models.ChartPoint.of(point, query.metric)
+                    for point in series.comparison
+                    if point is not None
+                ],
+            },
         )
-        return Answer(body, etag=asked.tag(version, *request))
 
+
+def _refuse_hours_of_visitors(query: models.StatsChartQuery) -> None:
+    if query.granularity is not Granularity.HOUR:
+        return
+    unknown = [name for name in query.metric if not METRICS[name].hourly]
+    if unknown:
+        raise InvalidInput(
+            "Not every metric exists by the hour.",
+            [("?metric", f"{', '.join(unknown)}: visitors are counted per day")],
+        )
+
+
+def _declare_location_stats(api: Api, answers: Answers, clock: Clock) -> None:
     @api.get(
         "/api/v1/stats/locations",
         requires=Role.VIEWER,
@@ -170,150 +241,45 @@ def declare(api: Api, answers: Answers, clock: Clock = utc_now) -> None:
         summary="Key figures of every branch",
     )
     async def stats_locations(*, principal: Principal, query: models.LocationStatsQuery) -> Answer:
-        orders = parse_sort(query.sort, _SORTABLE, "-gross_revenue")
-        if len(orders) != 1:
-            raise InvalidInput(
-                "The list cannot be sorted like this.", [("?sort", "takes one field")]
-            )
-        asked = await resolve(answers, principal, query, clock)
-        request = ("locations", query.location, query.sort, query.limit, query.cursor)
-        tag = asked.tag(asked.reporting.data_version, *request)
-        if is_unmodified(tag):
-            return Answer(etag=tag)
-        periods = [days for days in (asked.days, asked.comparison) if days is not None]
-        found = await answers.branches(
-            asked.tenant,
-            periods,
-            currency=asked.reporting.currency,
-            branches=query.location or None,
-        )
-        now, *rest = found.value
-        field, descending = orders[0].column, orders[0].descending
-        listed = sorted(now, key=lambda branch: branch.location_id)
-        listed.sort(key=lambda branch: _sort_key(branch, now[branch], field), reverse=descending)
-        start = _place_after(query.cursor, query.sort, listed)
-        page = listed[start : start + query.limit]
-        body = models.LocationStatsAnswer.model_validate(
-            {
-                **models.about(asked.reporting, asked.days, asked.comparison, found.data_version),
+        ranking = _ranking(query.sort)
+        order = f"stats/locations {query.sort}"
+        place: Place | None = None
+        if query.cursor:
+            place = cast("Place", decode_cursor(query.cursor, order, ranking.place_types))
+
+        def write(asked: Asked, found: list[BranchSummaries]) -> dict[str, object]:
+            now, before = found[0], found[1] if asked.comparison else None
+            listed = ranking.order(now, after=place)
+            page = listed[: query.limit]
+            return {
+                **asked.about(),
                 "data": [
-                    models.LocationStats(
-                        location_id=branch.location_id,
-                        name=branch.name,
-                        city=branch.city,
-                        metrics=models.metric_answers(
-                            now[branch].measures,
-                            rest[0][branch].measures if rest else None,
-                            asked.reporting.currency,
-                        ),
+                    models.LocationStats.of(
+                        branch,
+                        now[branch],
+                        before[branch] if before is not None else None,
+                        asked.reporting.currency,
                     )
                     for branch in page
                 ],
-                "next_cursor": encode_cursor(query.sort, (page[-1].location_id,))
-                if start + len(page) < len(listed)
+                "next_cursor": encode_cursor(order, ranking.place(page[-1], now[page[-1]]))
+                if len(listed) > len(page)
                 else None,
-                "total": len(listed),
+                "total": len(now),
             }
+
+        return await _answer(
+            answers,
+            principal,
+            query,
+            clock,
+            lambda snapshot, asked: snapshot.branches(asked.periods, query.location or None),
+            write,
         )
-        return Answer(body, etag=asked.tag(found.data_version, *request))
 
 
-def _sort_key(branch: Branch, summary: Summary, field: str) -> tuple[Decimal, str]:
-    if field == "name":
-        return Decimal(0), (branch.name or branch.location_id).casefold()
-    value: Figure = METRICS[field].compute(summary.measures)
-    return (_LOWEST if value is None else Decimal(value)), ""
-
-
-def _place_after(cursor: str | None, sort: str, listed: Sequence[Branch]) -> int:
-    """Where the page begins: after the branch that the page before ended with.
-
-    Raises:
-        InvalidInput: Not a cursor of this list, or its branch is gone.
-    """
-    if cursor is None:
-        return 0
-    (location_id,) = decode_cursor(cursor, sort, (str,))
-    for index, branch in enumerate(listed):
-        if branch.location_id == location_id:
-            return index + 1
-    raise InvalidInput(
-        "The list has changed; read it from the start.", [("?cursor", "its branch is gone")]
-    )
-
-
-def _values(summary: Summary, names: Sequence[str]) -> dict[str, int | float | Decimal | None]:
-    return {
-        name: models.plain(METRICS[name].compute(summary.measures), METRICS[name]) for name in names
-    }
-
-
-_Points = tuple[list[models.ChartPoint], list[models.ChartPoint], int]
-
-
-async def _by_step(answers: Answers, asked: Asked, query: models.StatsChartQuery) -> _Points:
-    week_start = asked.reporting.week_start
-    steps = asked.days.cut(query.granularity, week_start)
-    earlier = asked.comparison.cut(query.granularity, week_start) if asked.comparison else []
-    figures = await answers.summaries(
-        asked.tenant,
-        [*steps, *earlier],
-        currency=asked.reporting.currency,
-        branches=query.location or None,
-    )
-    points = [
-        models.ChartPoint(start=step.start, end=step.end, values=_values(summary, query.metric))
-        for step, summary in zip([*steps, *earlier], figures.value, strict=True)
-    ]
-    return points[: len(steps)], points[len(steps) :], figures.data_version
-
-
-def clock_hours(days: DateRange, zone: ZoneInfo) -> list[datetime]:
-    """The beginning of every clock hour of the days, as instants.
-
-    A day of a clock change has 23 or 25 of them; a zone whose offset is not whole hours begins its
-    hours at its own full hours.
-    """
-    start = datetime.combine(days.start, datetime.min.time(), zone).astimezone(UTC)
-    after = days.end + timedelta(days=1)
-    end = datetime.combine(after, datetime.min.time(), zone).astimezone(UTC)
-    hours = []
-    while start < end:
-        hours.append(start)
-        start += timedelta(hours=1)
-    return hours
-
-
-async def _by_hour(answers: Answers, asked: Asked, query: models.StatsChartQuery) -> _Points:
-    unknown = [name for name in query.metric if not METRICS[name].hourly]
-    if unknown:
-        raise InvalidInput(
-            "Not every metric exists by the hour.",
-            [("?metric", f"{', '.join(unknown)}: visitors are counted per day")],
-        )
-    zone = ZoneInfo(asked.reporting.time_zone)
-    nothing = Summary(Measures())
-    answer: list[list[models.ChartPoint]] = []
-    versions = [asked.reporting.data_version]
-    for days in (asked.days, asked.comparison):
-        if days is None:
-            answer.append([])
-            continue
-        found = await answers.hours(
-            asked.tenant,
-            days,
-            currency=asked.reporting.currency,
-            branches=query.location or None,
-        )
-        versions.append(found.data_version or asked.reporting.data_version)
-        answer.append(
-            [
-                models.ChartPoint(
-                    start=hour,
-                    end=hour + timedelta(hours=1),
-                    values=_values(found.value.get(hour, nothing), query.metric),
-                )
-                for hour in clock_hours(days, zone)
-            ]
-        )
-    return answer[0], answer[1], min(versions)
+def _ranking(sort: str) -> Ranking:
+    orders = parse_sort(sort, _SORTABLE, "-gross_revenue")
+    if len(orders) != 1:
+        raise InvalidInput("The list cannot be sorted like this.", [("?sort", "takes one field")])
+    return Ranking(orders[0].column, orders[0].descending)

@@ -1,13 +1,16 @@
 """What the analytics group's routes take and answer."""
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
-from troupe.actors.analytics.answers import OtherCurrency, Reporting
-from troupe.actors.analytics.metrics import METRICS, Figure, Measures, Metric, Unit, change
+from troupe.actors.analytics.answers import Branch, OtherCurrency, Summary
+from troupe.actors.analytics.metrics import METRICS, Figure, Metric, Unit, change
+from troupe.actors.analytics.series import Point
 from troupe.common.dates import DateRange, Granularity
 from troupe.http.conventions import AnswerModel, ChartQuery, CompareQuery, PageQuery
 
@@ -20,7 +23,9 @@ BranchFilter = Annotated[
 
 def _known_metric(name: str) -> str:
     if name not in METRICS:
-        raise ValueError(f"must be one of {', '.join(METRICS)}")
+        raise PydanticCustomError(
+            "unknown_metric", "must be one of {names}", {"names": ", ".join(METRICS)}
+        )
     return name
 
 
@@ -52,8 +57,12 @@ class LocationStatsQuery(CompareQuery, PageQuery):
 
     location: BranchFilter = ()
     """Only these branches; the empty text means "no branch known"."""
-    sort: str = "-gross_revenue"
+    sort: Annotated[str, Field(max_length=100)] = "-gross_revenue"
     """A metric, or `name`; a leading minus reverses."""
+
+
+class LocationsQuery(PageQuery):
+    """The branches of the master data."""
 
 
 class Days(AnswerModel):
@@ -78,7 +87,7 @@ class MetricAnswer(AnswerModel):
     previous: int | float | Decimal | None = None
     """The same in the period compared with."""
     change: float | None = None
-    """Relative: 0.1 is ten percent more."""
+    """Relative: 0.1 is ten percent more. Null also where there was nothing before."""
 
 
 class OtherCurrencyAnswer(AnswerModel):
@@ -129,6 +138,13 @@ class ChartPoint(AnswerModel):
     """Last day of the step, included, or the instant at which the hour ends."""
     values: dict[str, int | float | Decimal | None]
 
+    @classmethod
+    def of(cls, point: Point, names: Sequence[str]) -> "ChartPoint":
+        """The named metrics at one point of a series."""
+        measures = point.summary.measures
+        values = {name: plain(METRICS[name].compute(measures), METRICS[name]) for name in names}
+        return cls(start=point.start, end=point.end, values=values)
+
 
 class ChartAnswer(About):
     """A range cut into steps, and the range that it is compared with."""
@@ -136,6 +152,8 @@ class ChartAnswer(About):
     granularity: Granularity
     points: list[ChartPoint]
     comparison_points: list[ChartPoint]
+    """What the points are compared with, in the same order and as long as they; only a leap day has
+    no counterpart in a common year."""
 
 
 class LocationStats(AnswerModel):
@@ -146,6 +164,20 @@ class LocationStats(AnswerModel):
     name: str | None
     city: str | None
     metrics: dict[str, MetricAnswer]
+    other_currencies: list[OtherCurrencyAnswer]
+
+    @classmethod
+    def of(
+        cls, branch: Branch, now: Summary, before: Summary | None, currency: str
+    ) -> "LocationStats":
+        """From the branch's sums, now and in the period compared with."""
+        return cls(
+            location_id=branch.location_id,
+            name=branch.name,
+            city=branch.city,
+            metrics=metric_answers(now, before, currency),
+            other_currencies=[OtherCurrencyAnswer.of(other) for other in now.other_currencies],
+        )
 
 
 class LocationStatsAnswer(About):
@@ -166,10 +198,6 @@ class Location(AnswerModel):
     manager: str | None
 
 
-class LocationsQuery(PageQuery):
-    """The branches of the master data."""
-
-
 def plain(figure: Figure, metric: Metric) -> int | float | Decimal | None:
     """A figure as the API writes it: ratios as numbers, money as `Decimal`."""
     if figure is not None and metric.unit is Unit.RATIO:
@@ -177,14 +205,12 @@ def plain(figure: Figure, metric: Metric) -> int | float | Decimal | None:
     return figure
 
 
-def metric_answers(
-    now: Measures, before: Measures | None, currency: str
-) -> dict[str, MetricAnswer]:
-    """Every metric of the registry for one pair of measures."""
+def metric_answers(now: Summary, before: Summary | None, currency: str) -> dict[str, MetricAnswer]:
+    """Every metric of the registry for one pair of sums."""
     answers: dict[str, MetricAnswer] = {}
     for name, metric in METRICS.items():
-        value = metric.compute(now)
-        previous = metric.compute(before) if before is not None else None
+        value = metric.compute(now.measures)
+        previous = metric.compute(before.measures) if before is not None else None
         difference = change(value, previous)
         answers[name] = MetricAnswer(
             value=plain(value, metric),
@@ -193,17 +219,3 @@ def metric_answers(
             change=None if difference is None else float(difference),
         )
     return answers
-
-
-def about(
-    reporting: Reporting, days: DateRange, comparison: DateRange | None, data_version: int
-) -> dict[str, object]:
-    """The members of `About`."""
-    return {
-        "range": Days.of(days),
-        "comparison": Days.of(comparison) if comparison else None,
-        "time_zone": reporting.time_zone,
-        "currency": reporting.currency,
-        "data_version": data_version,
-        "data_until": reporting.data_until,
-    }

@@ -1,40 +1,68 @@
-"""Answers: figures of a tenant over periods, each from one snapshot of the derived tables.
+"""Answers: figures of a tenant over periods, all of one answer from one snapshot of the data.
 
-Every answer is a pure function of (tenant, data version, request). One SQL statement computes it,
-and the same statement returns the version it saw, so a figure can never be older than the version
-named beside it. A chart is the same question asked for every bucket, a comparison the same question
-asked for an earlier period; there is one query for all of them, and one registry (`metrics`) turns
-its sums into figures.
+Problem. What an answer says belongs together: the figures, the data version that is named beside
+them, the zone that turned "the last 28 days" into dates, the currency, how far the data reaches. A
+load may commit at any moment, and read one after another these would come from both sides of it: a
+figure under the wrong version would be kept by every cache that trusts the version.
+
+Choice. A question is asked inside one REPEATABLE READ transaction: every statement in it sees the
+database as it was at the first, which reads the tenant's settings and version. The question decides
+what else to read when it knows them (nothing, when the caller has that version already), and a
+chart, a table and a comparison may each take a statement of their own. It costs one statement more
+than a single one would, on the same connection and in one crossing of the bridge: about 0.1 ms. A
+read-only transaction of this level takes no locks and cannot fail for the sake of others.
+
+Rejected: one statement per answer that returns the version too (a page needs several, and settings
+come before dates); reading again until two versions agree (never, under a busy load).
+
+One registry (`metrics`) turns the sums that are read here into figures.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from datetime import date, datetime
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import date
 from decimal import Decimal
-from typing import Final, Generic, TypeVar
-
-import asyncpg
+from typing import TYPE_CHECKING, Final, TypeVar
+from zoneinfo import ZoneInfo
 
 from troupe.actors.analytics.metrics import Measures
+from troupe.actors.analytics.periods import ClockHour, clock_hours
 from troupe.common.database import Database
 from troupe.common.dates import DateRange
 from troupe.common.errors import NotFound
 from troupe.common.ids import TenantId
 from troupe.common.sql import load
 
+if TYPE_CHECKING:
+    import asyncpg
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
 T = TypeVar("T")
 
-_QUERIES = load(__package__, "answers.sql")
+QUERIES: Final = load(__package__, "answers.sql")
 _MONEY_FIELDS: Final = frozenset(
     {"purchases", "purchases_in_currency", "gross_revenue", "refund_value"}
 )
-_COUNT_FIELDS: Final = tuple(f.name for f in fields(Measures) if f.name not in _MONEY_FIELDS)
+_COUNT_FIELDS: Final = tuple(m.name for m in fields(Measures) if m.name not in _MONEY_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Reporting:
-    """How a tenant reports, and how far its data reaches."""
+    """How a tenant reports, and how far its data reaches.
 
+    Attributes:
+        tenant: Whose.
+        tenant_name: For people.
+        time_zone: IANA name; its midnights end days.
+        currency: ISO 4217; money in others is listed, never added.
+        week_start: ISO weekday on which a week begins, 1 (Monday) to 7 (Sunday).
+        data_version: Raised with whatever analytics can see; 0 before the first load.
+        first_day: First day with events; None before the first load.
+        data_until: Last complete day; None before there is one.
+    """
+
+    tenant: TenantId
     tenant_name: str
     time_zone: str
     currency: str
@@ -42,7 +70,11 @@ class Reporting:
     data_version: int
     first_day: date | None
     data_until: date | None
-    updated_at: datetime | None
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The reporting zone."""
+        return ZoneInfo(self.time_zone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +91,23 @@ class OtherCurrency:
 class Summary:
     """What one period, hour or branch sums up to."""
 
-    measures: Measures
+    measures: Measures = field(default_factory=Measures)
     other_currencies: tuple[OtherCurrency, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A branch of the master data; the empty id is "no branch known"."""
+    """Where a session belongs; the empty id is "no branch known".
+
+    `name` and `city` are those of the master data, None for a branch that does not stand there.
+    """
 
     location_id: str
     name: str | None
     city: str | None
+
+
+BranchSummaries = dict[Branch, Summary]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,146 +122,178 @@ class Location:
 
 
 @dataclass(frozen=True, slots=True)
-class Versioned(Generic[T]):
-    """A value and the data version that it was read at."""
+class LocationPage:
+    """Some locations in the order of their names.
 
-    value: T
-    data_version: int
+    Attributes:
+        locations: In order.
+        total: How many there are on all pages.
+        place: Where the next page begins, None when this is the last one.
+    """
 
-
-def _summary(record: asyncpg.Record, currency: str) -> Summary:
-    counts = {name: record[name] or 0 for name in _COUNT_FIELDS if name in record}
-    purchases, in_currency = 0, 0
-    gross, refunds = Decimal(0), Decimal(0)
-    others: list[OtherCurrency] = []
-    for entry in record["currencies"] or ():
-        purchases += entry["purchases"]
-        money = Decimal(entry["gross_revenue"]), Decimal(entry["refund_value"])
-        if entry["currency"] == currency:
-            in_currency = entry["purchases"]
-            gross, refunds = money
-        else:
-            others.append(OtherCurrency(entry["currency"], entry["purchases"], *money))
-    measures = Measures(
-        **counts,
-        purchases=purchases,
-        purchases_in_currency=in_currency,
-        gross_revenue=gross,
-        refund_value=refunds,
-    )
-    return Summary(measures, tuple(others))
+    locations: list[Location]
+    total: int
+    place: tuple[str, str] | None
 
 
-def _version(records: Iterable[asyncpg.Record], otherwise: int) -> int:
-    return next((record["data_version"] for record in records), otherwise)
+class Snapshot:
+    """A tenant's data as it was at one moment; usable within one question only.
 
+    Attributes:
+        reporting: The tenant's settings and version at that moment.
+    """
 
-class Answers:
-    """Questions that the dashboard, the exports and the reports ask."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def reporting(self, tenant: TenantId) -> Reporting:
-        """The tenant's zone, currency, week start and data version.
-
-        Raises:
-            NotFound: There is no such tenant.
-        """
-        row = await self._database.fetch_row(_QUERIES["settings"], tenant, tenant=tenant)
-        if row is None:
-            raise NotFound("there is no such tenant")
-        return Reporting(
-            row["name"],
-            row["reporting_time_zone"],
-            row["reporting_currency"],
-            row["week_start"],
-            row["data_version"],
-            row["first_day"],
-            row["data_until"],
-            row["updated_at"],
-        )
+    def __init__(self, connection: "Connection", reporting: Reporting) -> None:
+        self._connection = connection
+        self.reporting = reporting
 
     async def summaries(
-        self,
-        tenant: TenantId,
-        periods: Sequence[DateRange],
-        *,
-        currency: str,
-        branches: Sequence[str] | None = None,
-    ) -> Versioned[list[Summary]]:
-        """One summary a period, in the order given, all from one snapshot."""
-        rows = await self._database.fetch(
-            _QUERIES["measures_by_period"],
-            tenant,
+        self, periods: Sequence[DateRange], branches: Sequence[str] | None = None
+    ) -> list[Summary]:
+        """One summary a period, in the order given.
+
+        Args:
+            periods: Of any length, overlapping or not.
+            branches: Only these; None for all. The empty text is "no branch known".
+        """
+        if not periods:
+            return []
+        rows = await self._connection.fetch(
+            QUERIES["measures_by_period"],
+            self.reporting.tenant,
             [period.start for period in periods],
             [period.end for period in periods],
             branches,
-            tenant=tenant,
         )
-        return Versioned([_summary(row, currency) for row in rows], _version(rows, 0))
+        return [self._summary(row) for row in rows]
 
     async def hours(
-        self,
-        tenant: TenantId,
-        period: DateRange,
-        *,
-        currency: str,
-        branches: Sequence[str] | None = None,
-    ) -> Versioned[dict[datetime, Summary]]:
-        """Summaries by the beginning of each clock hour; hours without data are absent.
+        self, period: DateRange, branches: Sequence[str] | None = None
+    ) -> list[tuple[ClockHour, Summary]]:
+        """Every clock hour of a period with its summary, hours without data included.
 
         Distinct users are kept per day: those measures are zero here, and no metric that is marked
         as hourly reads them.
         """
-        rows = await self._database.fetch(
-            _QUERIES["measures_by_hour"],
-            tenant,
+        rows = await self._connection.fetch(
+            QUERIES["measures_by_hour"],
+            self.reporting.tenant,
             period.start,
             period.end,
             branches,
-            tenant=tenant,
         )
-        return Versioned({row["hour"]: _summary(row, currency) for row in rows}, _version(rows, 0))
+        found = {row["hour"]: self._summary(row) for row in rows}
+        nothing = Summary()
+        return [
+            (hour, found.get(hour.key, nothing))
+            for hour in clock_hours(period, self.reporting.zone)
+        ]
 
     async def branches(
-        self,
-        tenant: TenantId,
-        periods: Sequence[DateRange],
-        *,
-        currency: str,
-        branches: Sequence[str] | None = None,
-    ) -> Versioned[list[dict[Branch, Summary]]]:
-        """For each period a summary per branch; every period has the same branches."""
-        rows = await self._database.fetch(
-            _QUERIES["measures_by_location"],
-            tenant,
+        self, periods: Sequence[DateRange], branches: Sequence[str] | None = None
+    ) -> list[BranchSummaries]:
+        """For each period a summary per branch; every period has the same branches.
+
+        Branches are those of the master data and those with data in any of the periods.
+        """
+        rows = await self._connection.fetch(
+            QUERIES["measures_by_location"],
+            self.reporting.tenant,
             [period.start for period in periods],
             [period.end for period in periods],
             branches,
-            tenant=tenant,
         )
-        answer: list[dict[Branch, Summary]] = [{} for _ in periods]
+        answer: list[BranchSummaries] = [{} for _ in periods]
         for row in rows:
             branch = Branch(row["branch_id"], row["name"], row["city"])
-            answer[row["period"] - 1][branch] = _summary(row, currency)
-        return Versioned(answer, _version(rows, 0))
+            answer[row["period"] - 1][branch] = self._summary(row)
+        return answer
+
+    def _summary(self, record: "asyncpg.Record") -> Summary:
+        counts = {name: record[name] or 0 for name in _COUNT_FIELDS if name in record}
+        purchases, in_currency = 0, 0
+        gross, refunds = Decimal(0), Decimal(0)
+        others: list[OtherCurrency] = []
+        entries: Sequence[Mapping[str, str | int]] = record["currencies"] or ()
+        for entry in entries:
+            currency, bought = str(entry["currency"]), int(entry["purchases"])
+            money = Decimal(entry["gross_revenue"]), Decimal(entry["refund_value"])
+            purchases += bought
+            if currency == self.reporting.currency:
+                in_currency, (gross, refunds) = bought, money
+            else:
+                others.append(OtherCurrency(currency, bought, *money))
+        measures = Measures(
+            **counts,
+            purchases=purchases,
+            purchases_in_currency=in_currency,
+            gross_revenue=gross,
+            refund_value=refunds,
+        )
+        return Summary(measures, tuple(others))
+
+
+Question = Callable[[Snapshot], Awaitable[T]]
+
+
+class Answers:
+    """What the dashboard, the exports and the reports ask.
+
+    Args:
+        database: The group's pool.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def ask(self, tenant: TenantId, question: Question[T]) -> T:
+        """Ask a question of one snapshot.
+
+        Args:
+            tenant: Whose data.
+            question: ``async def question(snapshot) -> T``. Runs in asyncio, while the connection
+                is held: it reads, and leaves the rest to its caller.
+
+        Raises:
+            NotFound: There is no such tenant.
+            DatabaseError: The database failed.
+        """
+
+        async def unit(connection: "Connection") -> T:
+            row = await connection.fetchrow(QUERIES["reporting"], tenant)
+            if row is None:
+                raise NotFound("There is no such tenant.")
+            return await question(Snapshot(connection, Reporting(tenant, *row.values())))
+
+        return await self._database.run(
+            unit, tenant=tenant, read_only=True, isolation="repeatable_read"
+        )
 
     async def locations(
         self, tenant: TenantId, *, after: tuple[str, str] | None, limit: int
-    ) -> tuple[list[Location], int]:
-        """The branches of the master data by name, and how many there are.
+    ) -> LocationPage:
+        """One page of the branches of the master data, by name.
 
         Args:
             tenant: Whose.
-            after: Name and id of the last one already seen.
+            after: `LocationPage.place` of the page before.
             limit: At most so many.
         """
         rows = await self._database.fetch(
-            _QUERIES["locations"], tenant, *(after or (None, None)), limit, tenant=tenant
+            QUERIES["locations"],
+            tenant,
+            *(after or (None, None)),
+            limit + 1,
+            tenant=tenant,
+            read_only=True,
         )
-        found = [
-            Location(row["location_id"], row["name"], row["city"], row["email"], row["manager"])
-            for row in rows
-        ]
-        return found, rows[0]["total"] if rows else 0
+        found = [row for row in rows if row["location_id"] is not None]
+        last = found[limit - 1] if len(found) > limit else None
+        return LocationPage(
+            [
+                Location(row["location_id"], row["name"], row["city"], row["email"], row["manager"])
+                for row in found[:limit]
+            ],
+            rows[0]["total"],
+            (last["sort_name"], last["location_id"]) if last is not None else None,
+        )

@@ -12,13 +12,15 @@ denominator is zero: no division by zero turns into a zero that looks like a mea
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
 RATIO_PLACES: Final = Decimal("0.000001")
 CENT: Final = Decimal("0.01")
+_EXACT: Final = Context(prec=1000, rounding=ROUND_HALF_EVEN)
+"""Whoever can send a hit can claim a purchase of 1e308; that may look absurd, but must not fail."""
 
 
 class Unit(StrEnum):
@@ -74,14 +76,14 @@ def ratio(part: int | Decimal, whole: int | Decimal) -> Decimal | None:
     """`part` of `whole`, six places, or None when there is no whole."""
     if not whole:
         return None
-    return (Decimal(part) / Decimal(whole)).quantize(RATIO_PLACES, ROUND_HALF_EVEN)
+    return (Decimal(part) / Decimal(whole)).quantize(RATIO_PLACES, context=_EXACT)
 
 
 def change(now: Figure, before: Figure) -> Decimal | None:
     """Relative change, or None where either is unknown or there is nothing to compare with."""
     if now is None or before is None or not before:
         return None
-    return ratio(Decimal(now) - Decimal(before), abs(Decimal(before)))
+    return ratio(_EXACT.subtract(Decimal(now), Decimal(before)), abs(Decimal(before)))
 
 
 def _bounce_rate(measures: Measures) -> Decimal | None:
@@ -93,7 +95,7 @@ def _average_order_value(measures: Measures) -> Decimal | None:
     if not measures.purchases_in_currency:
         return None
     average = measures.gross_revenue / measures.purchases_in_currency
-    return average.quantize(CENT, ROUND_HALF_EVEN)
+    return average.quantize(CENT, context=_EXACT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ _ALL: Final = (
     Metric(
         "net_revenue", "Net revenue", Unit.MONEY, Better.MORE,
         "Revenue less refunds; a refund counts on its own day.",
-        lambda m: m.gross_revenue - m.refund_value,
+        lambda m: _EXACT.subtract(m.gross_revenue, m.refund_value),
     ),
     Metric(
         "refund_value", "Refunds", Unit.MONEY, Better.LESS,

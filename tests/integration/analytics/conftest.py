@@ -1,0 +1,69 @@
+"""Two tenants with random figures, who must never see each other's."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import pytest
+
+from tests.integration.analytics.warehouse import Warehouse
+from tests.support.postgres import TestDatabase
+from troupe.actors.analytics.answers import Answers
+from troupe.common.database import Database, open_database
+
+# Around both clock changes of Europe, America and Lord Howe.
+AUTUMN = [date(2025, 10, 1) + timedelta(days=number) for number in range(45)]
+SPRING = [date(2026, 2, 25) + timedelta(days=number) for number in range(50)]
+BRANCHES = ["", "b1", "b2", "b3", "Zürich-9", "never"]
+
+
+@dataclass(frozen=True)
+class Town:
+    """Two shops in one database; `nobody` has been created and has no data."""
+
+    shop: Warehouse
+    rival: Warehouse
+    nobody: Warehouse
+
+
+def build_town() -> Town:
+    dice = random.Random(20260401)
+    shop = Warehouse("Shop", "Europe/Berlin", "EUR", 1, data_until=SPRING[-1])
+    rival = Warehouse("Rival", "Australia/Lord_Howe", "USD", 7, 3, data_until=SPRING[-2])
+    for warehouse in (shop, rival):
+        warehouse.add_random_days([*AUTUMN, *SPRING], BRANCHES[:5], dice)
+    shop.locations = [
+        {"location_id": f"b{number}", "name": name, "city": city, "email": None, "manager": manager}
+        for number, name, city, manager in (
+            (1, "North", "Kiel", "Ada"),
+            (2, "south", None, None),
+            (3, "Älter", "Köln", None),
+            (4, "North", "Bremen", None),
+            (5, "Closed", "Ulm", "Bo"),
+        )
+    ]
+    rival.locations = [
+        {"location_id": "b1", "name": "Elsewhere", "city": None, "email": "x@y.z", "manager": None}
+    ]
+    return Town(shop, rival, Warehouse("Nobody", version=0))
+
+
+@pytest.fixture(scope="module")
+def town(module_database: TestDatabase) -> Town:
+    built = build_town()
+    for warehouse in (built.shop, built.rival, built.nobody):
+        asyncio.run(warehouse.store(module_database.runtime_url))
+    return built
+
+
+@pytest.fixture
+async def pool(bridge: None, module_database: TestDatabase) -> AsyncIterator[Database]:
+    async with open_database(module_database.runtime_url, connections=3) as database:
+        yield database
+
+
+@pytest.fixture
+def answers(pool: Database, town: Town) -> Answers:
+    return Answers(pool)
