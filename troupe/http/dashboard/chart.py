@@ -4,6 +4,10 @@ A chart in the page itself is readable without JavaScript, prints, follows the p
 dark mode, and passes a content security policy that allows no inline script or style. This module
 knows geometry only: values in, points and tick positions out; the template draws them.
 
+Across, everything is in percent of the width, so that a narrow screen gets a narrow chart and not
+small letters; down, everything is in pixels. Paths know no percent: theirs are drawn in a box of
+`PATH_WIDTH` units that is stretched to the chart's width.
+
 Missing values (a ratio without a denominator) break the line instead of falling to zero.
 """
 
@@ -15,52 +19,127 @@ from typing import Final
 
 Value = int | Decimal | None
 
+PATH_WIDTH: Final = 1000
+MAX_SLOTS: Final = 400
 _NICE_STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
+_NICE_WHOLE_STEPS: Final = (1.0, 2.0, 5.0, 10.0)
 _MAX_X_LABELS: Final = 8
+_MAX_SHOWN_DOTS: Final = 31
+_LARGEST: Final = 1e300
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
-    """A labelled position on an axis, in the chart's units."""
+class YTick:
+    """A labelled line across: pixels from the top, and the value there."""
 
-    position: float
-    value: float
+    y: float
+    value: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class XLabel:
+    """A step that is labelled.
+
+    Attributes:
+        x: Percent from the left.
+        index: Which step.
+        anchor: Side of the text that stands at `x`: ``start``, ``middle`` or ``end``.
+        minor: Left out on a narrow screen.
+    """
+
+    x: float
+    index: int
+    anchor: str
+    minor: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """One value of the main series: where it is drawn and which bucket it belongs to."""
+    """One value of the main series.
+
+    Attributes:
+        x: Percent from the left.
+        y: Pixels from the top.
+        index: Which step.
+        anchor: As in `XLabel`, for a text about the dot.
+        shown: Always, not only under the pointer: it has no neighbours, or there are few.
+    """
 
     x: float
     y: float
     index: int
+    anchor: str
+    shown: bool
 
 
 @dataclass(frozen=True, slots=True)
 class LineChart:
-    """What a template needs to draw one chart of `width` by `height`."""
+    """What a template needs to draw one chart.
 
-    width: int
+    Attributes:
+        height: Pixels.
+        bottom: Where the lowest tick lies, in pixels from the top.
+        baseline: Where zero lies.
+        line: Path of the series.
+        area: Path of the area between the series and zero.
+        comparison: Path of the series behind it.
+        dots: Of the series.
+        slot: Width of one step in percent; None when there are too many to point at.
+        y_ticks: From low to high.
+        x_labels: From left to right.
+    """
+
     height: int
-    left: int
     bottom: float
+    baseline: float
     line: str
     area: str
     comparison: str
     dots: tuple[Dot, ...]
-    slot: float
-    y_ticks: tuple[Tick, ...]
-    x_labels: tuple[Tick, ...]
+    slot: float | None
+    y_ticks: tuple[YTick, ...]
+    x_labels: tuple[XLabel, ...]
 
 
-def nice_ceiling(value: float, steps: int) -> tuple[float, float]:
-    """The smallest round (top, step) with `steps` steps that reaches `value`."""
-    if value <= 0:
-        return float(steps), 1.0
-    raw = value / steps
-    magnitude = 10.0 ** math.floor(math.log10(raw))
-    step = next(s * magnitude for s in _NICE_STEPS if s * magnitude >= raw * (1 - 1e-9))
-    return step * steps, step
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """An axis from `low` to `high` in steps of `step`; zero lies on a step."""
+
+    low: float
+    high: float
+    step: float
+
+    @classmethod
+    def around(cls, values: Sequence[float], *, steps: int, whole: bool) -> "Scale":
+        """The round scale with about so many steps that holds zero and all values.
+
+        Args:
+            values: May be empty.
+            steps: At most one more than these above and below zero each.
+            whole: Steps are whole numbers.
+        """
+        low, high = min(0.0, *values, 0.0), max(0.0, *values, 0.0)
+        if low == high:
+            return cls(0.0, 0.0, 1.0)
+        raw = (high - low) / steps
+        magnitude = 10.0 ** math.floor(math.log10(raw))
+        nice = _NICE_WHOLE_STEPS if whole else _NICE_STEPS
+        step = next(s * magnitude for s in nice if s * magnitude >= raw * (1 - 1e-9))
+        if whole:
+            step = max(step, 1.0)
+        return cls(
+            -math.ceil(-low / step - 1e-9) * step, math.ceil(high / step - 1e-9) * step, step
+        )
+
+    def ticks(self) -> list[float]:
+        """The steps, from low to high."""
+        count = round((self.high - self.low) / self.step)
+        return [self.low + number * self.step for number in range(count + 1)]
+
+
+def _number(value: Value) -> float | None:
+    """As a float that can be drawn, however absurd."""
+    return None if value is None else min(max(float(value), -_LARGEST), _LARGEST)
 
 
 def _path(points: Sequence[tuple[float, float] | None]) -> str:
@@ -75,8 +154,8 @@ def _path(points: Sequence[tuple[float, float] | None]) -> str:
     return " ".join(commands)
 
 
-def _area(points: Sequence[tuple[float, float] | None], bottom: float) -> str:
-    """The line's area down to `bottom`: one closed shape per unbroken run."""
+def _area(points: Sequence[tuple[float, float] | None], baseline: float) -> str:
+    """The line's area down to `baseline`: one closed shape per unbroken run."""
     shapes: list[str] = []
     run: list[tuple[float, float]] = []
     for point in [*points, None]:
@@ -85,71 +164,107 @@ def _area(points: Sequence[tuple[float, float] | None], bottom: float) -> str:
             continue
         if len(run) > 1:
             shapes.append(
-                f"{_path(run)} L{run[-1][0]:.1f} {bottom:.1f} L{run[0][0]:.1f} {bottom:.1f} Z"
+                f"{_path(run)} L{run[-1][0]:.1f} {baseline:.1f} L{run[0][0]:.1f} {baseline:.1f} Z"
             )
         run = []
     return " ".join(shapes)
+
+
+def _anchor(x: float) -> str:
+    """Which side of a text stands at `x` percent, so that it stays within the chart."""
+    if x < 12:
+        return "start"
+    return "end" if x > 88 else "middle"
 
 
 def line_chart(
     values: Sequence[Value],
     comparison: Sequence[Value] = (),
     *,
-    width: int = 960,
+    whole: bool = False,
     height: int = 280,
-    left: int = 64,
-    margin: int = 14,
+    header: int = 28,
     footer: int = 26,
     steps: int = 4,
 ) -> LineChart:
-    """Lay out a series and, dashed behind it, the same buckets of another period."""
+    """Lay out a series and, behind it, the same steps of another period.
+
+    Args:
+        values: One per step; None where there is no value.
+        comparison: Likewise.
+        whole: Only whole values make sense.
+        height: Pixels.
+        header: Pixels left above the highest tick.
+        footer: Pixels left below the lowest one, for labels.
+        steps: About so many ticks beside zero.
+    """
+    numbers = [_number(value) for value in values]
+    others = [_number(value) for value in comparison]
+    known = [number for number in (*numbers, *others) if number is not None]
+    scale = Scale.around(known, steps=steps, whole=whole)
     bottom = float(height - footer)
-    known = [float(value) for value in (*values, *comparison) if value is not None]
-    top_value, step = nice_ceiling(max(known, default=0.0), steps)
-    count = max(len(values), len(comparison), 1)
-    slot = (width - left - margin) / count
+    count = max(len(numbers), len(others), 1)
+    slot = 100 / count
 
-    def place(index: int, value: Value) -> tuple[float, float] | None:
-        if value is None:
-            return None
-        share = max(float(value), 0.0) / top_value
-        return left + slot * (index + 0.5), bottom - share * (bottom - margin)
+    def x(index: int) -> float:
+        return slot * (index + 0.5)
 
-    points = [place(index, value) for index, value in enumerate(values)]
-    behind = [place(index, value) for index, value in enumerate(comparison)]
-    every = max(1, math.ceil(len(values) / _MAX_X_LABELS))
+    def y(number: float) -> float:
+        spread = scale.high - scale.low
+        return bottom - (number - scale.low) / spread * (bottom - header) if spread else bottom
+
+    def points(series: Sequence[float | None]) -> list[tuple[float, float] | None]:
+        return [
+            None if number is None else (x(index) * PATH_WIDTH / 100, y(number))
+            for index, number in enumerate(series)
+        ]
+
+    line = points(numbers)
+    every = max(1, math.ceil(len(numbers) / _MAX_X_LABELS))
+    few = len(numbers) <= _MAX_SHOWN_DOTS
     return LineChart(
-        width=width,
         height=height,
-        left=left,
         bottom=bottom,
-        line=_path(points),
-        area=_area(points, bottom),
-        comparison=_path(behind),
-        dots=tuple(Dot(p[0], p[1], i) for i, p in enumerate(points) if p is not None),
-        slot=slot,
-        y_ticks=tuple(
-            Tick(bottom - n / steps * (bottom - margin), n * step) for n in range(steps + 1)
+        baseline=y(0.0),
+        line=_path(line),
+        area=_area(line, y(0.0)),
+        comparison=_path(points(others)),
+        dots=tuple(
+            Dot(x(i), y(n), i, _anchor(x(i)), _stands_alone(numbers, i) or few)
+            for i, n in enumerate(numbers)
+            if n is not None
         ),
+        slot=slot if count <= MAX_SLOTS else None,
+        y_ticks=tuple(YTick(y(tick), Decimal(repr(tick))) for tick in scale.ticks()),
         x_labels=tuple(
-            Tick(left + slot * (index + 0.5), index) for index in range(0, len(values), every)
+            XLabel(x(index), index, _anchor(x(index)), place % 2 == 1)
+            for place, index in enumerate(range(0, len(numbers), every))
         ),
     )
 
 
+def _stands_alone(numbers: Sequence[float | None], index: int) -> bool:
+    """Whether no line leads to the value."""
+    neighbours = (*numbers[max(index - 1, 0) : index], *numbers[index + 1 : index + 2])
+    return all(neighbour is None for neighbour in neighbours)
+
+
 def sparkline(values: Sequence[Value], *, width: int = 120, height: int = 32) -> str:
     """A small line without axes, as an SVG path; empty when there is nothing to draw."""
-    known = [float(value) for value in values if value is not None]
+    numbers = [_number(value) for value in values]
+    known = [number for number in numbers if number is not None]
     if len(known) < 2:
         return ""
     low, high = min(known), max(known)
-    spread = high - low or 1.0
-    pace = (width - 4) / (len(values) - 1)
+    spread = high - low
+    pace = (width - 4) / (len(numbers) - 1)
+
+    def y(number: float) -> float:
+        return height - 3 - ((number - low) / spread if spread else 0.5) * (height - 6)
+
     return _path(
         [
-            None
-            if value is None
-            else (2 + pace * i, height - 3 - (float(value) - low) / spread * (height - 6))
-            for i, value in enumerate(values)
+            None if number is None else (2 + pace * index, y(number))
+            for index, number in enumerate(numbers)
         ]
     )

@@ -4,62 +4,104 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Final
 
-from babel.dates import format_date, format_time, format_timedelta
+from babel.dates import format_date, format_time
 from babel.numbers import (
     format_compact_currency,
     format_compact_decimal,
     format_currency,
     format_decimal,
     format_percent,
+    format_scientific,
 )
 
 from troupe.actors.analytics.metrics import Better, Figure, Unit
 
 LOCALE: Final = "en"
 UNKNOWN: Final = "–"
-_COMPACT_FROM: Final = 100_000
+_WITHOUT_CENTS_FROM: Final = 100_000
+_COMPACT_FROM: Final = 10**9
+_ABSURD_FROM: Final = 10**15
+"""Whoever can send a hit can claim a purchase of any size; it must not break the page."""
 
 
 def figure(value: Figure, unit: Unit, currency: str) -> str:
     """A figure in full: money with its currency, ratios in percent, an en dash for unknown."""
     if value is None:
         return UNKNOWN
+    if _size(value) >= _ABSURD_FROM:
+        return _absurd(value, unit, currency)
     match unit:
         case Unit.MONEY:
-            return str(format_currency(value, currency, locale=LOCALE))
+            return _signed(format_currency(value, currency, locale=LOCALE))
         case Unit.RATIO:
-            return str(format_percent(value, "#,##0.0%", locale=LOCALE))
+            return _signed(format_percent(value, "#,##0.0%", locale=LOCALE))
         case Unit.COUNT:
-            return str(format_decimal(value, locale=LOCALE))
+            return _signed(format_decimal(value, locale=LOCALE))
 
 
 def headline(value: Figure, unit: Unit, currency: str) -> str:
-    """A figure for a card: money without cents once it is large enough that they do not matter."""
-    if unit is Unit.MONEY and isinstance(value, Decimal) and abs(value) >= _COMPACT_FROM:
-        return str(format_currency(value, currency, "¤#,##0", locale=LOCALE, currency_digits=False))
+    """A figure for a card: no cents once they do not matter, and short once it is very large."""
+    if value is None or unit is Unit.RATIO:
+        return figure(value, unit, currency)
+    if not _WITHOUT_CENTS_FROM <= _size(value) < _ABSURD_FROM:
+        return figure(value, unit, currency)
+    if _size(value) >= _COMPACT_FROM:
+        return _compact(value, unit, currency, 2)
+    if unit is Unit.MONEY:
+        text = format_currency(value, currency, "¤#,##0", locale=LOCALE, currency_digits=False)
+        return _signed(text)
     return figure(value, unit, currency)
 
 
-def axis(value: float, unit: Unit, currency: str) -> str:
+def axis(value: Figure, unit: Unit, currency: str) -> str:
     """A short label for an axis: 12K, €1.2M, 45%."""
-    match unit:
-        case Unit.MONEY:
-            return str(
-                format_compact_currency(
-                    Decimal(value), currency, locale=LOCALE, fraction_digits=1 if value else 0
-                )
-            )
-        case Unit.RATIO:
-            return str(format_percent(value, "#,##0.#%", locale=LOCALE))
-        case Unit.COUNT:
-            return str(format_compact_decimal(value, locale=LOCALE, fraction_digits=1))
+    if value is None or _size(value) >= _ABSURD_FROM:
+        return figure(value, unit, currency)
+    if unit is Unit.RATIO:
+        return _signed(format_percent(value, "#,##0.##%", locale=LOCALE))
+    if value == 0 or _size(value) >= 1:
+        return _compact(value, unit, currency, 1)
+    return figure(value, unit, currency)
 
 
-def relative(value: Decimal | None) -> str:
-    """A relative change with its sign: +12.3%."""
-    if value is None:
-        return UNKNOWN
-    return str(format_percent(value, "+#,##0.0%;−#,##0.0%", locale=LOCALE))
+def _size(value: int | Decimal) -> Decimal:
+    return abs(Decimal(value))
+
+
+def _compact(value: int | Decimal, unit: Unit, currency: str, digits: int) -> str:
+    if unit is Unit.MONEY:
+        return _signed(
+            format_compact_currency(value, currency, locale=LOCALE, fraction_digits=digits)
+        )
+    return _signed(format_compact_decimal(value, locale=LOCALE, fraction_digits=digits))
+
+
+def _absurd(value: int | Decimal, unit: Unit, currency: str) -> str:
+    text = format_scientific(value, "0.##E0", locale=LOCALE)
+    return _signed(f"{currency} {text}" if unit is Unit.MONEY else text)
+
+
+def _signed(text: str) -> str:
+    return str(text).replace("-", "−")
+
+
+def exact(value: Figure) -> str:
+    """A figure for programs that read the page: every digit, nothing else; empty for unknown."""
+    return "" if value is None else format(Decimal(value), "f")
+
+
+def relative(difference: Decimal | None, value: Figure = None, previous: Figure = None) -> str:
+    """A relative change with its sign, +12.3%; in a word where there is nothing to divide by."""
+    if difference is None:
+        if value is None or previous is None:
+            return UNKNOWN
+        return "new" if value != previous else "no change"
+    if abs(difference) >= 10_000:
+        return f"{'+' if difference > 0 else '−'}999,999%"
+    places = "" if abs(difference) >= 10 else ".0"
+    sign = "+" if difference else ""
+    text = format_percent(difference, f"{sign}#,##0{places}%;−#,##0{places}%", locale=LOCALE)
+    return str(text)
 
 
 def tone(value: Decimal | None, better: Better) -> str:
@@ -74,11 +116,23 @@ def day(value: date, *, year: bool = False) -> str:
     return str(format_date(value, "d MMM y" if year else "d MMM", locale=LOCALE))
 
 
-def hour(value: datetime) -> str:
-    """22 Nov 14:00, in the zone that the value carries."""
-    return f"{day(value.date())} {format_time(value, 'HH:mm', tzinfo=value.tzinfo, locale=LOCALE)}"
+def month(value: date) -> str:
+    """Nov 2026."""
+    return str(format_date(value, "MMM y", locale=LOCALE))
 
 
-def age(value: datetime, now: datetime) -> str:
-    """How long ago: 3 minutes ago."""
-    return str(format_timedelta(value - now, add_direction=True, locale=LOCALE))
+def weekday(value: date) -> str:
+    """Sun 22 Nov 2026."""
+    return str(format_date(value, "EEE d MMM y", locale=LOCALE))
+
+
+def clock(value: datetime) -> str:
+    """14:00, in the zone that the value carries."""
+    return str(format_time(value, "HH:mm", tzinfo=value.tzinfo, locale=LOCALE))
+
+
+def days(start: date, end: date, *, year: bool = True) -> str:
+    """25 Oct – 21 Nov 2026, as short as it can be understood."""
+    if start == end:
+        return day(start, year=year)
+    return f"{day(start, year=year and start.year != end.year)} – {day(end, year=year)}"

@@ -3,30 +3,31 @@
 All state is in the address, so that a view can be bookmarked and sent to a colleague; the page
 works without JavaScript. Someone who is not signed in is led to the login of the auth group and
 comes back to where they wanted to go.
+
+Every figure on a page stands in an element with ``data-metric`` and ``data-value``: the name in the
+registry and the exact value, for programs that read the page.
 """
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
-from functools import partial
 from importlib.resources import files
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 from urllib.parse import urlencode, urlsplit
 
 import jinja2
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from quart import Response
 
-from troupe.actors.analytics.answers import Answers
+from troupe.actors.analytics.answers import Answers, Snapshot
 from troupe.actors.analytics.metrics import Unit
-from troupe.common.dates import Compare, Granularity
 from troupe.common.errors import NotFound
-from troupe.http.analytics import Clock, resolve, utc_now
+from troupe.http.analytics import Asked, Clock, utc_now
 from troupe.http.application import Application
-from troupe.http.conventions import CompareQuery, Preset
+from troupe.http.conventions import QueryModel, is_unmodified
 from troupe.http.dashboard import formats
-from troupe.http.dashboard.overview import CARDS, Choice, overview
+from troupe.http.dashboard.overview import Reading, compose, read_overview
+from troupe.http.dashboard.view import COMPARISONS, PRESETS, OverviewQuery, View
 from troupe.http.declaration import Answer, Media
 from troupe.http.principal import Access, Principal, Role
 from troupe.http.problems import Problem
@@ -34,48 +35,13 @@ from troupe.http.request import current_request
 
 PAGE: Final = Media("text/html; charset=utf-8", "A page.")
 _PACKAGE: Final = "troupe.http.dashboard"
-_STATIC: Final[Mapping[str, str]] = {
+_KINDS: Final[Mapping[str, str]] = {
     "troupe.css": "text/css; charset=utf-8",
     "troupe.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-_PRESETS: Final = (
-    (Preset.YESTERDAY, "Yesterday"),
-    (Preset.LAST_7_DAYS, "Last 7 days"),
-    (Preset.LAST_28_DAYS, "Last 28 days"),
-    (Preset.LAST_30_DAYS, "Last 30 days"),
-    (Preset.LAST_90_DAYS, "Last 90 days"),
-    (Preset.MONTH_TO_DATE, "This month"),
-    (Preset.YEAR_TO_DATE, "This year"),
-    (Preset.ALL, "All"),
-)
-_COMPARISONS: Final = (
-    (Compare.PREVIOUS, "the period before"),
-    (Compare.WEEKDAY, "the same weekdays before"),
-    (Compare.YEAR, "the year before"),
-    (Compare.NONE, "nothing"),
-)
-
-
-def _on_a_card(name: str) -> str:
-    if name not in CARDS:
-        raise ValueError(f"must be one of {', '.join(CARDS)}")
-    return name
-
-
-class OverviewQuery(CompareQuery):
-    """What the overview shows."""
-
-    compare: Compare = Compare.PREVIOUS
-    """The period to compare with."""
-    granularity: Literal[Granularity.DAY, Granularity.WEEK, Granularity.MONTH] = Granularity.DAY
-    """Length of the chart's steps."""
-    metric: Annotated[
-        str, AfterValidator(_on_a_card), Field(json_schema_extra={"enum": list(CARDS)})
-    ] = CARDS[0]
-    """The chart's figure."""
-    location: Annotated[str | None, Field(max_length=100)] = None
-    """Only this branch."""
+_FOREVER: Final = "public, max-age=31536000, immutable"
+_BRIEFLY: Final = "public, max-age=300"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +67,57 @@ class Addresses:
         return f"{self.auth}/api/v1/logout"
 
 
-def _environment() -> jinja2.Environment:
+@dataclass(frozen=True, slots=True)
+class StaticFile:
+    """A file that pages load; its address holds its version, so that it can be kept forever."""
+
+    content: bytes
+    kind: str
+    version: str
+
+    @classmethod
+    def load(cls, name: str) -> "StaticFile":
+        """From the package."""
+        content = files(_PACKAGE).joinpath("static", name).read_bytes()
+        return cls(content, _KINDS[name], hashlib.blake2b(content, digest_size=8).hexdigest())
+
+
+class StaticQuery(QueryModel):
+    """Which version of a file is wanted; the present one is answered in any case."""
+
+    v: Annotated[str | None, Field(max_length=64)] = None
+    """Its version."""
+
+
+def declare(
+    app: Application, answers: Answers, addresses: Addresses, clock: Clock = utc_now
+) -> None:
+    """Declare the pages and let people, unlike programs, see errors as pages.
+
+    Args:
+        app: The analytics group's application.
+        answers: Over the group's database pool.
+        addresses: Where browsers reach us and the auth group.
+        clock: The present instant; tests bring their own.
+    """
+    static = {name: StaticFile.load(name) for name in _KINDS}
+    templates = _templates(static)
+    _declare_overview(app, answers, addresses, clock, templates)
+    _declare_static(app, static)
+
+    async def error_page(problem: Problem) -> Response | None:
+        request = current_request()
+        if problem.status == 401:
+            return Response(b"", 303, {"Location": addresses.login(_own_path(request.url))})
+        html = templates.get_template("problem.html").render(
+            problem=problem, request_id=request.request_id
+        )
+        return Response(html, problem.status, dict(problem.headers), content_type=PAGE.content_type)
+
+    app.error_page = error_page
+
+
+def _templates(static: Mapping[str, StaticFile]) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(_PACKAGE),
         autoescape=True,
@@ -111,99 +127,65 @@ def _environment() -> jinja2.Environment:
     )
     environment.globals["fmt"] = formats
     environment.globals["money"] = Unit.MONEY
+    environment.globals["static"] = lambda name: f"/static/{name}?v={static[name].version}"
     return environment
 
 
-def declare(
-    app: Application, answers: Answers, addresses: Addresses, clock: Clock = utc_now
+def _declare_overview(
+    app: Application,
+    answers: Answers,
+    addresses: Addresses,
+    clock: Clock,
+    templates: jinja2.Environment,
 ) -> None:
-    """Declare the pages and let people, unlike programs, see errors as pages."""
-    templates = _environment()
-    static = {
-        name: (files(_PACKAGE).joinpath("static", name).read_bytes(), kind)
-        for name, kind in _STATIC.items()
-    }
-
     @app.api.get(
         "/",
         requires=Role.VIEWER,
         query=OverviewQuery,
         answers={200: PAGE},
         summary="The overview page",
-        scope="analytics:read",
     )
     async def overview_page(*, principal: Principal, query: OverviewQuery) -> Answer:
-        asked = await resolve(answers, principal, query, clock)
-        choice = Choice(
-            preset="" if query.start_date else (query.preset or Preset.LAST_28_DAYS),
-            compare=query.compare,
-            granularity=query.granularity,
-            metric=query.metric,
-            location=query.location,
-        )
-        page = await overview(
-            answers, asked.tenant, asked.reporting, choice, asked.days, asked.comparison
-        )
-        given = query.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+        async def question(snapshot: Snapshot) -> tuple[Asked, View, Reading]:
+            asked = Asked.of(snapshot.reporting, query, clock)
+            view = View(query, asked.days)
+            return asked, view, await read_overview(snapshot, asked, view)
+
+        asked, view, reading = await answers.ask(principal.tenant_id, question)
         html = templates.get_template("overview.html").render(
-            **{name: getattr(page, name) for name in page.__slots__},
-            choice=choice,
-            presets=_PRESETS,
-            comparisons=_COMPARISONS,
-            currency=asked.reporting.currency,
-            data_until=asked.reporting.data_until,
-            stale=_is_stale(asked.reporting.data_until, asked.days.end),
-            tenant_name=asked.reporting.tenant_name,
+            page=compose(asked, view, reading),
+            view=view,
+            reporting=asked.reporting,
+            presets=PRESETS,
+            comparisons=COMPARISONS,
             principal=principal,
             logout_url=addresses.logout,
-            link=partial(_link, given),
         )
         return Answer(html)
 
+
+def _declare_static(app: Application, static: Mapping[str, StaticFile]) -> None:
     @app.api.get(
         "/static/<name>",
         requires=Access.PUBLIC,
+        query=StaticQuery,
         answers={200: Media("*/*", "A file that the pages load.")},
         etag=True,
         summary="Style, script and icon of the pages",
     )
-    async def static_file(*, name: str) -> Response:
+    async def static_file(*, name: str, query: StaticQuery) -> Response:
         if name not in static:
             raise NotFound("There is no such file.")
-        content, kind = static[name]
-        response = Response(content, content_type=kind)
-        response.headers["Cache-Control"] = "public, max-age=300"
-        response.set_etag(hashlib.blake2b(content, digest_size=16).hexdigest())
+        file = static[name]
+        if is_unmodified(file.version):
+            response = Response(b"", 304)
+        else:
+            response = Response(file.content, content_type=file.kind)
+        response.headers["Cache-Control"] = _FOREVER if query.v == file.version else _BRIEFLY
+        response.set_etag(file.version)
         return response
-
-    async def error_page(problem: Problem) -> Response | None:
-        request = current_request()
-        if problem.status == 401:
-            return Response(b"", 303, {"Location": addresses.login(_own_path(request.url))})
-        html = templates.get_template("problem.html").render(
-            title=problem.kind.title,
-            detail=problem.detail,
-            action="Back to the overview",
-            action_url="/",
-            request_id=request.request_id,
-        )
-        return Response(html, problem.status, content_type=PAGE.content_type)
-
-    app.error_page = error_page
 
 
 def _own_path(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.path}?{parts.query}" if parts.query else parts.path
-
-
-def _is_stale(data_until: date | None, end: date) -> bool:
-    """Whether the range reaches beyond the data."""
-    return data_until is not None and data_until < end
-
-
-def _link(given: Mapping[str, object], **changes: object) -> str:
-    """The page's address with some parameters changed; None removes one."""
-    wanted = {**given, **changes}
-    query = urlencode({name: value for name, value in wanted.items() if value is not None})
-    return f"/?{query}" if query else "/"

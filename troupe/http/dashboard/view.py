@@ -1,0 +1,167 @@
+"""What the address of the overview asks for, and addresses that ask for something near it.
+
+All state of the page is in its address. A form that is sent without JavaScript sends every field it
+has, changed or not, so the address is read with two kindnesses that the API does not have: an empty
+field counts as none, and a period with a name wins over dates that stood beside it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlencode
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from troupe.actors.analytics.metrics import METRICS
+from troupe.common.dates import Compare, DateRange, Granularity
+from troupe.http.conventions import MAX_RANGE_DAYS, CompareQuery, Preset
+
+CARDS: Final = (
+    "gross_revenue",
+    "purchases",
+    "average_order_value",
+    "sessions",
+    "session_conversion_rate",
+    "total_users",
+)
+PRESETS: Final = (
+    (Preset.YESTERDAY, "Yesterday"),
+    (Preset.LAST_7_DAYS, "Last 7 days"),
+    (Preset.LAST_28_DAYS, "Last 28 days"),
+    (Preset.LAST_30_DAYS, "Last 30 days"),
+    (Preset.LAST_90_DAYS, "Last 90 days"),
+    (Preset.MONTH_TO_DATE, "This month"),
+    (Preset.YEAR_TO_DATE, "This year"),
+    (Preset.ALL, "All"),
+)
+COMPARISONS: Final = (
+    (Compare.PREVIOUS, "Period before"),
+    (Compare.WEEKDAY, "Same weekdays before"),
+    (Compare.YEAR, "Year before"),
+    (Compare.NONE, "Nothing"),
+)
+AUTO: Final = "auto"
+_LONGEST: Final[Mapping[Granularity, int]] = {
+    Granularity.HOUR: 7,
+    Granularity.DAY: MAX_RANGE_DAYS,
+}
+"""Days up to which steps of this length can be told apart."""
+_AUTO_LONGEST: Final[Mapping[Granularity, int]] = {
+    Granularity.HOUR: 2,
+    Granularity.DAY: 92,
+    Granularity.WEEK: 400,
+}
+
+
+def _on_a_card(name: str) -> str:
+    if name not in CARDS:
+        raise PydanticCustomError(
+            "unknown_card", "must be one of {names}", {"names": ", ".join(CARDS)}
+        )
+    return name
+
+
+class OverviewQuery(CompareQuery):
+    """What the overview shows."""
+
+    compare: Compare = Compare.PREVIOUS
+    """The period to compare with."""
+    granularity: Granularity | Literal["auto"] = AUTO
+    """Length of the chart's steps; what suits the period by default."""
+    metric: Annotated[
+        str, AfterValidator(_on_a_card), Field(json_schema_extra={"enum": list(CARDS)})
+    ] = CARDS[0]
+    """The chart's figure."""
+    location: Annotated[str | None, Field(max_length=100)] = None
+    """Only this branch; the empty text means "no branch known"."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_sent_by_a_form(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        sent = {name: value for name, value in given.items() if value or name == "location"}
+        if sent.get("preset"):
+            sent.pop("start_date", None)
+            sent.pop("end_date", None)
+        return sent
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The page that was asked for.
+
+    Attributes:
+        query: As the address says it.
+        days: The range that is meant.
+    """
+
+    query: OverviewQuery
+    days: DateRange
+
+    @property
+    def preset(self) -> Preset | None:
+        """The period's name; None for dates."""
+        if self.query.start_date is not None:
+            return None
+        return self.query.preset or Preset.LAST_28_DAYS
+
+    @property
+    def location(self) -> str | None:
+        """The only branch that is shown."""
+        return self.query.location
+
+    @property
+    def branches(self) -> list[str] | None:
+        """The same as a filter."""
+        return None if self.query.location is None else [self.query.location]
+
+    @property
+    def granularities(self) -> tuple[Granularity, ...]:
+        """Steps that this figure can be shown by over this range."""
+        return tuple(
+            step
+            for step in Granularity
+            if self.days.days <= _LONGEST.get(step, self.days.days)
+            and (step is not Granularity.HOUR or METRICS[self.query.metric].hourly)
+        )
+
+    @property
+    def auto_granularity(self) -> Granularity:
+        """The steps that suit the range."""
+        for step, longest in _AUTO_LONGEST.items():
+            if self.days.days <= longest and step in self.granularities:
+                return step
+        return Granularity.MONTH
+
+    @property
+    def granularity(self) -> Granularity:
+        """What the chart is shown by: what was asked for where that is possible."""
+        wanted = self.query.granularity
+        if isinstance(wanted, Granularity) and wanted in self.granularities:
+            return wanted
+        return self.auto_granularity
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the steps were left to us."""
+        return self.query.granularity == AUTO
+
+    def given(self) -> dict[str, str]:
+        """What the address says beyond the defaults."""
+        said: dict[str, str | date] = self.query.model_dump(
+            mode="json", exclude_defaults=True, exclude_none=True
+        )
+        return {name: str(value) for name, value in said.items()}
+
+    def hidden(self, *names: str) -> list[tuple[str, str]]:
+        """Fields that a form carries along without showing them."""
+        return [(name, value) for name, value in self.given().items() if name in names]
+
+    def link(self, **changes: str | None) -> str:
+        """The page's address with some parameters changed; None removes one."""
+        wanted: dict[str, str | None] = {**self.given(), **changes}
+        query = urlencode({name: value for name, value in wanted.items() if value is not None})
+        return f"/?{query}" if query else "/"
