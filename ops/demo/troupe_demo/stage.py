@@ -17,6 +17,7 @@ import json
 import math
 import secrets
 import shutil
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -207,8 +208,13 @@ async def _start(plan: Plan, stack: AsyncExitStack, progress: Progress) -> Demon
     provider_file = state / "oidc.json"
     client_secret = secrets.token_urlsafe(32)
     write_private(provider_file, json.dumps(_provider(client_secret, None)))
+    port = _kept_port(state / "oidc.port")
     oidc = await stack.enter_async_context(
-        companion("troupe_demo.oidc", ["--config", str(provider_file)], log=log / "oidc.log")
+        companion(
+            "troupe_demo.oidc",
+            ["--config", str(provider_file), "--port", str(port)],
+            log=log / "oidc.log",
+        )
     )
 
     progress.update(task, note="installation")
@@ -236,6 +242,22 @@ async def _start(plan: Plan, stack: AsyncExitStack, progress: Progress) -> Demon
     )
 
 
+def _kept_port(path: Path) -> int:
+    """A port that stays the same over restarts, as long as it is free.
+
+    It is part of the issuer's name, and members are known by issuer and subject.
+    """
+    kept = int(path.read_text(encoding="ascii")) if path.exists() else 0
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", kept))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    path.write_text(str(port), encoding="ascii")
+    return port
+
+
 def _configuration(plan: Plan) -> Configuration:
     ports = {} if plan.fixed_ports else {"port": 0}
     return load(
@@ -253,7 +275,7 @@ def _provider(client_secret: str, installation: Installation | None) -> dict[str
     redirects, after_logout = [], []
     if installation is not None:
         redirects = [f"{installation.urls['auth']}/api/v1/callback"]
-        after_logout = [installation.urls["auth"], installation.urls["analytics"]]
+        after_logout = [f"{installation.urls['auth']}/"]
     return {
         "clients": [
             {

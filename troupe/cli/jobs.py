@@ -1,0 +1,260 @@
+"""Commands about jobs: start an ingestion, list, show, cancel, run again, watch."""
+
+import json
+import uuid
+from datetime import date, datetime
+from typing import Any, Final
+
+import click
+import trio
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import TimeElapsedColumn
+from rich.table import Table
+
+from troupe.actors.auth.tenants import Tenant
+from troupe.actors.data.days import ingest_arguments
+from troupe.actors.data.ingestion import INGEST
+from troupe.cli.boundary import JobNotDone, reported
+from troupe.cli.context import Settings, as_json, database_of
+from troupe.cli.operators import find_tenant
+from troupe.common.config import Configuration
+from troupe.common.errors import InvalidInput
+from troupe.common.units import SECONDS
+from troupe.platform.jobs import Job, JobState, JobStore, NewJob
+
+POLL: Final = 0.5 * SECONDS
+DATA_GROUP: Final = "data"
+
+_tenant = click.argument("tenant")
+_job = click.argument("job", type=click.UUID)
+_day = click.DateTime(formats=["%Y-%m-%d"])
+
+
+def as_record(job: Job) -> dict[str, Any]:
+    """A job as JSON shows it."""
+    progress = job.progress
+    return {
+        "id": str(job.id),
+        "kind": job.kind,
+        "state": job.state.value,
+        "arguments": dict(job.arguments),
+        "attempt": job.attempt,
+        "done": progress.done,
+        "total": progress.total,
+        "message": progress.message,
+        **progress.detail,
+        "error": job.error.message if job.error else None,
+        "created_at": job.created_at.isoformat(),
+        "finished_at": job.finished_at.isoformat() if job.finished_at else None,
+    }
+
+
+def _check_range(configuration: Configuration, first: date, last: date) -> None:
+    if last < first:
+        raise InvalidInput("The range ends before it begins: --to must not be before --from.")
+    if (last - first).days >= configuration.data.maximum_days:
+        raise InvalidInput(f"At most {configuration.data.maximum_days} days at a time.")
+
+
+@click.command()
+@_tenant
+@click.option("--from", "first", type=_day, required=True, help="First day, YYYY-MM-DD.")
+@click.option("--to", "last", type=_day, required=True, help="Last day, included.")
+@click.option("--no-wait", is_flag=True, help="Only start it.")
+@as_json
+@click.pass_obj
+@reported
+def ingest(
+    settings: Settings,
+    tenant: str,
+    *,
+    first: datetime,
+    last: datetime,
+    no_wait: bool,
+    json_output: bool,
+) -> None:
+    """Load days of a tenant's export, and show how far it is."""
+    configuration = settings.load()
+    _check_range(configuration, first.date(), last.date())
+
+    async def work() -> Job:
+        async with database_of(configuration) as database:
+            found = await find_tenant(database, tenant)
+            store = JobStore(database)
+            job = await store.enqueue(
+                found.tenant_id,
+                NewJob(
+                    group=DATA_GROUP,
+                    kind=INGEST,
+                    arguments=ingest_arguments(first.date(), last.date()),
+                ),
+            )
+            return job if no_wait else await _follow(store, found, job, quiet=json_output)
+
+    _report(trio.run(work), json_output=json_output)
+
+
+@click.group()
+def jobs() -> None:
+    """Look at jobs and act on them."""
+
+
+@jobs.command(name="list")
+@_tenant
+@click.option("--state", type=click.Choice([state.value for state in JobState]))
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@as_json
+@click.pass_obj
+@reported
+def list_jobs(
+    settings: Settings, tenant: str, *, state: str | None, limit: int, json_output: bool
+) -> None:
+    """List a tenant's jobs, newest first."""
+
+    async def work() -> tuple[Job, ...]:
+        async with database_of(settings.load()) as database:
+            found = await find_tenant(database, tenant)
+            page = await JobStore(database).list(
+                found.tenant_id, state=JobState(state) if state else None, limit=limit
+            )
+            return page.jobs
+
+    found = trio.run(work)
+    if json_output:
+        click.echo(json.dumps([as_record(job) for job in found]))
+        return
+    table = Table("id", "kind", "state", "progress", "created", "error")
+    for job in found:
+        table.add_row(
+            str(job.id),
+            job.kind,
+            job.state.value,
+            f"{job.progress.done or 0}/{job.progress.total or '?'}",
+            job.created_at.isoformat(timespec="seconds"),
+            job.error.message if job.error else "",
+        )
+    Console().print(table)
+
+
+@jobs.command()
+@_tenant
+@_job
+@as_json
+@click.pass_obj
+@reported
+def show(settings: Settings, tenant: str, job: uuid.UUID, *, json_output: bool) -> None:
+    """Show one job."""
+    _on_job(settings, tenant, job, "get", json_output=json_output)
+
+
+@jobs.command()
+@_tenant
+@_job
+@as_json
+@click.pass_obj
+@reported
+def cancel(settings: Settings, tenant: str, job: uuid.UUID, *, json_output: bool) -> None:
+    """Ask for a job's end."""
+    _on_job(settings, tenant, job, "request_cancel", json_output=json_output)
+
+
+@jobs.command()
+@_tenant
+@_job
+@as_json
+@click.pass_obj
+@reported
+def retry(settings: Settings, tenant: str, job: uuid.UUID, *, json_output: bool) -> None:
+    """Run a job again that failed, was cancelled or is dead."""
+    _on_job(settings, tenant, job, "retry", json_output=json_output)
+
+
+@jobs.command()
+@_tenant
+@_job
+@click.pass_obj
+@reported
+def watch(settings: Settings, tenant: str, job: uuid.UUID) -> None:
+    """Follow a job until it ends."""
+
+    async def work() -> Job:
+        async with database_of(settings.load()) as database:
+            found = await find_tenant(database, tenant)
+            store = JobStore(database)
+            return await _follow(store, found, await store.get(found.tenant_id, job), quiet=False)
+
+    _report(trio.run(work), json_output=False)
+
+
+def _on_job(
+    settings: Settings, tenant: str, job: uuid.UUID, operation: str, *, json_output: bool
+) -> None:
+    async def work() -> Job:
+        async with database_of(settings.load()) as database:
+            found = await find_tenant(database, tenant)
+            store = JobStore(database)
+            operations = {
+                "get": store.get,
+                "request_cancel": store.request_cancel,
+                "retry": store.retry,
+            }
+            return await operations[operation](found.tenant_id, job)
+
+    record = as_record(trio.run(work))
+    if json_output:
+        click.echo(json.dumps(record))
+        return
+    for name, value in record.items():
+        if value is not None:
+            click.echo(f"{name:<14}{value}")
+
+
+async def _follow(store: JobStore, tenant: Tenant, job: Job, *, quiet: bool) -> Job:
+    """Show a bar until the job has finished."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True, quiet=quiet),
+    ) as bars:
+        bar = bars.add_task(f"{job.kind} {tenant.name}", total=None, note="")
+        while True:
+            _show(bars, bar, job)
+            if job.state.finished:
+                return job
+            await trio.sleep(POLL)
+            job = await store.get(tenant.tenant_id, job.id)
+
+
+def _show(bars: Progress, bar: TaskID, job: Job) -> None:
+    progress = job.progress
+    rows, left = progress.detail.get("rows"), progress.detail.get("seconds_left")
+    note = progress.message or job.state.value
+    if rows:
+        note = f"{rows:,} rows, {note}"
+    if left:
+        note = f"{note}, {left} s left"
+    bars.update(bar, completed=progress.done or 0, total=progress.total, note=note)
+
+
+def _report(job: Job, *, json_output: bool) -> None:
+    """Print how it ended.
+
+    Raises:
+        JobNotDone: It ended otherwise than done.
+    """
+    if json_output:
+        click.echo(json.dumps(as_record(job)))
+    if job.state.finished and job.state is not JobState.DONE:
+        raise JobNotDone(job.error.message if job.error else f"The job is {job.state.value}.")
+    if not json_output:
+        click.echo(f"job {job.id} {job.state.value}")
+
+
+def add_to(root: click.Group) -> None:
+    """Add the commands to the root command."""
+    root.add_command(ingest)
+    root.add_command(jobs)
