@@ -126,7 +126,6 @@ class Pool:
         self._scopes: dict[Hashable, dict[int, _Cancellable]] = {}
         self._numbers = itertools.count()
         self._granted = self._refused = 0
-        self._freed = trio.Event()
 
     @property
     def limit(self) -> int:
@@ -184,12 +183,6 @@ class Pool:
     def try_acquire(self, tenant: Tenant = None) -> Slot | None:
         """Take a slot if one is free and nobody waits."""
         return self._grant(tenant) if self.free else None
-
-    async def wait_free(self) -> None:
-        """Wait until a slot may be free; somebody else may take it first."""
-        while not self.free:
-            await self._freed.wait()
-        await trio.lowlevel.checkpoint()
 
     async def run(
         self,
@@ -268,9 +261,6 @@ class Pool:
                 self._lines[tenant] = line
             waiter.slot = self._grant(tenant)
             waiter.granted.set()
-        if self.free:
-            freed, self._freed = self._freed, trio.Event()
-            freed.set()
 
     def _leave_line(self, tenant: Tenant, waiter: _Waiter) -> None:
         line = self._lines[tenant]
@@ -278,7 +268,6 @@ class Pool:
         self._waiting -= 1
         if not line:
             del self._lines[tenant]
-        self._hand_over()
 
     def _findable(self, key: Hashable) -> "_Cancellable":
         return _Cancellable(self._scopes, key, next(self._numbers))
