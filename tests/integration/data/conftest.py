@@ -1,7 +1,7 @@
 """A tenant with an export at the BigQuery stand-in, and the data group's job runner."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -13,25 +13,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import trio
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.support.postgres import TestDatabase
 from troupe.actors.auth.connections import put_connection
 from troupe.actors.auth.tenants import create_tenant
-from troupe.actors.data.days import ingest_arguments
-from troupe.actors.data.ingestion import INGEST, ingest_kind
+from troupe.actors.data.days import GROUP, INGEST, ingest_job
+from troupe.actors.data.ingestion import ingest_kind
 from troupe.common.bridge import aio, open_bridge
 from troupe.common.config import DataSettings
 from troupe.common.database import Database, open_database
 from troupe.common.ids import TenantId
 from troupe.common.secrets import KeyRing, Vault
 from troupe.common.units import MILLISECONDS, MINUTES, SECONDS
-from troupe.platform.jobs import Job, JobRunner, JobState, JobStore, NewJob, RunnerSettings
+from troupe.platform.jobs import Job, JobRunner, JobState, JobStore, RunnerSettings
 from troupe.platform.pool import Pool
 from troupe.platform.supervision import Supervisor
 from troupe.platform.threads import Threads
-from troupe_demo.companions import companion
+from troupe_demo.bigquery import StandIn, create_service_account, start
 from troupe_demo.ga4 import HARBOR_SHOP, TOOL_SHOP, TenantProfile, generate
 
 LAST_DAY = date(2026, 9, 30)
@@ -39,13 +37,6 @@ DAYS = 6
 EVENTS = 3000
 PROFILES = (TOOL_SHOP, HARBOR_SHOP)
 PATIENCE = 2 * MINUTES
-
-
-@pytest.fixture(scope="session")
-def private_key() -> str:
-    """A key for service accounts: any will do, the stand-in's token service believes everyone."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 @pytest.fixture(scope="session")
@@ -105,24 +96,13 @@ class World:
     admin: asyncpg.Connection
     vault: Vault
     exports: Path
-    url: str
-    grpc: str
-    private_key: str
+    bigquery: StandIn
     store: JobStore
 
     def account(self, project: str, **changes: Any) -> bytes:
         """A service account's file that points at the stand-in."""
-        return json.dumps(
-            {
-                "type": "service_account",
-                "project_id": project,
-                "private_key_id": "1",
-                "private_key": self.private_key,
-                "client_email": f"troupe@{project}.iam.gserviceaccount.com",
-                "token_uri": f"{self.url}/token",
-            }
-            | changes
-        ).encode()
+        made = create_service_account(self.exports, project, self.bigquery.token_uri)
+        return json.dumps(made | changes).encode()
 
     async def shop(self, profile: TenantProfile = TOOL_SHOP, **settings: Any) -> Shop:
         """A tenant connected to its export."""
@@ -155,8 +135,8 @@ class World:
                 "project": profile.project,
                 "dataset": profile.dataset,
                 "property_time_zone": profile.zone,
-                "api_endpoint": self.url,
-                "storage_endpoint": self.grpc,
+                "api_endpoint": self.bigquery.url,
+                "storage_endpoint": self.bigquery.grpc,
             }
             | config,
             secret or self.account(profile.project),
@@ -168,7 +148,7 @@ class World:
         pool, threads = Pool("data", limit=8), Threads(8)
         kind = ingest_kind(self.database, self.vault, threads, DataSettings(**settings))
         runner = JobRunner(
-            "data",
+            GROUP,
             {INGEST: kind},
             pool=pool,
             database=lambda: self.database,
@@ -183,10 +163,8 @@ class World:
                 supervisor.request_stop()
 
     async def enqueue(self, shop: Shop, first: date | None = None, last: date | None = None) -> Job:
-        arguments = ingest_arguments(first or shop.first, last or shop.last)
-        return await self.store.enqueue(
-            shop.tenant, NewJob(group="data", kind=INGEST, arguments=arguments)
-        )
+        wanted = ingest_job(first or shop.first, last or shop.last)
+        return await self.store.enqueue(shop.tenant, wanted)
 
     async def finished(self, job: Job) -> Job:
         """Wait until a job has ended."""
@@ -222,25 +200,28 @@ class World:
 
 
 @pytest.fixture
+def bigquery(exports: Path) -> Iterator[StandIn]:
+    with start(exports) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
 async def world(
-    fresh_database: TestDatabase, exports: Path, tmp_path: Path, private_key: str
+    fresh_database: TestDatabase, exports: Path, bigquery: StandIn
 ) -> AsyncIterator[World]:
-    async with (
-        companion("troupe_demo.bigquery", [str(exports)], log=tmp_path / "bigquery.log") as at,
-        open_bridge(),
-    ):
+    async with open_bridge():
         admin = await aio(asyncpg.connect(fresh_database.admin_url))
         try:
-            async with open_database(fresh_database.runtime_url, connections=5) as database:
+            async with open_database(
+                fresh_database.runtime_url, connections=5, application_name="data tests"
+            ) as database:
                 yield World(
                     where=fresh_database,
                     database=database,
                     admin=admin,
                     vault=Vault(KeyRing([b"k" * 32])),
                     exports=exports,
-                    url=at["url"],
-                    grpc=at["grpc"],
-                    private_key=private_key,
+                    bigquery=bigquery,
                     store=JobStore(database),
                 )
         finally:

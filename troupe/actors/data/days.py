@@ -13,14 +13,26 @@ from troupe.actors.data.bigquery import ExportTable
 from troupe.actors.data.flattening import RANK, Family
 from troupe.common.ids import TenantId
 from troupe.common.sql import load
-from troupe.platform.jobs import JobValue
+from troupe.platform.jobs import JobValue, NewJob
 
 QUERIES = load(__package__, "days.sql")
 
 
-def ingest_arguments(first: date, last: date) -> dict[str, JobValue]:
-    """The arguments of an ``ingest`` job for the source days `first` to `last`, both included."""
-    return {"start_date": first.isoformat(), "end_date": last.isoformat()}
+GROUP = "data"
+"""The group whose processes run the jobs."""
+INGEST = "ingest"
+"""The kind's name."""
+
+
+def ingest_job(first: date, last: date) -> NewJob:
+    """A job that loads the source days `first` to `last`, both included.
+
+    While one for the same days waits or runs, enqueueing it gives that one back.
+    """
+    if last < first:
+        raise ValueError(f"{last} is before {first}")
+    arguments = {"start_date": first.isoformat(), "end_date": last.isoformat()}
+    return NewJob(group=GROUP, kind=INGEST, arguments=arguments, unique_key=f"{first}/{last}")
 
 
 def days_of(arguments: Mapping[str, JobValue]) -> list[date]:

@@ -26,8 +26,8 @@ import asyncpg
 import trio
 
 from troupe.actors.data.bigquery import Export
+from troupe.actors.data.days import INGEST, Known, Tally, days_of, read_known
 from troupe.actors.data.days import QUERIES as DAYS
-from troupe.actors.data.days import Known, Tally, days_of, read_known
 from troupe.actors.data.extraction import Extraction
 from troupe.actors.data.flattening import Family
 from troupe.actors.data.publication import Reporting, StagedDay, publish
@@ -53,8 +53,6 @@ from troupe.platform.errors import PermanentJobError
 from troupe.platform.jobs import JobKind, JobRun, JobValue
 from troupe.platform.threads import Threads
 
-INGEST: Final = "ingest"
-"""The kind's name."""
 JOB_TIMEOUT: Final = 12 * HOURS
 CONCURRENT_INGESTIONS: Final = 2
 PUBLISH_DEADLINE: Final = 10 * MINUTES
@@ -65,6 +63,8 @@ CLOSE_DEADLINE: Final = 5 * SECONDS
 DAY_ATTEMPTS: Final = 3
 FIRST_DAY_PAUSE: Final = 1 * SECONDS
 LONGEST_DAY_PAUSE: Final = 2 * MINUTES
+
+__all__ = ["INGEST", "DaysNotLoaded", "Ingestor", "NoRoom", "NothingExported", "ingest_kind"]
 
 _QUERIES: Final = load(__package__, "ingest.sql")
 _log = get_logger(__name__)
