@@ -16,6 +16,8 @@ from troupe.actors.auth.login import Logins, LoginSettings
 from troupe.actors.auth.peer_http import PeerHttp
 from troupe.actors.auth.relying_party import RelyingParty
 from troupe.actors.auth.return_address import origin_of
+from troupe.actors.data.days import INGEST
+from troupe.actors.data.ingestion import ingest_kind
 from troupe.common.config import Configuration, GroupSettings
 from troupe.common.database import Database, PoolSettings, open_database
 from troupe.common.outbound import OutboundGuard
@@ -23,6 +25,7 @@ from troupe.common.secrets import KeyRing, Vault
 from troupe.http import analytics as analytics_routes
 from troupe.http import auth as auth_routes
 from troupe.http import auth_login
+from troupe.http import data as data_routes
 from troupe.http.application import OWN_PAGE_POLICY, Application, HttpSettings, create_app
 from troupe.http.connection import Limits
 from troupe.http.credentials import CookiePolicy, Credentials
@@ -32,6 +35,7 @@ from troupe.http.operations import Gauge, Readiness
 from troupe.http.security import page_policy
 from troupe.http.server import serve, url_of
 from troupe.platform.group import Group, Resource
+from troupe.platform.jobs import JobRunner
 from troupe.platform.supervision import ChildContext, ChildSpec, Snapshot
 
 GROUPS: Final = ("auth", "data", "analytics")
@@ -87,7 +91,7 @@ class Site:
 
 def compose(site: Site) -> list[Group]:
     """The groups, in start order."""
-    return [_auth(site), _analytics(site)]
+    return [_auth(site), _data(site), _analytics(site)]
 
 
 def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
@@ -199,6 +203,34 @@ def _auth(site: Site) -> Group:
             credentials=credentials,
             addresses=addresses,
         )
+        return app
+
+    _add_http(site, group, build)
+    return group
+
+
+def _data(site: Site) -> Group:
+    group, database = _new_group(site, "data")
+    settings = site.configuration.data
+    vault = Vault(site.keys)
+
+    async def run_jobs(child: ChildContext) -> None:
+        kinds = {INGEST: ingest_kind(database.get(), vault, group.threads, settings)}
+        runner = JobRunner(group.name, kinds, pool=group.pool, database=database.get)
+        await runner.child_spec().start(child)
+
+    group.add_actor(ChildSpec(name="jobs", start=run_jobs, kind="job_runner"))
+
+    def build() -> Application:
+        app = _application(
+            site,
+            group,
+            database.get(),
+            Credentials(database.get()),
+            description="Extraction, jobs and what is available.",
+            settings=site.http(cors_origins=(origin_of(site.dashboard_url),)),
+        )
+        data_routes.declare(app.api, database.get(), maximum_days=settings.maximum_days)
         return app
 
     _add_http(site, group, build)

@@ -8,23 +8,27 @@ from typing import Any, Final
 import click
 import trio
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
-from rich.progress import TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from troupe.actors.auth.tenants import Tenant
-from troupe.actors.data.days import ingest_arguments
-from troupe.actors.data.ingestion import INGEST
+from troupe.actors.data.days import ingest_job
 from troupe.cli.boundary import JobNotDone, reported
 from troupe.cli.context import Settings, as_json, database_of
 from troupe.cli.operators import find_tenant
 from troupe.common.config import Configuration
 from troupe.common.errors import InvalidInput
 from troupe.common.units import SECONDS
-from troupe.platform.jobs import Job, JobState, JobStore, NewJob
+from troupe.platform.jobs import Job, JobState, JobStore
 
 POLL: Final = 0.5 * SECONDS
-DATA_GROUP: Final = "data"
 
 _tenant = click.argument("tenant")
 _job = click.argument("job", type=click.UUID)
@@ -82,14 +86,7 @@ def ingest(
         async with database_of(configuration) as database:
             found = await find_tenant(database, tenant)
             store = JobStore(database)
-            job = await store.enqueue(
-                found.tenant_id,
-                NewJob(
-                    group=DATA_GROUP,
-                    kind=INGEST,
-                    arguments=ingest_arguments(first.date(), last.date()),
-                ),
-            )
+            job = await store.enqueue(found.tenant_id, ingest_job(first.date(), last.date()))
             return job if no_wait else await _follow(store, found, job, quiet=json_output)
 
     _report(trio.run(work), json_output=json_output)
@@ -118,7 +115,7 @@ def list_jobs(
             page = await JobStore(database).list(
                 found.tenant_id, state=JobState(state) if state else None, limit=limit
             )
-            return page.jobs
+            return page.data
 
     found = trio.run(work)
     if json_output:

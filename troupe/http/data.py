@@ -62,8 +62,9 @@ def _declare_ingestions(
         summary="Load days of the export",
     )
     async def start_ingestion(*, principal: Principal, body: models.NewIngestion) -> Answer:
-        """Days that have not changed at the source are not read again. While a job for the same
-        days waits or runs, that one is answered.
+        """While a job for the same days waits or runs, that one is answered.
+
+        Days that have not changed at the source are not read again.
         """
         tenant = principal.tenant_id
         coverage = await read_coverage(database, tenant)
