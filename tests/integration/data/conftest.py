@@ -166,12 +166,16 @@ class World:
         wanted = ingest_job(first or shop.first, last or shop.last)
         return await self.store.enqueue(shop.tenant, wanted)
 
-    async def finished(self, job: Job) -> Job:
-        """Wait until a job has ended."""
+    async def until(self, job: Job, holds: Callable[[Job], bool]) -> Job:
+        """Wait until something holds of a job."""
         with trio.fail_after(PATIENCE):
-            while not (found := await self.store.get(job.tenant_id, job.id)).state.finished:
+            while not holds(found := await self.store.get(job.tenant_id, job.id)):
                 await trio.sleep(30 * MILLISECONDS)
         return found
+
+    async def finished(self, job: Job) -> Job:
+        """Wait until a job has ended."""
+        return await self.until(job, lambda seen: seen.state.finished)
 
     async def ingest(
         self, shop: Shop, first: date | None = None, last: date | None = None, **settings: Any
@@ -193,6 +197,15 @@ class World:
 
     async def value(self, sql: str, *args: object) -> Any:
         return await aio(self.admin.fetchval(sql, *args))
+
+    async def tables(self, schema: str) -> list[str]:
+        """Names of the tables in a schema."""
+        rows = await self.rows(
+            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p')"
+            " AND relnamespace = $1::regnamespace ORDER BY 1",
+            schema,
+        )
+        return [row["relname"] for row in rows]
 
     async def source_days(self, shop: Shop) -> dict[date, dict[str, Any]]:
         rows = await self.rows("SELECT * FROM data.source_days WHERE tenant_id = $1", shop.tenant)

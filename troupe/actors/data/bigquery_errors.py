@@ -25,9 +25,10 @@ from google.api_core import exceptions as api
 from troupe.common.errors import CredentialsRejected, PeerError, PeerRefused, PeerUnavailable
 from troupe.common.units import MINUTES
 
-QUOTA_PAUSE: Final = 1 * MINUTES
-"""Seconds to wait after a quota was reached, when BigQuery does not say."""
-_QUOTA_REASONS: Final = frozenset({"quotaExceeded", "rateLimitExceeded", "userRateLimitExceeded"})
+QUOTA_PAUSE: Final = 5 * MINUTES
+"""Seconds to wait after a quota was used up, when BigQuery does not say."""
+_QUOTA: Final = frozenset({"quotaExceeded"})
+_RATE: Final = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "jobRateLimitExceeded"})
 _LATER: Final = frozenset({"backendError", "internalError", "tableUnavailable", "jobBackendError"})
 _MESSAGE_CHARACTERS: Final = 300
 
@@ -83,10 +84,11 @@ def sorted_errors(what: str) -> Iterator[None]:
 def _sorted(error: api.GoogleAPICallError, what: str) -> PeerError:
     reasons = {entry.get("reason") for entry in error.errors if isinstance(entry, dict)}
     said = _first_line(error)
-    if reasons & _QUOTA_REASONS or isinstance(error, api.TooManyRequests | api.ResourceExhausted):
-        return PeerUnavailable(
-            f"A BigQuery quota is used up while {what}: {said}", _retry_after(error)
-        )
+    if reasons & _QUOTA:
+        hint = _retry_after(error) or QUOTA_PAUSE
+        return PeerUnavailable(f"A BigQuery quota is used up while {what}: {said}", hint)
+    if reasons & _RATE or isinstance(error, api.TooManyRequests | api.ResourceExhausted):
+        return PeerUnavailable(f"BigQuery asks to slow down while {what}.", _retry_after(error))
     if isinstance(error, api.Unauthorized):
         return CredentialsRejected("BigQuery does not accept the service account's credentials.")
     if not reasons & _LATER:
@@ -104,11 +106,12 @@ _FINAL: Final[tuple[tuple[type[api.GoogleAPICallError], type[PeerRefused], str],
 
 
 def _first_line(error: api.GoogleAPICallError) -> str:
-    lines = (error.message or type(error).__name__).splitlines()
+    told = [entry.get("message") for entry in error.errors if isinstance(entry, dict)]
+    lines = str(next(filter(None, told), error.message) or type(error).__name__).splitlines()
     return lines[0][:_MESSAGE_CHARACTERS]
 
 
-def _retry_after(error: api.GoogleAPICallError) -> float:
+def _retry_after(error: api.GoogleAPICallError) -> float | None:
     response = getattr(error, "response", None)
     header = getattr(response, "headers", {}).get("Retry-After", "") if response else ""
-    return float(header) if header.isdigit() else QUOTA_PAUSE
+    return float(header) if header.isdigit() else None

@@ -62,7 +62,7 @@ NOTE_DEADLINE: Final = 10 * SECONDS
 CLOSE_DEADLINE: Final = 5 * SECONDS
 DAY_ATTEMPTS: Final = 3
 FIRST_DAY_PAUSE: Final = 1 * SECONDS
-LONGEST_DAY_PAUSE: Final = 2 * MINUTES
+LONGEST_DAY_PAUSE: Final = 30 * SECONDS
 
 __all__ = ["INGEST", "DaysNotLoaded", "Ingestor", "NoRoom", "NothingExported", "ingest_kind"]
 
