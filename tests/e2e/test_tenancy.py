@@ -138,10 +138,10 @@ def test_every_route_but_the_public_ones_needs_credentials(demo: Demo) -> None:
                 if not operation.get("security"):
                     continue
                 real = path
-                for name in [
-                    p["name"] for p in operation.get("parameters", []) if p["in"] == "path"
-                ]:
-                    real = real.replace(f"{{{name}}}", str(uuid.uuid4()))
+                for variable in operation.get("parameters", []):
+                    if variable["in"] == "path":
+                        value = variable["schema"].get("enum", [uuid.uuid4()])[0]
+                        real = real.replace(f"{{{variable['name']}}}", str(value))
                 answer = httpx2.request(method.upper(), f"{url}{real}", timeout=30)
                 assert answer.status_code == 401, f"{method} {path}: {answer.status_code}"
                 walked += 1
