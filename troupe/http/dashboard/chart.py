@@ -61,7 +61,7 @@ class Dot:
         x: Percent from the left.
         y: Pixels from the top.
         index: Which step.
-        anchor: As in `XLabel`, for a text about the dot.
+        anchor: As in `XLabel`, for a sentence about the dot.
         shown: Always, not only under the pointer: it has no neighbours, or there are few.
     """
 
@@ -84,6 +84,7 @@ class LineChart:
         area: Path of the area between the series and zero.
         comparison: Path of the series behind it.
         dots: Of the series.
+        comparison_dots: Of the series behind it, where no line would show.
         slot: Width of one step in percent; None when there are too many to point at.
         y_ticks: From low to high.
         x_labels: From left to right.
@@ -96,6 +97,7 @@ class LineChart:
     area: str
     comparison: str
     dots: tuple[Dot, ...]
+    comparison_dots: tuple[Dot, ...]
     slot: float | None
     y_ticks: tuple[YTick, ...]
     x_labels: tuple[XLabel, ...]
@@ -170,11 +172,11 @@ def _area(points: Sequence[tuple[float, float] | None], baseline: float) -> str:
     return " ".join(shapes)
 
 
-def _anchor(x: float) -> str:
+def _anchor(x: float, margin: float) -> str:
     """Which side of a text stands at `x` percent, so that it stays within the chart."""
-    if x < 12:
+    if x < margin:
         return "start"
-    return "end" if x > 88 else "middle"
+    return "end" if x > 100 - margin else "middle"
 
 
 def line_chart(
@@ -185,7 +187,7 @@ def line_chart(
     height: int = 280,
     header: int = 28,
     footer: int = 26,
-    steps: int = 4,
+    steps: int = 5,
 ) -> LineChart:
     """Lay out a series and, behind it, the same steps of another period.
 
@@ -219,9 +221,15 @@ def line_chart(
             for index, number in enumerate(series)
         ]
 
+    def dots(series: Sequence[float | None], *, all_shown: bool) -> list[Dot]:
+        return [
+            Dot(x(i), y(n), i, _anchor(x(i), 34), shown=all_shown or _stands_alone(series, i))
+            for i, n in enumerate(series)
+            if n is not None
+        ]
+
     line = points(numbers)
     every = max(1, math.ceil(len(numbers) / _MAX_X_LABELS))
-    few = len(numbers) <= _MAX_SHOWN_DOTS
     return LineChart(
         height=height,
         bottom=bottom,
@@ -229,15 +237,12 @@ def line_chart(
         line=_path(line),
         area=_area(line, y(0.0)),
         comparison=_path(points(others)),
-        dots=tuple(
-            Dot(x(i), y(n), i, _anchor(x(i)), _stands_alone(numbers, i) or few)
-            for i, n in enumerate(numbers)
-            if n is not None
-        ),
+        dots=tuple(dots(numbers, all_shown=len(numbers) <= _MAX_SHOWN_DOTS)),
+        comparison_dots=tuple(dot for dot in dots(others, all_shown=False) if dot.shown),
         slot=slot if count <= MAX_SLOTS else None,
         y_ticks=tuple(YTick(y(tick), Decimal(repr(tick))) for tick in scale.ticks()),
         x_labels=tuple(
-            XLabel(x(index), index, _anchor(x(index)), place % 2 == 1)
+            XLabel(x(index), index, _anchor(x(index), 3), minor=place % 2 == 1)
             for place, index in enumerate(range(0, len(numbers), every))
         ),
     )

@@ -1,5 +1,6 @@
 """Figures as a person reads them. The API sends exact values; only pages and mails round."""
 
+import re
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Final
@@ -18,8 +19,11 @@ from troupe.actors.analytics.metrics import Better, Figure, Unit
 
 LOCALE: Final = "en"
 UNKNOWN: Final = "–"
+_LETTERS: Final = re.compile(r"[A-Za-z](?=\d)(?<!E)")
 _WITHOUT_CENTS_FROM: Final = 100_000
 _COMPACT_FROM: Final = 10**9
+_FINE_BELOW: Final = Decimal("0.1")
+"""Conversion rates of shops differ in the second place after the point."""
 _ABSURD_FROM: Final = 10**15
 """Whoever can send a hit can claim a purchase of any size; it must not break the page."""
 
@@ -34,7 +38,8 @@ def figure(value: Figure, unit: Unit, currency: str) -> str:
         case Unit.MONEY:
             return _signed(format_currency(value, currency, locale=LOCALE))
         case Unit.RATIO:
-            return _signed(format_percent(value, "#,##0.0%", locale=LOCALE))
+            places = "0.00" if _size(value) < _FINE_BELOW else "0.0"
+            return _signed(format_percent(value, f"#,##{places}%", locale=LOCALE))
         case Unit.COUNT:
             return _signed(format_decimal(value, locale=LOCALE))
 
@@ -56,7 +61,7 @@ def headline(value: Figure, unit: Unit, currency: str) -> str:
 def axis(value: Figure, unit: Unit, currency: str) -> str:
     """A short label for an axis: 12K, €1.2M, 45%."""
     if value is None or _size(value) >= _ABSURD_FROM:
-        return figure(value, unit, currency)
+        return figure(value, Unit.COUNT, currency)
     if unit is Unit.RATIO:
         return _signed(format_percent(value, "#,##0.##%", locale=LOCALE))
     if value == 0 or _size(value) >= 1:
@@ -82,7 +87,8 @@ def _absurd(value: int | Decimal, unit: Unit, currency: str) -> str:
 
 
 def _signed(text: str) -> str:
-    return str(text).replace("-", "−")
+    """With a real minus, and a space between a currency's letters and its digits."""
+    return _LETTERS.sub("\\g<0>\N{NO-BREAK SPACE}", str(text).replace("-", "−"))
 
 
 def exact(value: Figure) -> str:
@@ -91,11 +97,9 @@ def exact(value: Figure) -> str:
 
 
 def relative(difference: Decimal | None, value: Figure = None, previous: Figure = None) -> str:
-    """A relative change with its sign, +12.3%; in a word where there is nothing to divide by."""
+    """A relative change with its sign, +12.3%; "new" where there was nothing to divide by."""
     if difference is None:
-        if value is None or previous is None:
-            return UNKNOWN
-        return "new" if value != previous else "no change"
+        return "new" if value and previous == 0 else UNKNOWN
     if abs(difference) >= 10_000:
         return f"{'+' if difference > 0 else '−'}999,999%"
     places = "" if abs(difference) >= 10 else ".0"

@@ -1,6 +1,6 @@
 """What the overview page shows, as plain values: the template only places and formats them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -10,7 +10,6 @@ from troupe.actors.analytics.answers import (
     Branch,
     BranchSummaries,
     OtherCurrency,
-    Reporting,
     Snapshot,
     Summary,
 )
@@ -32,6 +31,8 @@ BRANCH_COLUMNS: Final = (
 )
 NO_BRANCH: Final = "No branch known"
 MAX_BRANCHES: Final = 200
+LONGEST_WITHOUT_YEAR: Final = 366
+"""Days up to which a date is clear without its year."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,10 @@ class Reading:
     series: Series
     branches: BranchSummaries
     branches_before: BranchSummaries | None
+
+    def alone(self) -> "Reading":
+        """The same without what the range is compared with."""
+        return Reading(self.now, None, Series(self.series.points, ()), self.branches, None)
 
 
 async def read_overview(snapshot: Snapshot, asked: Asked, view: View) -> Reading:
@@ -145,13 +150,40 @@ class BranchRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """A sentence above the figures; one that `warns` says that they are not what they seem."""
+
+    text: str
+    warns: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
-    """The page."""
+    """The page.
+
+    Attributes:
+        days: The range.
+        comparison: What it is compared with; None also when that lies before the data.
+        is_empty: Nothing was recorded in the range.
+        is_incomplete: The range ends after the last complete day.
+        notices: What a reader must know before trusting the figures.
+        cards: Key figures.
+        metric: The chart's figure.
+        chart: Its geometry.
+        chart_note: What it says, for people who cannot see it.
+        steps: Of the chart.
+        branch_columns: Figures of the table of branches.
+        branches: Its rows, highest revenue first.
+        branches_left_out: How many more there are.
+        branch_name: Of the only branch that is shown.
+        other_currencies: What was sold beside the reporting currency.
+    """
 
     days: DateRange
     comparison: DateRange | None
     is_empty: bool
     is_incomplete: bool
+    notices: tuple[Notice, ...]
     cards: tuple[Card, ...]
     metric: Metric
     chart: LineChart
@@ -166,20 +198,23 @@ class Overview:
 
 def compose(asked: Asked, view: View, reading: Reading) -> Overview:
     """Lay out what was read."""
-    metric = METRICS[view.query.metric]
-    steps = _steps(asked.reporting, view.granularity, metric, reading.series)
+    reporting, metric = asked.reporting, METRICS[view.query.metric]
+    if not _is_comparable(asked):
+        reading = reading.alone()
+    is_empty = not (reading.now.measures.events or reading.now.measures.purchases)
+    steps = _steps(asked, view.granularity, metric, reading.series)
     values, previous = [step.value for step in steps], [step.previous for step in steps]
     rows = _branch_rows(reading)
-    data_until = asked.reporting.data_until
     return Overview(
         days=asked.days,
-        comparison=asked.comparison,
-        is_empty=not (reading.now.measures.events or reading.now.measures.purchases),
-        is_incomplete=data_until is not None and data_until < asked.days.end,
-        cards=_cards(view.granularity, reading),
+        comparison=asked.comparison if reading.before is not None else None,
+        is_empty=is_empty,
+        is_incomplete=reporting.data_until is not None and reporting.data_until < asked.days.end,
+        notices=tuple(_notices(asked, is_empty=is_empty)),
+        cards=_cards(asked, view.granularity, reading),
         metric=metric,
         chart=line_chart(values, previous, whole=metric.unit is Unit.COUNT),
-        chart_note=_chart_note(metric, steps, asked.reporting.currency),
+        chart_note=_chart_note(metric, steps, reporting.currency),
         steps=steps,
         branch_columns=tuple(METRICS[name] for name in BRANCH_COLUMNS),
         branches=rows[:MAX_BRANCHES],
@@ -192,62 +227,98 @@ def compose(asked: Asked, view: View, reading: Reading) -> Overview:
     )
 
 
+def _is_comparable(asked: Asked) -> bool:
+    """Whether there is data to compare with: days before the first one are unknown, not zero."""
+    first = asked.reporting.first_day
+    return asked.comparison is not None and first is not None and first <= asked.comparison.end
+
+
+def _notices(asked: Asked, *, is_empty: bool) -> Iterator[Notice]:
+    first, until = asked.reporting.first_day, asked.reporting.data_until
+    if first is None:
+        return
+    begins = f"The data begins on {formats.day(first, year=True)}"
+    if is_empty:
+        reach = f" and reaches until {formats.day(until, year=True)}" if until else ""
+        yield Notice(f"Nothing was recorded in this period. {begins}{reach}.", warns=True)
+        return
+    if until is not None and until < asked.days.end:
+        text = f"Days after {formats.day(until, year=True)} are missing or incomplete."
+        yield Notice(text, warns=True)
+    if asked.comparison is not None and asked.comparison.start < first:
+        compared = formats.days(asked.comparison.start, asked.comparison.end)
+        if _is_comparable(asked):
+            yield Notice(f"{begins}: the comparison with {compared} is incomplete.", warns=True)
+        else:
+            yield Notice(f"{begins}: there is nothing to compare with ({compared}).", warns=False)
+
+
 def branch_name(branch: Branch) -> str:
     """What a person calls the branch."""
     return branch.name or branch.location_id or NO_BRANCH
 
 
-def _cards(granularity: Granularity, reading: Reading) -> tuple[Card, ...]:
+def _cards(asked: Asked, granularity: Granularity, reading: Reading) -> tuple[Card, ...]:
     cards: list[Card] = []
     for metric in (METRICS[name] for name in CARDS):
-        known = metric.hourly or granularity is not Granularity.HOUR
-        along = [metric.compute(point.summary.measures) for point in reading.series.points]
+        exists = metric.hourly or granularity is not Granularity.HOUR
+        along = [_value(asked, metric, point) for point in reading.series.points]
         cards.append(
             Card(
                 metric,
                 metric.compute(reading.now.measures),
                 Change.of(metric, reading.now, reading.before) if reading.before else None,
-                sparkline(along) if known else "",
+                sparkline(along) if exists else "",
             )
         )
     return tuple(cards)
 
 
 def _steps(
-    reporting: Reporting, granularity: Granularity, metric: Metric, series: Series
+    asked: Asked, granularity: Granularity, metric: Metric, series: Series
 ) -> tuple[Step, ...]:
-    """The chart's steps; hours that a clock change leaves over on either side are cut off."""
-    single_day = len(series.points) <= 25
+    """The chart's steps; hours of the comparison that a clock change leaves over are cut off."""
     steps: list[Step] = []
     for index, point in enumerate(series.points):
         earlier = series.comparison[index] if index < len(series.comparison) else None
-        label, name = _names(reporting, granularity, point, single_day=single_day)
+        label, name = _names(asked, granularity, point)
         steps.append(
             Step(
                 label,
                 name,
-                metric.compute(point.summary.measures),
-                metric.compute(earlier.summary.measures) if earlier else None,
+                _value(asked, metric, point),
+                _value(asked, metric, earlier) if earlier else None,
             )
         )
     return tuple(steps)
 
 
-def _names(
-    reporting: Reporting, granularity: Granularity, point: Point, *, single_day: bool
-) -> tuple[str, str]:
+def _value(asked: Asked, metric: Metric, point: Point) -> Figure:
+    """The figure of a step; None where there is no data, which is not the same as zero."""
+    first, until = asked.reporting.first_day, asked.reporting.data_until
+    start, end = point.start, point.end
+    if isinstance(start, datetime):
+        start = end = start.astimezone(asked.reporting.zone).date()
+    is_before = first is not None and end < first
+    is_missing = until is not None and start > until and not point.summary.measures.events
+    return None if is_before or is_missing else metric.compute(point.summary.measures)
+
+
+def _names(asked: Asked, granularity: Granularity, point: Point) -> tuple[str, str]:
     """What a step is called on the axis and in full."""
     start, end = point.start, point.end
     if isinstance(start, datetime) and isinstance(end, datetime):
-        start, end = start.astimezone(reporting.zone), end.astimezone(reporting.zone)
+        zone = asked.reporting.zone
+        start, end = start.astimezone(zone), end.astimezone(zone)
         time, day = formats.clock(start), start.date()
         name = f"{formats.weekday(day)}, {time}–{formats.clock(end)}"
-        return time if single_day else f"{formats.day(day)}, {time}", name
+        return time if asked.days.days == 1 else f"{formats.day(day)}, {time}", name
+    label = formats.day(start, year=asked.days.days > LONGEST_WITHOUT_YEAR)
     if granularity is Granularity.DAY:
-        return formats.day(start), formats.weekday(start)
-    if granularity is Granularity.MONTH:
-        return formats.month(start), formats.days(start, end)
-    return formats.day(start), formats.days(start, end)
+        return label, formats.weekday(start)
+    return formats.month(start) if granularity is Granularity.MONTH else label, formats.days(
+        start, end
+    )
 
 
 def _branch_rows(reading: Reading) -> tuple[BranchRow, ...]:

@@ -43,7 +43,9 @@ COMPARISONS: Final = (
     (Compare.NONE, "Nothing"),
 )
 AUTO: Final = "auto"
-_LONGEST: Final[Mapping[Granularity, int]] = {
+_AT_LEAST: Final[Mapping[Granularity, int]] = {Granularity.WEEK: 8, Granularity.MONTH: 32}
+"""Days from which on there is more than one step of this length."""
+_AT_MOST: Final[Mapping[Granularity, int]] = {
     Granularity.HOUR: 7,
     Granularity.DAY: MAX_RANGE_DAYS,
 }
@@ -121,10 +123,11 @@ class View:
     @property
     def granularities(self) -> tuple[Granularity, ...]:
         """Steps that this figure can be shown by over this range."""
+        days = self.days.days
         return tuple(
             step
             for step in Granularity
-            if self.days.days <= _LONGEST.get(step, self.days.days)
+            if _AT_LEAST.get(step, 1) <= days <= _AT_MOST.get(step, days)
             and (step is not Granularity.HOUR or METRICS[self.query.metric].hourly)
         )
 
