@@ -198,6 +198,10 @@ class World:
     async def value(self, sql: str, *args: object) -> Any:
         return await aio(self.admin.fetchval(sql, *args))
 
+    async def change(self, sql: str, *args: object) -> None:
+        """Change something behind everybody's back."""
+        await aio(self.admin.execute(sql, *args))
+
     async def tables(self, schema: str) -> list[str]:
         """Names of the tables in a schema."""
         rows = await self.rows(

@@ -1,7 +1,8 @@
 """Loading events the way the product does: Arrow, binary COPY into a staged table, publication."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, date, datetime
+from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -18,6 +19,8 @@ from troupe.actors.data.publication import (
     stage,
 )
 from troupe.common.ids import TenantId, new_id
+
+T = TypeVar("T")
 
 DERIVED = (
     "sessions",
@@ -58,6 +61,17 @@ async def set_tenant(connection: asyncpg.Connection, tenant: UUID | None) -> Non
     await connection.execute(
         "SELECT set_config('troupe.tenant_id', $1, true)", str(tenant) if tenant else ""
     )
+
+
+async def in_tenant(
+    connection: asyncpg.Connection,
+    tenant: UUID,
+    work: Callable[[asyncpg.Connection], Awaitable[T]],
+) -> T:
+    """Do something in a transaction of the tenant's own."""
+    async with connection.transaction():
+        await set_tenant(connection, tenant)
+        return await work(connection)
 
 
 async def make_tenant(

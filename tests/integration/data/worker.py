@@ -1,0 +1,47 @@
+"""``python -m tests.integration.data.worker URL``: a process that runs ingestions until killed."""
+
+import sys
+
+import trio
+
+from troupe.actors.data.days import GROUP, INGEST
+from troupe.actors.data.ingestion import ingest_kind
+from troupe.common import logs
+from troupe.common.bridge import open_bridge
+from troupe.common.config import DataSettings
+from troupe.common.database import open_database
+from troupe.common.secrets import KeyRing, Vault
+from troupe.common.units import SECONDS
+from troupe.platform.jobs import JobRunner, RunnerSettings
+from troupe.platform.pool import Pool
+from troupe.platform.supervision import Supervisor
+from troupe.platform.threads import Threads
+
+KEYS = KeyRing([b"k" * 32])
+LEASE = 1 * SECONDS
+
+
+async def main(url: str) -> None:
+    async with (
+        open_bridge(),
+        open_database(url, connections=4, application_name="data worker") as database,
+    ):
+        kind = ingest_kind(database, Vault(KEYS), Threads(8), DataSettings(batch_rows=200))
+        runner = JobRunner(
+            GROUP,
+            {INGEST: kind},
+            pool=Pool(GROUP, limit=8),
+            database=lambda: database,
+            settings=RunnerSettings(lease=LEASE, poll=0.1, look=0.1, report=0.1),
+        )
+        supervisor = Supervisor("worker", [runner.child_spec()])
+        async with trio.open_nursery() as nursery:
+            await nursery.start(supervisor.serve)
+            sys.stdout.write("ready\n")
+            sys.stdout.flush()
+            await trio.sleep_forever()
+
+
+if __name__ == "__main__":
+    logs.configure(level="warning")
+    trio.run(main, sys.argv[1])
