@@ -40,15 +40,15 @@ def clock_hours(days: DateRange, zone: ZoneInfo) -> list[ClockHour]:
     midnight = datetime.min.time()
     moment = datetime.combine(days.start, midnight, zone).astimezone(UTC)
     end = datetime.combine(days.end + ONE_DAY, midnight, zone).astimezone(UTC)
-    starts: list[tuple[datetime, datetime]] = []
+    hours: list[tuple[datetime, datetime]] = []
     while moment < end:
         local = moment.astimezone(zone)
         key = moment - timedelta(minutes=local.minute, seconds=local.second)
-        if not starts or starts[-1][0] != key:
-            starts.append((key, moment))
+        if not hours or hours[-1][0] != key:
+            hours.append((key, moment))
         moment += _PACE
-    ends = [start for _, start in starts[1:]] + [end]
-    return [ClockHour(key, start, after) for (key, start), after in zip(starts, ends, strict=True)]
+    ends = [*(start for _, start in hours), end][1:]
+    return [ClockHour(key, start, after) for (key, start), after in zip(hours, ends, strict=True)]
 
 
 def counterparts(steps: Sequence[DateRange], compare: Compare) -> list[DateRange | None]:
