@@ -63,6 +63,65 @@ class BigQueryConfig(_Config):
         return value
 
 
+Header = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+FileName = Annotated[
+    str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*[^/\x00-\x1f\x7f]$")
+]
+Encoding = Literal["utf-8", "utf-16", "cp1252", "cp850", "iso-8859-1", "iso-8859-15"]
+
+
+class LocationColumns(_Config):
+    """Headers of the locations' file; a column without one stays empty."""
+
+    location_id: Header
+    """The id that events carry as their branch."""
+    name: Header
+    """What people call the location."""
+    city: Header | None = None
+    """Its city."""
+    email: Header | None = None
+    """Where its reports go: one plain address."""
+    manager: Header | None = None
+    """Who leads it."""
+
+
+class CustomerColumns(_Config):
+    """Headers of the customers' file; a column without one stays empty."""
+
+    customer_id: Header
+    """The ERP's id, which events carry in a user property."""
+    company: Header | None = None
+    """The customer's name."""
+    contact: Header | None = None
+    """The person to speak to."""
+    email: Header | None = None
+    """Their address: one plain address."""
+    phone: Header | None = None
+    """Their number, as written."""
+    location_id: Header | None = None
+    """The branch that looks after the customer."""
+    city: Header | None = None
+    """The customer's city."""
+
+
+class LocationFile(_Config):
+    """The file with the locations."""
+
+    file: FileName
+    """Its path on the server, below ``directory`` unless it begins with a slash."""
+    columns: LocationColumns
+    """Our columns to the file's headers."""
+
+
+class CustomerFile(_Config):
+    """The file with the customers."""
+
+    file: FileName
+    """Its path on the server, below ``directory`` unless it begins with a slash."""
+    columns: CustomerColumns
+    """Our columns to the file's headers."""
+
+
 class SftpConfig(_Config):
     """Where master data is fetched; the secret is the password or the private key (PEM)."""
 
@@ -74,10 +133,23 @@ class SftpConfig(_Config):
     """Account on the server."""
     authentication: Literal["password", "key"] = "password"
     """What the secret is."""
-    host_key: Annotated[str, Field(max_length=2000)] = ""
+    host_key: Annotated[
+        str,
+        Field(max_length=2000, pattern=r"^([a-z0-9@.\-]+ [A-Za-z0-9+/]+={0,3}( [^\r\n\x00]*)?)?$"),
+    ] = ""
     """The server's public key in OpenSSH's form; nothing is fetched until it is pinned."""
-    directory: Annotated[str, Field(max_length=1000)] = "."
+    directory: Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")] = "."
     """Where the files lie."""
+    delimiter: Literal[",", ";", "\t", "|"] = ","
+    """What stands between two cells of the files."""
+    encoding: Encoding = "utf-8"
+    """How the files write characters; a byte order mark in a file trumps it."""
+    bad_row_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+    """Largest share of unusable rows with which a file is still imported."""
+    locations: LocationFile | None = None
+    """The file with the locations; None: they are not imported."""
+    customers: CustomerFile | None = None
+    """The file with the customers; None: they are not imported."""
 
 
 class SmtpConfig(_Config):

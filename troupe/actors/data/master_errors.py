@@ -15,8 +15,9 @@
         ├── HostKeyChanged           the server shows another key than the pinned one
         ├── FileMissing              there is no such file
         ├── FileForbidden            the account may not read it
-        └── FileRefused              what is there cannot be imported: a directory, too large
-            └── FileMalformed        not the table that was agreed on
+        ├── FileRefused              what is there cannot be imported: a directory, too large
+        │   └── FileMalformed        not the table that was agreed on
+        └── FilesNotImported         several of the above, one for each file
 
 No message quotes a cell: rows are personal data, and messages are shown, stored and logged.
 """
@@ -63,6 +64,10 @@ class FileRefused(PeerRefused):
 
 class FileMalformed(FileRefused):
     """The file is not the table that was agreed on."""
+
+
+class FilesNotImported(PeerRefused):
+    """Several files were left, each for its own reason."""
 
 
 @contextmanager
