@@ -75,7 +75,7 @@ def test_a_person_logs_in_and_reads_the_true_figures(page: Page, demo: Demo) -> 
     assert Decimal(figure("gross_revenue")) == Decimal(truth["money"][currency]["gross"])
     assert f"{truth['sessions']:,}" in page.locator(".card[data-metric=sessions]").inner_text()
 
-    assert page.locator("svg.chart").is_visible()
+    assert page.locator("svg.plot").is_visible()
     assert page.locator("table.branches tbody tr").count() >= 5
     assert page.locator(".change").first.is_visible()
     assert not complaints

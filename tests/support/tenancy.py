@@ -45,10 +45,9 @@ async def structure(admin: asyncpg.Connection) -> list[str]:
             found.append(f"{row['rolname']} can bypass row-level security")
         if row["rolname"] == "troupe_system" and row["rolcanlogin"]:
             found.append("troupe_system can log in")
-    found += [
-        f"troupe_runtime is a member of {row['role']}"
-        for row in await admin.fetch(_QUERIES["memberships"])
-    ]
+    for row in await admin.fetch(_QUERIES["memberships"]):
+        if row["member"] == "troupe_runtime" or row["inherits"]:
+            found.append(f"{row['member']} has the rights of {row['role']}")
     return found
 
 

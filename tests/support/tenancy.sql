@@ -39,6 +39,7 @@ SELECT rolname, rolsuper, rolbypassrls, rolcreaterole, rolcanlogin
 FROM pg_roles WHERE rolname IN ('troupe_owner', 'troupe_runtime', 'troupe_system')
 
 -- name: memberships
--- Whose rights troupe_runtime can take on.
-SELECT pg_get_userbyid(roleid) AS role FROM pg_auth_members
-WHERE member = 'troupe_runtime'::regrole
+-- Whose rights our roles have or can take on.
+SELECT pg_get_userbyid(member) AS member, pg_get_userbyid(roleid) AS role, inherit_option AS inherits
+FROM pg_auth_members
+WHERE member IN ('troupe_runtime'::regrole, 'troupe_owner'::regrole)

@@ -16,7 +16,6 @@ Compiling the WebAssembly takes fifteen seconds; the result is kept in pytest's 
 
 import ctypes
 import functools
-import os
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -35,14 +34,18 @@ with warnings.catch_warnings():
     from zetasql.core.wasm_client import WasmClient, get_tzinfo_dir
     from zetasql.wasi import get_wasm_path
     from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
-    from zetasql.wasi._pb2.zetasql.proto import options_pb2, simple_catalog_pb2
+    from zetasql.wasi._pb2.zetasql.proto import options_pb2
     from zetasql.wasi._pb2.zetasql.public import options_pb2 as public
     from zetasql.wasi._pb2.zetasql.public import type_pb2, value_pb2
 
 CACHE = Path(__file__).parents[3] / ".pytest_cache" / "zetasql"
 EPOCH = date(1970, 1, 1)
 # Later additions to the language that BigQuery does not offer.
-_NOT_BIGQUERY = ("FEATURE_TIMESTAMP_NANOS", "FEATURE_V_1_2_TIMESTAMP_NANOS", "FEATURE_TIMESTAMP_PICOS")
+_NOT_BIGQUERY = (
+    "FEATURE_TIMESTAMP_NANOS",
+    "FEATURE_V_1_2_TIMESTAMP_NANOS",
+    "FEATURE_TIMESTAMP_PICOS",
+)
 
 
 class OracleError(Exception):
@@ -100,7 +103,7 @@ def _module(engine: Engine) -> Module:
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=CACHE, delete=False) as file:
         file.write(module.serialize())
-    os.replace(file.name, kept)
+    Path(file.name).rename(kept)
     return module
 
 
@@ -174,9 +177,7 @@ class Oracle:
         response = self._call("PrepareQuery", request, service.PrepareQueryResponse)
         self._call(
             "UnprepareQuery",
-            service.UnprepareQueryRequest(
-                prepared_query_id=response.prepared.prepared_query_id
-            ),
+            service.UnprepareQueryRequest(prepared_query_id=response.prepared.prepared_query_id),
             service.PrepareQueryResponse,
         )
         return [Field(c.name, _read_type(c.type)) for c in response.prepared.columns]
@@ -278,13 +279,22 @@ def _value_proto(value: Any, type_: Type) -> Any:
         proto.date_value = (value - EPOCH).days
     elif type_.kind is Kind.TIMESTAMP:
         proto.timestamp_value.FromDatetime(value.astimezone(UTC))
+    elif type_.kind is Kind.DATETIME:
+        clock = value.hour << 12 | value.minute << 6 | value.second
+        day = value.year << 26 | value.month << 22 | value.day << 17
+        proto.datetime_value.bit_field_datetime_seconds = day | clock
+        proto.datetime_value.nanos = value.microsecond * 1000
+    elif type_.kind is Kind.NUMERIC:
+        scaled = int(Decimal(value).scaleb(9))
+        size = max(1, (scaled.bit_length() + 8) // 8)
+        proto.numeric_value = scaled.to_bytes(size, "little", signed=True)
     else:
         name = {Kind.FLOAT64: "double_value", Kind.INT64: "int64_value"}.get(type_.kind)
         setattr(proto, name or f"{type_.kind.lower()}_value", value)
     return proto
 
 
-def _read_value(proto: Any, type_: Type) -> Any:
+def _read_value(proto: Any, type_: Type) -> Any:  # noqa: PLR0911 - one line per type
     which = proto.WhichOneof("value")
     if which is None:
         return None

@@ -11,7 +11,7 @@ BRANCHES = ("Graz", "Linz", None)
 EVENTS = ("page_view", "view_item", "add_to_cart", "purchase", "session_start")
 
 
-def parameter(key: str, value: str | int | float) -> dict[str, Any]:
+def parameter(key: str, value: str | float) -> dict[str, Any]:
     names = {str: "string_value", int: "int_value", float: "double_value"}
     return {"key": key, "value": {names[type(value)]: value}}
 
@@ -34,7 +34,9 @@ def day_rows(day: str, count: int) -> list[dict[str, Any]]:
         name = EVENTS[n % len(EVENTS)]
         consent = n % 7 != 0
         parameters = [parameter("ga_session_id", 1_767_000_000 + n // 5)] if consent else []
-        parameters.append(parameter("page_location", f"https://shop.example/p/{n}?utm_source=mail&n={n}"))
+        parameters.append(
+            parameter("page_location", f"https://shop.example/p/{n}?utm_source=mail&n={n}")
+        )
         engaged: str | int = "1" if n % 2 else 1
         parameters.append(parameter("session_engaged", engaged))
         if BRANCHES[n % 3]:

@@ -187,7 +187,7 @@ class Session(asyncpg.Connection):
             DatabaseError: The database failed.
             Exception: Anything else that the unit raised, unchanged.
         """
-        transaction = self.transaction(isolation=order.isolation, readonly=order.read_only)
+        transaction = self._new_transaction(order)
         await self._begin(transaction, order.after_begin, settings.begin_deadline)
         try:
             result = await self._interruptible(order.unit)
@@ -209,6 +209,15 @@ class Session(asyncpg.Connection):
             self._raise_translated(error)
             raise
         return result
+
+    def _new_transaction(self, order: Order[T]) -> asyncpg.transaction.Transaction:
+        try:
+            return self.transaction(isolation=order.isolation, readonly=order.read_only)
+        except asyncpg.InterfaceError as error:
+            # It was lost while it lay idle, between being taken and being used.
+            if not self.is_closed():
+                raise
+            raise NotBegun(silent=False) from error
 
     async def _interruptible(self, unit: Unit[T]) -> T:
         if self._cancelled:  # while we waited for BEGIN

@@ -4,7 +4,8 @@
 --   troupe_owner    owns everything and migrates; subject to row-level security like anyone (FORCE)
 --   troupe_runtime  what the program runs as; sees the rows of the transaction's tenant only
 --   troupe_system   cannot log in; owns the few SECURITY DEFINER functions ("doors") that must look
---                   across tenants, and has policies on just the tables those functions need
+--                   across tenants, and has policies on just the tables those functions need;
+--                   troupe_owner may hand functions to it and inherits none of its rights
 -- A tenant is set per transaction: set_config('troupe.tenant_id', <uuid>, true). After a commit
 -- that setting is the empty string, not NULL, hence the nullif.
 
@@ -49,9 +50,9 @@ CREATE FUNCTION platform.active_tenants() RETURNS SETOF uuid
 AS $$
     SELECT tenant_id FROM platform.tenants WHERE state = 'active' ORDER BY tenant_id
 $$;
-ALTER FUNCTION platform.active_tenants() OWNER TO troupe_system;
 REVOKE ALL ON FUNCTION platform.active_tenants() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION platform.active_tenants() TO troupe_runtime;
+ALTER FUNCTION platform.active_tenants() OWNER TO troupe_system;
 
 -- Answers kept so that a repeated POST with the same Idempotency-Key is answered, not done again.
 CREATE TABLE platform.idempotency_keys (

@@ -559,11 +559,11 @@ BEGIN
         'auth.put_user(uuid, text, text, text, text)',
         'auth.list_members(uuid, integer)'
     ]::regprocedure[] LOOP
-        EXECUTE format('ALTER FUNCTION %s OWNER TO troupe_system', door);
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', door);
         IF door <> 'auth.write_audit(uuid, text, uuid, text, text, jsonb)'::regprocedure THEN
             EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO troupe_runtime', door);
         END IF;
+        EXECUTE format('ALTER FUNCTION %s OWNER TO troupe_system', door);
     END LOOP;
 END
 $$;

@@ -287,9 +287,9 @@ BEGIN
         'platform.release_process(uuid)',
         'platform.rescue_jobs(integer)'
     ]::regprocedure[] LOOP
-        EXECUTE format('ALTER FUNCTION %s OWNER TO troupe_system', door);
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', door);
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO troupe_runtime', door);
+        EXECUTE format('ALTER FUNCTION %s OWNER TO troupe_system', door);
     END LOOP;
 END
 $$;

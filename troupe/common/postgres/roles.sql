@@ -12,7 +12,7 @@ WHERE rolname = ANY ($1::text[])
 
 -- name: create_owner
 -- Owns everything and migrates; subject to row-level security like anyone.
-CREATE ROLE troupe_owner LOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB INHERIT
+CREATE ROLE troupe_owner LOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOINHERIT
 
 -- name: create_runtime
 -- What the program runs as.
