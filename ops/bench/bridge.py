@@ -17,7 +17,7 @@ per query in that run. Queries need ``--database URL``.
 Weaknesses: client and server share the machine; ``query`` is as noisy as the scheduler is.
 """
 
-# ruff: noqa: SLF001, T201 - compares with what is private; its output is its purpose
+
 
 import argparse
 import asyncio

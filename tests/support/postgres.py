@@ -113,7 +113,7 @@ async def bridge() -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def database(bridge: None, fresh_database: TestDatabase) -> AsyncIterator[Database]:  # noqa: ARG001 - it needs to be open
+async def database(bridge: None, fresh_database: TestDatabase) -> AsyncIterator[Database]:
     async with open_database(fresh_database.runtime_url, connections=4) as pool:
         yield pool
 

@@ -1,7 +1,5 @@
 """What the bridge promises to trio code that calls asyncio libraries."""
 
-# ruff: noqa: ARG001 - pytest-trio knows fixtures only as arguments
-
 import asyncio
 import contextvars
 import gc

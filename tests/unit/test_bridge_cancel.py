@@ -1,7 +1,5 @@
 """Cancellation across the bridge: once, in order, and never waited for without end."""
 
-# ruff: noqa: ARG001 - pytest-trio knows fixtures only as arguments
-
 import asyncio
 import gc
 import threading

@@ -3,8 +3,6 @@
 asyncpg's part is tests/integration/database.
 """
 
-# ruff: noqa: ARG001 - pytest-trio knows fixtures only as arguments
-
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -73,7 +73,7 @@ async def bridge() -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def onlooker(bridge: None, playground: TestDatabase) -> AsyncIterator[Onlooker]:  # noqa: ARG001 - the order matters
+async def onlooker(bridge: None, playground: TestDatabase) -> AsyncIterator[Onlooker]:
     connection = await aio(
         asyncpg.connect(playground.admin_url, server_settings={"application_name": "onlooker"})
     )
@@ -86,6 +86,6 @@ async def onlooker(bridge: None, playground: TestDatabase) -> AsyncIterator[Onlo
 
 
 @pytest.fixture
-async def database(onlooker: Onlooker, playground: TestDatabase) -> AsyncIterator[Database]:  # noqa: ARG001 - the order matters
+async def database(onlooker: Onlooker, playground: TestDatabase) -> AsyncIterator[Database]:
     async with open_database(playground.runtime_url, connections=4) as database:
         yield database

@@ -1,7 +1,5 @@
 """Deadlines reach the server, come back at once, and cost the pool nothing."""
 
-# ruff: noqa: ARG001 - pytest-trio knows fixtures only as arguments
-
 import asyncio
 import random
 from collections.abc import AsyncIterator

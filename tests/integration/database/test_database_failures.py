@@ -1,7 +1,5 @@
 """Failures of the database arrive in Troupe's words, with the cause; a unit is never run twice."""
 
-# ruff: noqa: ARG001 - pytest-trio knows fixtures only as arguments
-
 from collections.abc import AsyncIterator, Callable
 
 import asyncpg

@@ -1,7 +1,5 @@
 """Whatever a unit does to its session, the next unit finds it clean."""
 
-# ruff: noqa: ARG001 - pytest-trio knows fixtures only as arguments
-
 from collections.abc import AsyncIterator
 
 import asyncpg

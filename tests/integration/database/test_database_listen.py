@@ -1,7 +1,5 @@
 """Notifications arrive; when some may have been lost, the reader is told so once."""
 
-# ruff: noqa: ARG001 - pytest-trio knows fixtures only as arguments
-
 from collections.abc import AsyncIterator
 
 import pytest

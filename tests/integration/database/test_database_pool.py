@@ -1,7 +1,5 @@
 """The pool: bounded, fair, lazy, and able to change its size."""
 
-# ruff: noqa: ARG001 - pytest-trio knows fixtures only as arguments
-
 import asyncio
 from contextlib import suppress
 

@@ -1,7 +1,5 @@
 """A unit of work: one transaction, one tenant, one crossing."""
 
-# ruff: noqa: ARG001 - pytest-trio knows fixtures only as arguments
-
 import uuid
 from decimal import Decimal
 
