@@ -46,9 +46,7 @@ class StatsChartQuery(ChartQuery):
 
     location: BranchFilter = ()
     """Only these branches; the empty text means "no branch known"."""
-    metric: Annotated[tuple[MetricName, ...], Field(min_length=1, max_length=len(METRICS))] = (
-        "gross_revenue",
-    )
+    metric: Annotated[tuple[MetricName, ...], Field(max_length=len(METRICS))] = ("gross_revenue",)
     """The figures wanted at each step."""
 
 

@@ -1,0 +1,87 @@
+"""The analytics group's application over a real database, for people who are named by a token."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from tests.integration.analytics.warehouse import Warehouse
+from troupe.actors.analytics.answers import Answers
+from troupe.http import analytics
+from troupe.http.application import Application, create_app
+from troupe.http.dashboard import pages
+from troupe.http.principal import SESSION_COOKIE, Principal, Role
+
+NOON = datetime(2026, 3, 31, 14, 0, tzinfo=UTC)
+"""16:00 on the same day in Berlin, 01:00 on 1 April on Lord Howe."""
+
+
+@dataclass
+class Staff:
+    """Everybody's token and session is the name of their shop."""
+
+    shops: dict[str, Warehouse]
+
+    async def resolve(
+        self, bearer: str | None, session_cookie: str | None, requested_tenant: UUID | None
+    ) -> Principal | None:
+        shop = self.shops.get(bearer or session_cookie or "")
+        if shop is None or requested_tenant not in {None, shop.tenant}:
+            return None
+        return Principal(
+            kind="session" if session_cookie else "token",
+            subject_id=uuid4(),
+            tenant_id=shop.tenant,
+            role=Role.VIEWER,
+            scopes=frozenset({"analytics:read"}),
+            name="Ada <Lovelace>",
+            csrf_token="a-csrf-token" if session_cookie else None,
+        )
+
+
+@dataclass
+class Reply:
+    status: int
+    headers: Any
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+@dataclass
+class Site:
+    """The application, and the instant that it takes for the present."""
+
+    app: Application
+    now: datetime = field(default=NOON)
+
+    async def get(self, path: str, shop: str | None, **headers: str) -> Reply:
+        """A program's request, as whoever has this token."""
+        if shop is not None:
+            headers["Authorization"] = f"Bearer {shop}"
+        return await self._open(path, headers)
+
+    async def visit(self, path: str, shop: str | None, **headers: str) -> Reply:
+        """A browser's request, in this shop's session."""
+        headers.setdefault("Accept", "text/html")
+        if shop is not None:
+            headers["Cookie"] = f"{SESSION_COOKIE}={shop}"
+        return await self._open(path, headers)
+
+    async def _open(self, path: str, headers: dict[str, str]) -> Reply:
+        client: Any = self.app.test_client()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        response = await client.get(path, headers=named)
+        return Reply(response.status_code, response.headers, (await response.get_data()).decode())
+
+
+def make_site(answers: Answers, shops: list[Warehouse]) -> Site:
+    app = create_app("analytics", resolver=Staff({shop.name: shop for shop in shops}))
+    site = Site(app)
+    analytics.declare(app.api, answers, lambda: site.now)
+    addresses = pages.Addresses("https://auth.example", "https://board.example")
+    pages.declare(app, answers, addresses, lambda: site.now)
+    return site
