@@ -18,6 +18,7 @@ from troupe.actors.auth.relying_party import RelyingParty
 from troupe.actors.auth.return_address import origin_of
 from troupe.actors.data.days import INGEST
 from troupe.actors.data.ingestion import ingest_kind
+from troupe.actors.data.master_data import IMPORT_MASTER_DATA, master_data_kind
 from troupe.common.config import Configuration, GroupSettings
 from troupe.common.database import Database, PoolSettings, open_database
 from troupe.common.outbound import OutboundGuard
@@ -72,6 +73,11 @@ class Site:
     def dashboard_url(self) -> str:
         """Where browsers reach the dashboard."""
         return self.configuration.auth.dashboard_url or url_of(self.sockets["analytics"])
+
+    def guard(self) -> OutboundGuard:
+        """What decides which hosts a tenant may name."""
+        allowed = self.configuration.auth.allow_private_peers
+        return OutboundGuard(ipaddress.ip_network(network) for network in allowed)
 
     def http(
         self,
@@ -166,7 +172,7 @@ def _application(
 def _auth(site: Site) -> Group:
     group, database = _new_group(site, "auth")
     settings = site.configuration.auth
-    guard = OutboundGuard(ipaddress.ip_network(peer) for peer in settings.allow_private_peers)
+    guard = site.guard()
     peers = group.resource("peers", lambda: PeerHttp(guard))
     addresses = auth_login.Addresses(site.auth_url, site.dashboard_url)
     vault = Vault(site.keys)
@@ -214,8 +220,14 @@ def _data(site: Site) -> Group:
     settings = site.configuration.data
     vault = Vault(site.keys)
 
+    guard = site.guard()
+
     async def run_jobs(child: ChildContext) -> None:
-        kinds = {INGEST: ingest_kind(database.get(), vault, group.threads, settings)}
+        pool = database.get()
+        kinds = {
+            INGEST: ingest_kind(pool, vault, group.threads, settings),
+            IMPORT_MASTER_DATA: master_data_kind(pool, vault, guard, group.threads),
+        }
         runner = JobRunner(group.name, kinds, pool=group.pool, database=database.get)
         await runner.child_spec().start(child)
 

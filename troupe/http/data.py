@@ -11,6 +11,7 @@ from quart import Response
 
 from troupe.actors.data.availability import Coverage, read_coverage, read_days
 from troupe.actors.data.days import ingest_job
+from troupe.actors.data.master_data import import_job
 from troupe.common.database import Database
 from troupe.common.dates import DateRange
 from troupe.common.errors import InvalidInput
@@ -69,8 +70,23 @@ def _declare_ingestions(
         tenant = principal.tenant_id
         coverage = await read_coverage(database, tenant)
         days = wanted_days(body, coverage, clock(), maximum_days)
-        job = await store.enqueue(tenant, ingest_job(days.start, days.end))
-        return Answer(models.JobAnswer.of(job), 202, {"Location": f"/api/v1/jobs/{job.id}"})
+        return _accepted(await store.enqueue(tenant, ingest_job(days.start, days.end)))
+
+    @api.post(
+        "/api/v1/imports",
+        requires=Role.ANALYST,
+        body=models.NewImport,
+        answers={202: models.JobAnswer},
+        creates=True,
+        summary="Import customers and locations from the tenant's SFTP server",
+    )
+    async def start_import(*, principal: Principal, body: models.NewImport) -> Answer:
+        """Files that have not changed are not read again, unless that is asked for."""
+        return _accepted(await store.enqueue(principal.tenant_id, import_job(again=body.again)))
+
+
+def _accepted(job: Job) -> Answer:
+    return Answer(models.JobAnswer.of(job), 202, {"Location": f"/api/v1/jobs/{job.id}"})
 
 
 def wanted_days(

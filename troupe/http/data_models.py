@@ -21,6 +21,13 @@ class NewIngestion(BodyModel):
     """A range with a name, instead of the dates."""
 
 
+class NewImport(BodyModel):
+    """An import of master data."""
+
+    again: bool = False
+    """Read the files also if they look unchanged."""
+
+
 class JobsQuery(PageQuery):
     """Which jobs to list."""
 

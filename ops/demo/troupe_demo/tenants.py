@@ -1,7 +1,7 @@
 """The demonstration's tenants: made by the product's own functions, loaded over its own API."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -121,12 +121,35 @@ async def _prepare(
         },
         json.dumps(account).encode(),
     )
+    await put_connection(
+        database,
+        vault,
+        tenant,
+        "sftp",
+        _files(profile, surroundings.sftp),
+        surroundings.sftp_users[profile.project]["password"].encode(),
+    )
     token = await issue_token(database, tenant, name="demonstration", role="owner")
     return DemoTenant(str(tenant), profile.name, token.token)
 
 
+def _files(profile: TenantProfile, server: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of the SFTP connection: where the files are and what their headers mean."""
+    master = profile.master
+    return {
+        "host": server["host"],
+        "port": server["port"],
+        "username": profile.project,
+        "host_key": server["host_key"],
+        "delimiter": master.delimiter,
+        "encoding": master.encoding,
+        "locations": {"file": "locations.csv", "columns": dict(master.location_columns)},
+        "customers": {"file": "customers.csv", "columns": dict(master.customer_columns)},
+    }
+
+
 async def ingest(tenants: Sequence[DemoTenant], plan: "Plan", url: str, progress: Progress) -> None:
-    """Load every tenant's days through the data group's job, and wait for it.
+    """Load every tenant's files and days through the data group's jobs, and wait for them.
 
     Raises:
         JobNotDone: A job ended otherwise than done.
@@ -142,31 +165,43 @@ async def ingest(tenants: Sequence[DemoTenant], plan: "Plan", url: str, progress
 async def _ingest_one(
     tenant: DemoTenant, url: str, first: date, last: date, progress: Progress
 ) -> None:
-    task = progress.add_task(f"loading {tenant.name}", total=None, note="days")
+    task = progress.add_task(f"loading {tenant.name}", total=None, note="customers, branches")
     headers = {"Authorization": f"Bearer {tenant.token}"}
     async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=30 * SECONDS) as client:
-        answer = await client.post(
-            "/api/v1/ingestions",
-            json={"start_date": first.isoformat(), "end_date": last.isoformat()},
+        # Master data first: a session without a branch of its own takes the customer's.
+        await _finish(client, tenant, "/api/v1/imports", {}, lambda _job: None)
+        days = {"start_date": first.isoformat(), "end_date": last.isoformat()}
+        await _finish(
+            client, tenant, "/api/v1/ingestions", days, lambda job: _show(job, task, progress)
         )
+
+
+async def _finish(
+    client: httpx2.AsyncClient,
+    tenant: DemoTenant,
+    path: str,
+    body: Mapping[str, Any],
+    show: Callable[[Mapping[str, Any]], None],
+) -> None:
+    answer = await client.post(path, json=body)
+    answer.raise_for_status()
+    job = answer.json()
+    while job["state"] not in _ENDED:
+        await trio.sleep(POLL)
+        answer = await client.get(f"/api/v1/jobs/{job['id']}")
         answer.raise_for_status()
         job = answer.json()
-        while job["state"] not in _ENDED:
-            await trio.sleep(POLL)
-            answer = await client.get(f"/api/v1/jobs/{job['id']}")
-            answer.raise_for_status()
-            job = answer.json()
-            _show(job, task, progress)
+        show(job)
     if job["state"] != "done":
-        raise JobNotDone(f"Loading {tenant.name} ended as {job['state']}: {job['error']}")
+        reason = (job["error"] or {}).get("message", "no reason given")
+        raise JobNotDone(f"Loading {tenant.name} ended as {job['state']}: {reason}")
 
 
 def _show(job: Mapping[str, Any], task: Any, progress: Progress) -> None:
     state = job["progress"]
-    rows = state.get("rows") or 0
     progress.update(
         task,
-        completed=state["done"],
+        completed=state["done"] or 0,
         total=state["total"] or None,
-        note=f"days, {rows:,} events",
+        note=f"days, {state['rows'] or 0:,} events",
     )

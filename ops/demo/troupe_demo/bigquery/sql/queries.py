@@ -189,25 +189,52 @@ def _sorted_outputs(
     columns: list[OutputColumn],
     reads: frozenset[Leaf],
     scope: Scope,
+    selected: "_Selected | None" = None,
 ) -> _Body:
-    """Sort by output columns alone, as after DISTINCT or a set operation."""
+    """Sort by output columns alone, as after DISTINCT or a set operation.
+
+    After DISTINCT a key may also repeat an expression of the SELECT list (``selected``).
+    """
     outputs = [Expression(f"c{i}", c.type, c.reads) for i, c in enumerate(columns)]
     visible = _with_aliases(Scope(scope.compilation), [c.name for c in columns], outputs)
-    keys, directions, more = _keys(node, outputs, visible)
+    keys, directions, more = _keys(node, outputs, visible, selected)
     if not keys:
         return _Body(sql, tuple(columns), reads, ())
     listed = ", ".join(f"{key} AS k{i}" for i, key in enumerate(keys))
     return _Body(f"SELECT *, {listed} FROM ({sql})", tuple(columns), reads | more, directions)
 
 
+@dataclass(frozen=True, slots=True)
+class _Selected:
+    """The SELECT list of a DISTINCT query, to recognize its expressions in ORDER BY."""
+
+    scope: Scope
+    values: list[Expression]
+
+    def place(self, node: exp.Expr) -> int | None:
+        """Which item the expression repeats."""
+        try:
+            key = compile_expression(node, self.scope)
+        except BigQueryError:
+            return None  # not one of the query's own names, then
+        texts = [value.sql for value in self.values]
+        return texts.index(key.sql) if key.sql in texts else None
+
+
 def _keys(
-    node: exp.Expr, outputs: list[Expression], scope: Scope
+    node: exp.Expr,
+    outputs: list[Expression],
+    scope: Scope,
+    selected: _Selected | None = None,
 ) -> tuple[list[str], tuple[str, ...], frozenset[Leaf]]:
     """Sort keys, the direction of each, and what they read."""
     keys, directions, reads = [], [], frozenset[Leaf]()
     order = node.args.get("order")
     for ordered in order.expressions if order is not None else []:
         key = _ordinal(ordered.this, outputs, "ORDER BY", scope)
+        if key is None and selected is not None:
+            place = selected.place(ordered.this)
+            key = None if place is None else outputs[place]
         key = key or compile_expression(ordered.this, scope)
         reads |= key.reads
         for sql, direction in order_keys(ordered, key, scope):
@@ -269,7 +296,8 @@ def _select(node: exp.Select, scope: Scope) -> _Body:
         for value in values:
             comparable_type([value], "SELECT DISTINCT", node, scope)
         sql = f"SELECT DISTINCT {', '.join(listed)}{clause.sql()}{conditions}"
-        return _sorted_outputs(node, sql, columns, reads | _all_reads(columns), scope)
+        selected = _Selected(scope, values)
+        return _sorted_outputs(node, sql, columns, reads | _all_reads(columns), scope, selected)
     keys, directions, more = _keys(node, values, aliased)
     listed += [f"{key} AS k{place}" for place, key in enumerate(keys)]
     sql = f"SELECT {', '.join(listed)}{clause.sql()}{conditions}"

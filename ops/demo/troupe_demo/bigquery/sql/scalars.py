@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlglot import exp
 
+from troupe_demo.bigquery.errors import BigQueryError
 from troupe_demo.bigquery.sql.compilation import (
     compile_expression,
     compiles,
@@ -15,6 +16,7 @@ from troupe_demo.bigquery.sql.compilation import (
     refusal,
 )
 from troupe_demo.bigquery.sql.constants import python_value
+from troupe_demo.bigquery.sql.dialect import offset_position
 from troupe_demo.bigquery.sql.expressions import (
     COMPARABLE,
     NULL_LITERAL,
@@ -123,7 +125,9 @@ def _parameter(node: exp.Parameter, scope: Scope) -> Expression:
     value = scope.compilation.parameters.get(name.lower())
     if value is None:
         shown = name or node.sql("bigquery")
-        raise invalid(f"Query parameter '{shown}' not found", node, scope)
+        sql = scope.compilation.sql
+        place = offset_position(sql, max(sql.find(f"@{shown}"), 0))
+        raise BigQueryError.invalid_query(f"Query parameter '{shown}' not found", place)
     return value
 
 
@@ -188,8 +192,23 @@ _COMPARISONS: Final[dict[type[exp.Expr], tuple[str, str, str]]] = {
 }
 
 
+_UNCHAINED: Final = (*_COMPARISONS, exp.Is, exp.Like, exp.In, exp.Between, exp.Not)
+
+
+def unchained(node: exp.Expr, scope: Scope) -> None:
+    """Refuse ``a = b = c`` and ``a IS NULL IS TRUE``, which the parser reads from the left.
+
+    Raises:
+        BigQueryError: The left operand is a comparison without parentheses.
+    """
+    if isinstance(node.this, _UNCHAINED):
+        message = "Syntax error: Expression to the left of a comparison must be parenthesized"
+        raise invalid(message, node, scope)
+
+
 @compiles(*_COMPARISONS)
 def _comparison(node: exp.Binary, scope: Scope) -> Expression:
+    unchained(node, scope)
     left, right = operands(node, scope)
     name, plain, floating = _COMPARISONS[type(node)]
     type_ = comparable_type([left, right], f"operator {name}", node, scope)
@@ -217,6 +236,7 @@ def comparable_type(expressions: list[Expression], name: str, node: exp.Expr, sc
 @compiles(exp.Between)
 def _between(node: exp.Between, scope: Scope) -> Expression:
     only(node, scope, "this", "low", "high")
+    unchained(node, scope)
     value, low, high = (compile_expression(node.args[k], scope) for k in ("this", "low", "high"))
     type_ = comparable_type([value, low, high], "operator BETWEEN", node, scope)
     value, low, high = (coerce(e, type_) for e in (value, low, high))
@@ -228,6 +248,7 @@ def _between(node: exp.Between, scope: Scope) -> Expression:
 
 @compiles(exp.Is)
 def _is(node: exp.Is, scope: Scope) -> Expression:
+    unchained(node, scope)
     value = compile_expression(node.this, scope)
     if isinstance(node.expression, exp.Null):
         return combine(f"({value.sql} IS NULL)", BOOL, value)
@@ -240,6 +261,7 @@ def _is(node: exp.Is, scope: Scope) -> Expression:
 
 @compiles(exp.Like)
 def _like(node: exp.Like, scope: Scope) -> Expression:
+    unchained(node, scope)
     left, right = operands(node, scope)
     if not (coercible(left, STRING) and coercible(right, STRING)):
         raise no_signature("operator LIKE", [left.type, right.type], node, scope)

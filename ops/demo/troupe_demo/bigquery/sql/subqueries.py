@@ -30,6 +30,7 @@ from troupe_demo.bigquery.sql.scalars import (
     as_bool,
     comparable_type,
     require_constant_int,
+    unchained,
 )
 from troupe_demo.bigquery.sql.scopes import Elements, Scope
 from troupe_demo.bigquery.sql.sources import Unnested, array_in_from, element_variables
@@ -115,6 +116,7 @@ def _one_column(compiled: CompiledQuery, node: exp.Expr, scope: Scope) -> Type:
 @compiles(exp.In)
 def _in(node: exp.In, scope: Scope) -> Expression:
     only(node, scope, "this", "expressions", "query", "unnest")
+    unchained(node, scope)
     value = compile_expression(node.this, scope)
     if node.args.get("unnest") is not None:
         arrays = node.args["unnest"].expressions
