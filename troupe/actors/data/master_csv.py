@@ -18,7 +18,7 @@ anew with each file: a tenant's configuration says what the files are like.
 import codecs
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,8 +77,8 @@ class _Lines:
             yield line
 
 
-def read_rows(content: io.BytesIO, *, name: str, encoding: str, delimiter: str) -> Iterator[Row]:
-    """The rows of a file, its header among them, one after the other.
+def read_rows(content: io.BytesIO, *, name: str, encoding: str, delimiter: str) -> Generator[Row]:
+    """The rows of a file, its header among them, one after the other; close it after use.
 
     Args:
         content: The whole file.

@@ -15,6 +15,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final, Literal
@@ -190,17 +191,19 @@ def check_table(content: io.BytesIO, form: Form) -> CheckedTable:
         FileMalformed: The file as a whole cannot be used.
         TooManyBadRows: Too many of its rows cannot.
     """
-    rows = read_rows(content, name=form.name, encoding=form.encoding, delimiter=form.delimiter)
-    header = next(rows, None)
-    if header is None:
-        raise FileMalformed(f"{form.name} is empty.")
     table = CheckedTable()
     batch: list[dict[str, str | None]] = []
-    for found in _Reader(header, form).read(rows, table):
-        batch.append(found)
-        if len(batch) == BATCH_ROWS:
-            table.batches.append(_packed(batch))
-            batch.clear()
+    with closing(
+        read_rows(content, name=form.name, encoding=form.encoding, delimiter=form.delimiter)
+    ) as rows:
+        header = next(rows, None)
+        if header is None:
+            raise FileMalformed(f"{form.name} is empty.")
+        for found in _Reader(header, form).read(rows, table):
+            batch.append(found)
+            if len(batch) == BATCH_ROWS:
+                table.batches.append(_packed(batch))
+                batch.clear()
     if batch:
         table.batches.append(_packed(batch))
     if table.bad_rows > form.bad_row_share * (table.rows + table.bad_rows):

@@ -43,7 +43,7 @@ from troupe.actors.data.master_errors import (
 from troupe.common.bridge import aio
 from troupe.common.connections import SftpConfig
 from troupe.common.errors import CredentialsRejected, PeerError, PeerUnavailable
-from troupe.common.outbound import OutboundGuard
+from troupe.common.outbound import Address, OutboundGuard
 from troupe.common.units import MINUTES, SECONDS, MiB
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ PIECE: Final = 1 * MiB
 KEEPALIVE: Final = 15 * SECONDS
 UNANSWERED_KEEPALIVES: Final = 2
 CLOSE_DEADLINE: Final = 3 * SECONDS
+ABORT_DEADLINE: Final = 1 * SECONDS
 
 _HOST_KEY_ALGORITHMS: Final = (
     "ssh-ed25519",
@@ -164,21 +165,24 @@ class SftpSource:
         config = self._config
         options = _options(config, secret)
         until = trio.current_time() + self._deadlines.connect
+        addresses: tuple[Address, ...] = ()
         with trio.CancelScope(deadline=until):
             addresses = await guard.resolve(config.host, config.port)
-            for number, address in enumerate(addresses, start=1):
-                try:
-                    await self._answered(
-                        "connecting",
-                        self._establish(str(address), options),
-                        until - trio.current_time(),
-                    )
-                except PeerUnavailable:
-                    if number == len(addresses) or trio.current_time() >= until:
-                        raise
-                else:
-                    return
-        raise ServerStalled(f"The name {config.host} was not resolved in time.")
+        if not addresses:
+            raise PeerUnavailable(f"The name {config.host} was not resolved in time.")
+        for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+            try:
+                await self._answered(
+                    "connecting",
+                    self._establish(str(address), options),
+                    # One address that leads nowhere must not use up the time of the others.
+                    (until - trio.current_time()) / left,
+                )
+            except PeerUnavailable:
+                if left == 1:
+                    raise
+            else:
+                return
 
     async def close(self) -> None:
         """End the session: politely, and at once if the server does not play along."""
@@ -194,8 +198,14 @@ class SftpSource:
             await aio(leave(), cancel=self._abort)
 
     async def _establish(self, address: str, options: dict[str, Any]) -> None:
-        self._connection = await asyncssh.connect(address, self._config.port, **options)
-        self._client = await self._connection.start_sftp_client()
+        connection = await asyncssh.connect(address, self._config.port, **options)
+        self._connection = connection
+        try:
+            self._client = await connection.start_sftp_client()
+        except BaseException:
+            self._connection = None
+            connection.abort()
+            raise
 
     async def _open(self, path: str) -> asyncssh.SFTPClientFile:
         return await self._sftp.open(path, "rb")
@@ -219,9 +229,14 @@ class SftpSource:
         raise ServerStalled(f"The SFTP server stopped answering while {what}.")
 
     def _abort(self, task: "asyncio.Task[Any]") -> None:
-        if self._connection is not None:
-            self._connection.abort()
-        task.cancel()
+        """End a task that waits for the server."""
+        if self._connection is None:
+            task.cancel()
+            return
+        # What waits for a lost connection fails, and clears up behind itself; a cancellation would
+        # leave asyncssh's own reading tasks with failures that nobody looks at.
+        self._connection.abort()
+        task.get_loop().call_later(ABORT_DEADLINE, task.cancel)
 
     @property
     def _sftp(self) -> asyncssh.SFTPClient:
