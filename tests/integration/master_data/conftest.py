@@ -27,7 +27,7 @@ from troupe.common.ids import TenantId
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
 from troupe.common.units import MILLISECONDS, MINUTES, SECONDS
-from troupe.platform.jobs import Job, JobRunner, JobState, JobStore, RunnerSettings
+from troupe.platform.jobs import Job, JobFailure, JobRunner, JobState, JobStore, RunnerSettings
 from troupe.platform.pool import Pool
 from troupe.platform.supervision import Supervisor
 from troupe.platform.threads import Threads
@@ -44,13 +44,26 @@ def password_of(profile: TenantProfile) -> str:
     return f"password of {profile.project}"
 
 
+def failure_of(job: Job) -> JobFailure:
+    """Why a job's last attempt failed."""
+    assert job.error is not None, job.result
+    return job.error
+
+
 @pytest.fixture
 def sftp(tmp_path: Path) -> Iterator[dict[str, Any]]:
     """The companion's announcement; it runs in a process of its own, as in the demonstration."""
     users = {profile.project: {"password": password_of(profile)} for profile in PROFILES}
     file = tmp_path / "users.json"
     file.write_text(json.dumps({"users": users}))
-    command = [sys.executable, "-m", "troupe_demo.sftp", tmp_path / "sftp", "--users", file]
+    command = [
+        sys.executable,
+        "-m",
+        "troupe_demo.sftp",
+        str(tmp_path / "sftp"),
+        "--users",
+        str(file),
+    ]
     with (
         (tmp_path / "sftp.log").open("wb") as log,
         subprocess.Popen(
@@ -187,7 +200,6 @@ class World:
         """Run one import that must fail for good."""
         job = await self.attempt(shop)
         assert job.state in {JobState.FAILED, JobState.DEAD}, job.result
-        assert job.error is not None
         return job
 
     async def rows(self, shop: Shop, table: str) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ import asyncssh
 import pytest
 import trio
 
-from tests.integration.master_data.conftest import World
+from tests.integration.master_data.conftest import World, failure_of
 from troupe.actors.data import master_sftp
 from troupe.actors.data.master_data import import_job
 from troupe.common.outbound import OutboundGuard
@@ -165,13 +165,13 @@ async def test_a_bad_file_changes_nothing_and_the_other_is_taken(world: World) -
     shop.rewrite("customers", lambda text: text.replace("@", " at "), age=60)
     shop.rewrite("locations", lambda text: text.replace("Petersen", "Paulsen"), age=60)
     job = await world.refused(shop)
-    assert job.error.kind == "TooManyBadRows"
-    assert "rows are bad, more than 10%; the first: line 2, E-Mail" in job.error.message
+    assert failure_of(job).kind == "TooManyBadRows"
+    assert "rows are bad, more than 10%; the first: line 2, E-Mail" in failure_of(job).message
     assert job.progress.detail["errors"][0]["line"] == 2
     assert await world.rows(shop, "customers") == before
     assert (await world.rows(shop, "locations"))["DE-HAM"]["manager"] == "Jörg Paulsen"
     file = (await world.files(shop))["customers"]
-    assert file["problem"] == job.error.message
+    assert file["problem"] == failure_of(job).message
     assert file["imported_at"] < file["checked_at"]
 
     # Mended, it is taken, and the problem is gone.
@@ -184,8 +184,8 @@ async def test_a_missing_header_refuses_the_file(world: World) -> None:
     shop = await world.shop()
     await world.connect(shop, delimiter=",")
     job = await world.refused(shop)
-    assert job.error.kind == "FilesNotImported"
-    assert "locations.csv lacks the header" in job.error.message
+    assert failure_of(job).kind == "FilesNotImported"
+    assert "locations.csv lacks the header" in failure_of(job).message
     assert await world.rows(shop, "locations") == {}
     assert await world.version(shop) == 0
 
@@ -194,8 +194,8 @@ async def test_a_missing_file_is_named_and_the_other_is_taken(world: World) -> N
     shop = await world.shop()
     shop.file("locations").unlink()
     job = await world.refused(shop)
-    assert job.error.kind == "FileMissing"
-    assert "looking at locations.csv" in job.error.message
+    assert failure_of(job).kind == "FileMissing"
+    assert "looking at locations.csv" in failure_of(job).message
     assert len(await world.rows(shop, "customers")) == len(TOOL_SHOP.customers)
 
 
@@ -204,7 +204,10 @@ async def test_a_directory_is_no_file(world: World) -> None:
     shop.file("locations").unlink()
     shop.file("locations").mkdir()
     job = await world.refused(shop)
-    assert (job.error.kind, job.error.message) == ("FileRefused", "locations.csv is not a file.")
+    assert (failure_of(job).kind, failure_of(job).message) == (
+        "FileRefused",
+        "locations.csv is not a file.",
+    )
 
 
 async def test_a_path_that_leads_out_of_the_account_finds_nothing(world: World) -> None:
@@ -213,7 +216,7 @@ async def test_a_path_that_leads_out_of_the_account_finds_nothing(world: World) 
     path = f"../{HARBOR_SHOP.project}/locations.csv"
     await world.connect(shop, customers=None, locations={"file": path, "columns": columns})
     assert other.file("locations").exists()
-    assert (await world.refused(shop)).error.kind == "FileMissing"
+    assert failure_of(await world.refused(shop)).kind == "FileMissing"
 
 
 async def test_a_file_that_is_too_large_is_refused_before_it_is_read(
@@ -223,12 +226,12 @@ async def test_a_file_that_is_too_large_is_refused_before_it_is_read(
     with shop.file("locations").open("r+b") as file:
         file.truncate(master_sftp.MAX_FILE + 1)
     job = await world.refused(shop)
-    assert job.error.message == "locations.csv is larger than 64 MiB."
+    assert failure_of(job).message == "locations.csv is larger than 64 MiB."
 
 
 async def test_a_large_file_arrives_whole(world: World) -> None:
     shop = await world.shop()
-    text = "".join(f"{number};Firma {number};;;;;\r\n" for number in range(60_000))
+    text = "".join(f"{number};{number:0>40};;;;;\r\n" for number in range(60_000))
     shop.rewrite("customers", lambda old: old.splitlines(keepends=True)[0] + text)
     assert shop.file("customers").stat().st_size > 2 * master_sftp.PIECE
     result = await world.imported(shop)
@@ -241,7 +244,7 @@ async def test_a_wrong_password_is_told_as_such(world: World, secret: bytes) -> 
     shop = await world.shop()
     await world.connect(shop, secret=secret)
     job = await world.refused(shop)
-    assert job.error.kind == "CredentialsRejected"
+    assert failure_of(job).kind == "CredentialsRejected"
     assert await world.rows(shop, "customers") == {}
 
 
@@ -249,11 +252,11 @@ async def test_a_key_logs_in_where_passwords_do_not(world: World) -> None:
     shop = await world.shop()
     await world.connect(shop, authentication="key", secret=b"no key")
     job = await world.refused(shop)
-    assert job.error.kind == "CredentialsRejected"
+    assert failure_of(job).kind == "CredentialsRejected"
     key = asyncssh.generate_private_key("ssh-ed25519").export_private_key()
     await world.connect(shop, authentication="key", secret=key)
     job = await world.refused(shop)
-    assert (job.error.kind, job.error.message) == (
+    assert (failure_of(job).kind, failure_of(job).message) == (
         "CredentialsRejected",
         "The SFTP server does not accept the account's credentials.",
     )
@@ -265,8 +268,8 @@ async def test_another_host_key_stops_everything(world: World, algorithm: str) -
     other = asyncssh.generate_private_key(algorithm).export_public_key().decode().strip()
     await world.connect(shop, host_key=other)
     job = await world.refused(shop)
-    assert job.error.kind == "HostKeyChanged"
-    assert "another host key than the pinned one" in job.error.message
+    assert failure_of(job).kind == "HostKeyChanged"
+    assert "another host key than the pinned one" in failure_of(job).message
     assert job.state is JobState.FAILED
 
 
@@ -283,13 +286,13 @@ async def test_a_connection_that_says_too_little(
 ) -> None:
     shop = await world.shop()
     await world.connect(shop, **changes)
-    assert (await world.refused(shop)).error.kind == kind
+    assert failure_of(await world.refused(shop)).kind == kind
 
 
 async def test_a_host_inside_is_not_connected_to_unless_allowed(world: World) -> None:
     shop = await world.shop()
     world.guard = OutboundGuard()
-    assert (await world.refused(shop)).error.kind == "HostNotAllowed"
+    assert failure_of(await world.refused(shop)).kind == "HostNotAllowed"
 
 
 async def test_a_server_that_is_away_is_tried_again_later(world: World, listener: Listen) -> None:
@@ -301,7 +304,7 @@ async def test_a_server_that_is_away_is_tried_again_later(world: World, listener
     job = await world.start(shop, attempts=2)
     async with world.running():
         waiting = await world.ended(job, lambda job: job.error is not None)
-    assert (waiting.state, waiting.error.kind) == (JobState.AVAILABLE, "PeerUnavailable")
+    assert (waiting.state, failure_of(waiting).kind) == (JobState.AVAILABLE, "PeerUnavailable")
 
 
 async def test_a_server_that_says_nothing_is_left_at_the_deadline(
@@ -316,8 +319,8 @@ async def test_a_server_that_says_nothing_is_left_at_the_deadline(
     begin = trio.current_time()
     job = await world.refused(shop)
     assert trio.current_time() - begin < 5
-    assert (job.state, job.error.kind) == (JobState.DEAD, "ServerStalled")
-    assert job.error.message == "The SFTP server stopped answering while connecting."
+    assert (job.state, failure_of(job).kind) == (JobState.DEAD, "ServerStalled")
+    assert failure_of(job).message == "The SFTP server stopped answering while connecting."
 
 
 class Relay:
@@ -358,7 +361,7 @@ async def test_a_server_that_stalls_is_left_whenever_it_does(
     begin = trio.current_time()
     job = await world.refused(shop)
     assert trio.current_time() - begin < 8
-    assert (job.state, job.error.kind) == (JobState.DEAD, "ServerStalled"), relay.passed
+    assert (job.state, failure_of(job).kind) == (JobState.DEAD, "ServerStalled"), relay.passed
     assert await world.rows(shop, "customers") == {}
 
 
@@ -374,9 +377,9 @@ async def test_a_retry_goes_on_where_the_attempt_before_stopped(
     job = await world.start(shop, attempts=2)
     async with world.running():
         failed = await world.ended(job, lambda job: job.error is not None)
-        assert failed.error.kind == "ServerStalled"
-        assert "while reading customers.csv" in failed.error.message
-        assert (await world.files(shop))["customers"]["problem"] == failed.error.message
+        assert failure_of(failed).kind == "ServerStalled"
+        assert "while reading customers.csv" in failure_of(failed).message
+        assert (await world.files(shop))["customers"]["problem"] == failure_of(failed).message
         assert await world.version(shop) == 1
         relay.left = float("inf")
         ended = await world.ended(job)
