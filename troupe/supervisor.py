@@ -309,7 +309,7 @@ async def open_installation(
                 try:
                     await life.settled.wait()
                     if not life.ready:
-                        raise StoppedEarly("stopped before everything was ready")
+                        raise life.failure or StoppedEarly("stopped before everything was ready")
                     with _run_file(installation):
                         _log.info("troupe_ready", **installation.urls)
                         yield installation
@@ -321,10 +321,11 @@ async def open_installation(
 
 
 class _Life:
-    """The tree's run: whether it became ready, and when it has ended."""
+    """The tree's run: whether it became ready, why it did not, and when it has ended."""
 
     def __init__(self) -> None:
         self.ready = False
+        self.failure: TroupeError | None = None
         self.settled = trio.Event()
         self.ended = trio.Event()
 
@@ -337,6 +338,10 @@ class _Life:
         try:
             with trio.CancelScope(shield=True):
                 await tree.run(ChildContext(tree.name, on_started=self._on_started))
+        except TroupeError as error:
+            if self.ready:
+                raise
+            self.failure = error
         finally:
             self.ended.set()
             self.settled.set()

@@ -17,7 +17,6 @@ from rich.console import Console
 
 from troupe.cli.boundary import reported
 from troupe.cli.context import Settings
-from troupe.common import logs
 from troupe.common.files import write_private
 from troupe.supervisor import stop_on_signals
 from troupe_demo.stage import Demonstration, Plan, staged
@@ -85,17 +84,16 @@ def demo(
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)
     plan = Plan(days=days, events=events, seed=seed, state=state, fixed_ports=ports == "fixed")
-    logs.configure(level=settings.log_level or "warning")
-    trio.run(partial(_run, plan, ready_file))
+    trio.run(partial(_run, plan, ready_file, settings.log_level or "info"))
 
 
-async def _run(plan: Plan, ready_file: Path | None) -> None:
+async def _run(plan: Plan, ready_file: Path | None, log_level: str) -> None:
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(stop_on_signals, stop)
         with trio.CancelScope() as working:
             nursery.start_soon(_cancel_on, stop, working)
-            async with staged(plan, console) as demonstration:
+            async with staged(plan, console, log_level=log_level) as demonstration:
                 _announce(demonstration)
                 if ready_file is not None:
                     text = json.dumps(demonstration.as_record(), indent=2) + "\n"

@@ -32,6 +32,7 @@ import trio
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from troupe.common import logs
 from troupe.common.config import Configuration, load
 from troupe.common.errors import ConfigurationError, StorageFull
 from troupe.common.files import write_private
@@ -101,8 +102,12 @@ class Demonstration:
 
 
 @asynccontextmanager
-async def staged(plan: Plan, console: Console) -> AsyncIterator[Demonstration]:
+async def staged(
+    plan: Plan, console: Console, *, log_level: str = "info"
+) -> AsyncIterator[Demonstration]:
     """Run the whole demonstration while the context is open.
+
+    The terminal is for progress, so the installation logs into ``log/troupe.log``.
 
     Raises:
         StorageFull: No space is left under the state directory.
@@ -112,6 +117,8 @@ async def staged(plan: Plan, console: Console) -> AsyncIterator[Demonstration]:
     try:
         async with AsyncExitStack() as stack:
             await trio.to_thread.run_sync(_claim, plan)
+            log = stack.enter_context((plan.state / "log" / "troupe.log").open("w"))
+            logs.configure(level=log_level, style="json", stream=log)
             with _progress(console) as progress:
                 await _generate(plan, progress)
                 demonstration = await _start(plan, stack, progress)
