@@ -213,7 +213,8 @@ class Jobs:
 
     def _execute(self, job: Job) -> None:
         with self._engine.snapshot(job.project) as snapshot:
-            job.program = self._engine.prepare(_request(job.project, job.query), snapshot)
+            request = _request(job.project, job.query)
+            job.program = self._engine.prepare(request, snapshot, check=False)
             job.bytes = job.program.bytes_read()
             allowed = job.query.get("maximumBytesBilled")
             if allowed is not None and billed(job) > int(allowed):

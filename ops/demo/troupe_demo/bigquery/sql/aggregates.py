@@ -369,12 +369,13 @@ def _navigation(call: Call, over: str, *, ignore: bool) -> Expression:
 
 
 def _over(node: exp.Window, scope: Scope) -> tuple[str, list[Expression]]:
-    partitions = [compile_expression(part, scope) for part in node.args.get("partition_by") or []]
+    parts = node.args.get("partition_by") or []
+    partitions = [scope.hoist(compile_expression(part, scope)) for part in parts]
     for part in partitions:
         comparable_type([part], "PARTITION BY", node, scope)
     order = node.args.get("order")
     ordered = order.expressions if order is not None else []
-    keys = [compile_expression(o.this, scope) for o in ordered]
+    keys = [scope.hoist(compile_expression(o.this, scope)) for o in ordered]
     pairs = zip(ordered, keys, strict=True)
     texts = [f"{sql} {way}" for o, key in pairs for sql, way in order_keys(o, key, scope)]
     clauses = []

@@ -1,5 +1,6 @@
 """Dates, datetimes, timestamps and time zones."""
 
+import functools
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Final
@@ -79,6 +80,11 @@ def _unsupported(part: DatePart, call: Call) -> Exception:
     return call.refuse(f"the date part {part.name} in {call.name}")
 
 
+@functools.cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
 def zone_of(node: exp.Expr, scope: Scope) -> str:
     """DuckDB text of a time zone's name.
 
@@ -86,7 +92,7 @@ def zone_of(node: exp.Expr, scope: Scope) -> str:
         BigQueryError: It is not a known name, or not known while compiling.
     """
     name = constant(node, scope, Kind.STRING, "a time zone")
-    if name not in available_timezones():
+    if name not in _zones():
         if name[:1] in ("+", "-"):
             raise refusal("a time zone given as an offset", node, scope)
         raise invalid(f"Invalid time zone: {name}", node, scope)

@@ -295,12 +295,13 @@ def _select(node: exp.Select, scope: Scope) -> _Body:
         only(node.args["distinct"], scope)
         for value in values:
             comparable_type([value], "SELECT DISTINCT", node, scope)
-        sql = f"SELECT DISTINCT {', '.join(listed)}{clause.sql()}{conditions}"
+        source = clause.sql() + scope.hoisted_sql()
+        sql = f"SELECT DISTINCT {', '.join(listed)}{source}{conditions}"
         selected = _Selected(scope, values)
         return _sorted_outputs(node, sql, columns, reads | _all_reads(columns), scope, selected)
     keys, directions, more = _keys(node, values, aliased)
     listed += [f"{key} AS k{place}" for place, key in enumerate(keys)]
-    sql = f"SELECT {', '.join(listed)}{clause.sql()}{conditions}"
+    sql = f"SELECT {', '.join(listed)}{clause.sql()}{scope.hoisted_sql()}{conditions}"
     return _Body(sql, tuple(columns), reads | more, directions)
 
 

@@ -116,6 +116,7 @@ class Scope:
         ambiguous: Those of them that name two things.
         lambda_depth: How many DuckDB lambdas surround the place.
         elements: Set in a subquery over one array, for its aggregates.
+        hoisted: Expressions computed beside the rows of FROM; see ``hoist``.
     """
 
     compilation: "Compilation"
@@ -128,6 +129,25 @@ class Scope:
     ambiguous: frozenset[str] = frozenset()
     lambda_depth: int = 0
     elements: Elements | None = None
+    hoisted: dict[str, str] = field(default_factory=dict)
+
+    def hoist(self, expression: Expression) -> Expression:
+        """The expression as a column beside the rows, if it can fail.
+
+        DuckDB's ``error()`` is volatile, and DuckDB wants nothing volatile in an OVER clause.
+        """
+        if not expression.fallible:
+            return expression
+        column = self.hoisted.setdefault(expression.sql, f"h{len(self.hoisted)}")
+        return replace(expression, sql=f"hoisted.{column}", fallible=False)
+
+    def hoisted_sql(self) -> str:
+        """The join that computes what was hoisted; empty for nothing."""
+        if not self.hoisted:
+            return ""
+        # Unnesting a list of one is a projection to DuckDB; a plain LATERAL would be a join.
+        columns = ", ".join(f"unnest([{sql}]) AS {name}" for sql, name in self.hoisted.items())
+        return f" CROSS JOIN LATERAL (SELECT {columns}) AS hoisted"
 
     def child(self) -> "Scope":
         """A scope for a query inside this one."""
