@@ -57,8 +57,7 @@ WHERE e.tenant_id = $1 AND e.source_day = $2 AND e.event_name = 'purchase'
   AND e.user_pseudo_id IS NOT NULL AND data.transaction_key(e.transaction_id) IS NOT NULL
 
 -- name: note_changed_sessions
--- $1 tenant, $2 source day. Sessions with an event on the day, before or after; and those whose
--- purchase may begin or cease to count because its twin comes or goes.
+-- $1 tenant, $2 source day. Sessions with an event on the day, before or after.
 INSERT INTO pg_temp.changed_sessions (stream_id, user_pseudo_id, ga_session_id)
 SELECT coalesce(e.stream_id, ''), e.user_pseudo_id, e.ga_session_id
 FROM data.events e
@@ -69,30 +68,33 @@ SELECT coalesce(e.stream_id, ''), e.user_pseudo_id, e.ga_session_id
 FROM pg_temp.events_after e
 WHERE e.tenant_id = $1 AND e.source_day = $2
   AND e.user_pseudo_id IS NOT NULL AND e.ga_session_id IS NOT NULL
-UNION
-SELECT coalesce(p.stream_id, ''), p.user_pseudo_id, p.ga_session_id
-FROM pg_temp.changed_transactions c
-JOIN data.purchases p
-  ON p.tenant_id = $1 AND p.transaction_id = c.transaction_id
- AND p.user_pseudo_id = c.user_pseudo_id
-WHERE p.ga_session_id IS NOT NULL
 
--- name: source_days_of_sessions
--- $1 tenant, $2 source day. Where the events of the changed sessions lie.
-SELECT array_agg(DISTINCT spread.source_day ORDER BY spread.source_day)
+-- name: note_spanning_sessions
+-- $1 tenant, $2 source day. Those few of them that have events on other source days too.
+INSERT INTO pg_temp.spanning_sessions (stream_id, user_pseudo_id, ga_session_id)
+SELECT c.stream_id, c.user_pseudo_id, c.ga_session_id
+FROM pg_temp.changed_sessions c
+JOIN data.sessions s
+  ON s.tenant_id = $1 AND s.user_pseudo_id = c.user_pseudo_id
+ AND s.ga_session_id = c.ga_session_id AND s.stream_id = c.stream_id
+WHERE s.first_source_day < $2 OR s.last_source_day > $2
+
+-- name: other_source_days
+-- $1 tenant, $2 source day. Where the other events of those lie.
+SELECT coalesce(array_agg(DISTINCT spread.source_day), '{}')
 FROM (
-    SELECT $2::date AS source_day
-    UNION ALL
     SELECT generate_series(s.first_source_day, s.last_source_day, interval '1 day')::date
-    FROM pg_temp.changed_sessions c
+               AS source_day
+    FROM pg_temp.spanning_sessions c
     JOIN data.sessions s
       ON s.tenant_id = $1 AND s.user_pseudo_id = c.user_pseudo_id
      AND s.ga_session_id = c.ga_session_id AND s.stream_id = c.stream_id
 ) AS spread
+WHERE spread.source_day <> $2
 
 -- name: note_days_before
--- $1 tenant, $2 source day, $3 reporting zone. Days that the changed sessions, the day's events
--- without a session and the changed transactions touch as things are.
+-- $1 tenant, $2 source day. Days that the changed sessions and the day's events without a session
+-- touch as things are.
 INSERT INTO pg_temp.changed_days (day)
 SELECT generate_series(s.day, s.last_day, interval '1 day')::date
 FROM pg_temp.changed_sessions c
@@ -100,16 +102,7 @@ JOIN data.sessions s
   ON s.tenant_id = $1 AND s.user_pseudo_id = c.user_pseudo_id
  AND s.ga_session_id = c.ga_session_id AND s.stream_id = c.stream_id
 UNION
-SELECT (e.event_at AT TIME ZONE $3)::date
-FROM data.events e
-WHERE e.tenant_id = $1 AND e.source_day = $2
-  AND (e.user_pseudo_id IS NULL OR e.ga_session_id IS NULL)
-UNION
-SELECT p.day
-FROM pg_temp.changed_transactions c
-JOIN data.purchases p
-  ON p.tenant_id = $1 AND p.transaction_id = c.transaction_id
- AND p.user_pseudo_id = c.user_pseudo_id
+SELECT a.day FROM data.activity a WHERE a.tenant_id = $1 AND a.source_day = $2
 
 -- name: drop_changed_sessions
 -- $1 tenant.
@@ -119,16 +112,17 @@ WHERE s.tenant_id = $1 AND s.user_pseudo_id = c.user_pseudo_id
   AND s.ga_session_id = c.ga_session_id AND s.stream_id = c.stream_id
 
 -- name: derive_sessions
--- $1 tenant, $2 source days, $3 reporting zone. METRICS "Session". The branch is the last one seen,
--- else the customer's in the master data; source, medium and campaign are those of one event, the
--- first that has any. Purchases are counted later, once it is known which of them count.
+-- $1 tenant, $2 source day, $3 other source days, $4 reporting zone. METRICS "Session". The branch is
+-- the last one seen, else the customer's in the master data; source, medium and campaign are those
+-- of one event, the first that has any. Purchases are counted later, once it is known which of them
+-- count.
 INSERT INTO data.sessions (
     tenant_id, day, stream_id, user_pseudo_id, ga_session_id, started_at, ended_at, last_day,
     first_source_day, last_source_day, session_number, engaged, engagement_ms, customer_id,
     location_id, channel, channel_rules, source, medium, campaign, device_category, country,
     landing_page, events, page_views, item_views, cart_additions, checkouts, purchases)
-SELECT $1, (g.started_at AT TIME ZONE $3)::date, g.stream_id, g.user_pseudo_id, g.ga_session_id,
-       g.started_at, g.ended_at, (g.ended_at AT TIME ZONE $3)::date,
+SELECT $1, (g.started_at AT TIME ZONE $4)::date, g.stream_id, g.user_pseudo_id, g.ga_session_id,
+       g.started_at, g.ended_at, (g.ended_at AT TIME ZONE $4)::date,
        g.first_source_day, g.last_source_day, g.session_number, g.engaged, g.engagement_ms,
        g.customer_ids[cardinality(g.customer_ids)],
        coalesce(g.location_ids[cardinality(g.location_ids)],
@@ -168,21 +162,33 @@ FROM (
            count(*) FILTER (WHERE o.event_name = 'add_to_cart') AS cart_additions,
            count(*) FILTER (WHERE o.event_name = 'begin_checkout') AS checkouts
     FROM (
-        SELECT c.stream_id, c.user_pseudo_id, c.ga_session_id, e.event_at, e.source_day,
-               e.event_name, e.ga_session_number, e.session_engaged, e.engagement_ms,
-               e.customer_id, e.erp_customer_id, e.location_id, e.channel,
-               e.source, e.medium, e.campaign, e.device_category, e.country, e.page_location,
-               row_number() OVER (
-                   PARTITION BY c.user_pseudo_id, c.ga_session_id, c.stream_id
+        SELECT e.*, row_number() OVER (
+                   PARTITION BY e.user_pseudo_id, e.ga_session_id, e.stream_id
                    ORDER BY e.event_at, e.bundle_sequence_id, e.batch_event_index, e.event_name,
                             e.location_id, e.customer_id, e.erp_customer_id, e.page_location,
                             e.channel, e.source, e.medium, e.campaign, e.device_category, e.country
                ) AS position
-        FROM pg_temp.events_after e
-        JOIN pg_temp.changed_sessions c
-          ON c.user_pseudo_id = e.user_pseudo_id AND c.ga_session_id = e.ga_session_id
-         AND c.stream_id = coalesce(e.stream_id, '')
-        WHERE e.tenant_id = $1 AND e.source_day = ANY ($2::date[])
+        FROM (
+            SELECT coalesce(d.stream_id, '') AS stream_id, d.user_pseudo_id, d.ga_session_id,
+                   d.event_at, d.source_day, d.bundle_sequence_id, d.batch_event_index,
+                   d.event_name, d.ga_session_number, d.session_engaged, d.engagement_ms,
+                   d.customer_id, d.erp_customer_id, d.location_id, d.channel, d.source, d.medium,
+                   d.campaign, d.device_category, d.country, d.page_location
+            FROM pg_temp.events_after d
+            WHERE d.tenant_id = $1 AND d.source_day = $2
+              AND d.user_pseudo_id IS NOT NULL AND d.ga_session_id IS NOT NULL
+            UNION ALL
+            SELECT c.stream_id, c.user_pseudo_id, c.ga_session_id,
+                   d.event_at, d.source_day, d.bundle_sequence_id, d.batch_event_index,
+                   d.event_name, d.ga_session_number, d.session_engaged, d.engagement_ms,
+                   d.customer_id, d.erp_customer_id, d.location_id, d.channel, d.source, d.medium,
+                   d.campaign, d.device_category, d.country, d.page_location
+            FROM data.events d
+            JOIN pg_temp.spanning_sessions c
+              ON c.user_pseudo_id = d.user_pseudo_id AND c.ga_session_id = d.ga_session_id
+             AND c.stream_id = coalesce(d.stream_id, '')
+            WHERE d.tenant_id = $1 AND d.source_day = ANY ($3::date[])
+        ) AS e
     ) AS o
     GROUP BY o.user_pseudo_id, o.ga_session_id, o.stream_id
 ) AS g
@@ -192,8 +198,43 @@ LEFT JOIN data.customers by_erp
 LEFT JOIN data.customers by_login
   ON by_login.tenant_id = $1 AND by_login.customer_id = g.customer_ids[cardinality(g.customer_ids)]
 
+-- name: drop_activity
+-- $1 tenant, $2 source day.
+DELETE FROM data.activity WHERE tenant_id = $1 AND source_day = $2
+
+-- name: derive_activity
+-- $1 tenant, $2 source day, $3 reporting zone, $4 the tenant's failed-search event. date_trunc keeps
+-- the offset, so the hour that a clock change repeats is two hours.
+INSERT INTO data.activity (
+    tenant_id, source_day, day, hour_start, stream_id, user_pseudo_id, ga_session_id,
+    own_location_id, events, page_views, searches, failed_searches, active, new, "returning")
+SELECT $1, $2, h.day, h.hour_start, h.stream_id, h.user_pseudo_id, h.ga_session_id,
+       h.own_location_id,
+       count(*),
+       count(*) FILTER (WHERE h.event_name IN ('page_view', 'screen_view')),
+       count(*) FILTER (WHERE h.event_name IN ('view_search_results', $4)),
+       count(*) FILTER (WHERE h.event_name = $4),
+       bool_or(h.is_active_user IS TRUE OR h.engagement_ms > 0
+               OR h.event_name IN ('first_visit', 'first_open')) IS TRUE,
+       bool_or(h.event_name IN ('first_visit', 'first_open')),
+       bool_or(h.ga_session_number > 1) IS TRUE
+FROM (
+    SELECT (e.event_at AT TIME ZONE $3)::date AS day,
+           date_trunc('hour', e.event_at, $3) AS hour_start,
+           e.event_name, e.user_pseudo_id, e.is_active_user, e.engagement_ms, e.ga_session_number,
+           CASE WHEN key.complete THEN coalesce(e.stream_id, '') END AS stream_id,
+           CASE WHEN key.complete THEN e.ga_session_id END AS ga_session_id,
+           CASE WHEN NOT key.complete THEN coalesce(e.location_id, '') END AS own_location_id
+    FROM pg_temp.events_after e
+    CROSS JOIN LATERAL (
+        SELECT e.user_pseudo_id IS NOT NULL AND e.ga_session_id IS NOT NULL AS complete
+    ) AS key
+    WHERE e.tenant_id = $1 AND e.source_day = $2
+) AS h
+GROUP BY h.day, h.hour_start, h.stream_id, h.user_pseudo_id, h.ga_session_id, h.own_location_id
+
 -- name: note_days_after
--- $1 tenant, $2 source day, $3 reporting zone. The same as things will be.
+-- $1 tenant, $2 source day. The same as things will be.
 INSERT INTO pg_temp.changed_days (day)
 SELECT generate_series(s.day, s.last_day, interval '1 day')::date
 FROM pg_temp.changed_sessions c
@@ -201,10 +242,7 @@ JOIN data.sessions s
   ON s.tenant_id = $1 AND s.user_pseudo_id = c.user_pseudo_id
  AND s.ga_session_id = c.ga_session_id AND s.stream_id = c.stream_id
 UNION
-SELECT (e.event_at AT TIME ZONE $3)::date
-FROM pg_temp.events_after e
-WHERE e.tenant_id = $1 AND e.source_day = $2
-  AND (e.user_pseudo_id IS NULL OR e.ga_session_id IS NULL)
+SELECT a.day FROM data.activity a WHERE a.tenant_id = $1 AND a.source_day = $2
 ON CONFLICT DO NOTHING
 
 -- name: drop_purchases
@@ -288,10 +326,9 @@ WHERE r.tenant_id = $1 AND r.user_pseudo_id = c.user_pseudo_id
 
 -- name: mark_counted
 -- $1 tenant. Of the purchases of one visitor with one transaction id the earliest counts, whichever
--- day it was exported on.
-UPDATE data.purchases p
-SET counted = ranked.earliest
-FROM (
+-- day it was exported on. Where that changes on another day, the purchase's day and the day of its
+-- session are changed too, and the session's purchases are to be counted again.
+WITH ranked AS (
     SELECT q.purchase_id, q.counted, row_number() OVER (
                PARTITION BY q.user_pseudo_id, q.transaction_id
                ORDER BY q.purchased_at, q.bundle_sequence_id, q.batch_event_index, q.purchase_id
@@ -300,24 +337,46 @@ FROM (
     JOIN data.purchases q
       ON q.tenant_id = $1 AND q.transaction_id = c.transaction_id
      AND q.user_pseudo_id = c.user_pseudo_id
-) AS ranked
-WHERE p.tenant_id = $1 AND p.purchase_id = ranked.purchase_id AND ranked.counted <> ranked.earliest
+), turned AS (
+    UPDATE data.purchases p
+    SET counted = ranked.earliest
+    FROM ranked
+    WHERE p.tenant_id = $1 AND p.purchase_id = ranked.purchase_id
+      AND ranked.counted <> ranked.earliest
+    RETURNING p.day, coalesce(p.stream_id, '') AS stream_id, p.user_pseudo_id, p.ga_session_id
+), recounted AS (
+    INSERT INTO pg_temp.changed_sessions (stream_id, user_pseudo_id, ga_session_id)
+    SELECT t.stream_id, t.user_pseudo_id, t.ga_session_id
+    FROM turned t
+    WHERE t.ga_session_id IS NOT NULL
+    ON CONFLICT DO NOTHING
+)
+INSERT INTO pg_temp.changed_days (day)
+SELECT t.day FROM turned t
+UNION
+SELECT s.day
+FROM turned t
+JOIN data.sessions s
+  ON s.tenant_id = $1 AND s.user_pseudo_id = t.user_pseudo_id
+ AND s.ga_session_id = t.ga_session_id AND s.stream_id = t.stream_id
+ON CONFLICT DO NOTHING
 
 -- name: count_session_purchases
 -- $1 tenant.
 UPDATE data.sessions s
 SET purchases = n.purchases
 FROM (
-    SELECT c.user_pseudo_id, c.ga_session_id, c.stream_id, count(*) AS purchases
+    SELECT c.user_pseudo_id, c.ga_session_id, c.stream_id,
+           count(p.purchase_id) FILTER (WHERE p.counted) AS purchases
     FROM pg_temp.changed_sessions c
     JOIN data.purchases p
       ON p.tenant_id = $1 AND p.user_pseudo_id = c.user_pseudo_id
      AND p.ga_session_id = c.ga_session_id AND coalesce(p.stream_id, '') = c.stream_id
-    WHERE p.counted
     GROUP BY c.user_pseudo_id, c.ga_session_id, c.stream_id
 ) AS n
 WHERE s.tenant_id = $1 AND s.user_pseudo_id = n.user_pseudo_id
   AND s.ga_session_id = n.ga_session_id AND s.stream_id = n.stream_id
+  AND s.purchases <> n.purchases
 
 -- name: changed_days
 SELECT array_agg(day ORDER BY day) FROM pg_temp.changed_days
@@ -331,37 +390,6 @@ WHERE d.tenant_id = $1
       SELECT FROM unnest($2::date[]) AS changed (day)
       WHERE changed.day BETWEEN (d.first_event_at AT TIME ZONE $3)::date
                             AND (d.last_event_at AT TIME ZONE $3)::date)
-
--- name: gather_activity
--- $1 tenant, $2 source days, $3 reporting zone, $4 days, $5 the tenant's failed-search event.
--- date_trunc keeps the offset, so the hour that a clock change repeats is two hours.
-INSERT INTO pg_temp.activity (
-    day, hour_start, stream_id, user_pseudo_id, ga_session_id, own_location_id,
-    events, page_views, searches, failed_searches, active, new, is_returning)
-SELECT h.day, h.hour_start, h.stream_id, h.user_pseudo_id, h.ga_session_id, h.own_location_id,
-       count(*),
-       count(*) FILTER (WHERE h.event_name IN ('page_view', 'screen_view')),
-       count(*) FILTER (WHERE h.event_name IN ('view_search_results', $5)),
-       count(*) FILTER (WHERE h.event_name = $5),
-       bool_or(h.is_active_user IS TRUE OR h.engagement_ms > 0
-               OR h.event_name IN ('first_visit', 'first_open')) IS TRUE,
-       bool_or(h.event_name IN ('first_visit', 'first_open')),
-       bool_or(h.ga_session_number > 1) IS TRUE
-FROM (
-    SELECT (e.event_at AT TIME ZONE $3)::date AS day,
-           date_trunc('hour', e.event_at, $3) AS hour_start,
-           e.event_name, e.user_pseudo_id, e.is_active_user, e.engagement_ms, e.ga_session_number,
-           CASE WHEN key.complete THEN coalesce(e.stream_id, '') END AS stream_id,
-           CASE WHEN key.complete THEN e.ga_session_id END AS ga_session_id,
-           CASE WHEN NOT key.complete THEN coalesce(e.location_id, '') END AS own_location_id
-    FROM pg_temp.events_after e
-    CROSS JOIN LATERAL (
-        SELECT e.user_pseudo_id IS NOT NULL AND e.ga_session_id IS NOT NULL AS complete
-    ) AS key
-    WHERE e.tenant_id = $1 AND e.source_day = ANY ($2::date[])
-) AS h
-WHERE h.day = ANY ($4::date[])
-GROUP BY h.day, h.hour_start, h.stream_id, h.user_pseudo_id, h.ga_session_id, h.own_location_id
 
 -- name: earliest_session_day
 -- $1 tenant, $2 days. The first day on which a session starts that has events on one of these days.
@@ -383,8 +411,9 @@ WITH hours AS (
 DELETE FROM data.user_day WHERE tenant_id = $1 AND day = ANY ($2::date[])
 
 -- name: roll_hours
--- $1 tenant, $2 days, $3 reporting zone, $4 earliest session day. Events stand in their own hour
--- under the branch of their session; sessions stand in the hour in which they start.
+-- $1 tenant, $2 days, $3 their source days, $4 reporting zone, $5 earliest session day. Events stand
+-- in their own hour under the branch of their session; sessions stand in the hour in which they
+-- start.
 INSERT INTO data.hourly_rollup (
     tenant_id, day, hour_start, location_id, events, events_without_consent, page_views, sessions,
     engaged_sessions, sessions_with_cart, sessions_with_checkout, sessions_with_purchase,
@@ -399,13 +428,14 @@ FROM (
                AS events_without_consent,
            a.page_views, 0 AS sessions, 0 AS engaged, 0 AS with_cart, 0 AS with_checkout,
            0 AS with_purchase, 0 AS with_cart_without_purchase, a.searches, a.failed_searches
-    FROM pg_temp.activity a
+    FROM data.activity a
     LEFT JOIN data.sessions s
-      ON s.tenant_id = $1 AND s.day >= $4 AND s.day <= a.day
+      ON s.tenant_id = $1 AND s.day >= $5 AND s.day <= a.day
      AND s.user_pseudo_id = a.user_pseudo_id AND s.ga_session_id = a.ga_session_id
      AND s.stream_id = a.stream_id
+    WHERE a.tenant_id = $1 AND a.source_day = ANY ($3::date[]) AND a.day = ANY ($2::date[])
     UNION ALL
-    SELECT s.day, date_trunc('hour', s.started_at, $3), s.location_id, 0, 0, 0, 1,
+    SELECT s.day, date_trunc('hour', s.started_at, $4), s.location_id, 0, 0, 0, 1,
            s.engaged::integer, (s.cart_additions > 0)::integer, (s.checkouts > 0)::integer,
            (s.purchases > 0)::integer, (s.cart_additions > 0 AND s.purchases = 0)::integer, 0, 0
     FROM data.sessions s
@@ -428,22 +458,23 @@ WHERE h.tenant_id = $1 AND h.day = ANY ($2::date[])
 GROUP BY h.day, h.location_id
 
 -- name: roll_users
--- $1 tenant, $2 days, $3 earliest session day. METRICS "Users". A visitor is active wherever an
+-- $1 tenant, $2 days, $3 their source days, $4 earliest session day. METRICS "Users". A visitor is active wherever an
 -- engaged session of theirs has events, and a purchaser where a purchase counts.
 INSERT INTO data.user_day (
     tenant_id, day, location_id, user_pseudo_id, active, new, "returning", purchaser)
-SELECT $1, v.day, v.location_id, v.user_pseudo_id, v.active, v.new, v.is_returning,
+SELECT $1, v.day, v.location_id, v.user_pseudo_id, v.active, v.new, v."returning",
        p.user_pseudo_id IS NOT NULL
 FROM (
     SELECT a.day, coalesce(s.location_id, a.own_location_id, '') AS location_id, a.user_pseudo_id,
            bool_or(a.active OR s.engaged IS TRUE) AS active, bool_or(a.new) AS new,
-           bool_or(a.is_returning) AS is_returning
-    FROM pg_temp.activity a
+           bool_or(a."returning") AS "returning"
+    FROM data.activity a
     LEFT JOIN data.sessions s
-      ON s.tenant_id = $1 AND s.day >= $3 AND s.day <= a.day
+      ON s.tenant_id = $1 AND s.day >= $4 AND s.day <= a.day
      AND s.user_pseudo_id = a.user_pseudo_id AND s.ga_session_id = a.ga_session_id
      AND s.stream_id = a.stream_id
-    WHERE a.user_pseudo_id IS NOT NULL
+    WHERE a.tenant_id = $1 AND a.source_day = ANY ($3::date[]) AND a.day = ANY ($2::date[])
+      AND a.user_pseudo_id IS NOT NULL
     GROUP BY 1, 2, 3
 ) AS v
 LEFT JOIN (

@@ -31,7 +31,7 @@ from troupe.common.tenant_settings import TenantSettings
 from troupe.common.units import MINUTES, SECONDS
 from troupe.platform.threads import Threads
 
-HANDED_OVER: Final = 2
+HANDED_OVER: Final = 1
 COPY_DEADLINE: Final = 2 * MINUTES
 SEAL_DEADLINE: Final = 10 * MINUTES
 CLEAN_UP_DEADLINE: Final = 5 * SECONDS

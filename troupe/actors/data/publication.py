@@ -170,12 +170,15 @@ async def _derive(connection: "Connection", reporting: Reporting, source_day: da
 
     await run("note_changed_transactions", tenant, source_day)
     await run("note_changed_sessions", tenant, source_day)
+    await run("note_spanning_sessions", tenant, source_day)
     await run("measure_workbench")
-    spread = await connection.fetchval(DERIVE["source_days_of_sessions"], tenant, source_day)
-    await run("note_days_before", tenant, source_day, zone)
+    others = await connection.fetchval(DERIVE["other_source_days"], tenant, source_day)
+    await run("note_days_before", tenant, source_day)
     await run("drop_changed_sessions", tenant)
-    await run("derive_sessions", tenant, spread, zone)
-    await run("note_days_after", tenant, source_day, zone)
+    await run("derive_sessions", tenant, source_day, others, zone)
+    await run("drop_activity", tenant, source_day)
+    await run("derive_activity", tenant, source_day, zone, reporting.failed_search_event)
+    await run("note_days_after", tenant, source_day)
     for name in ("purchases", "refunds"):
         await run(f"drop_{name}", tenant, source_day)
         await run(f"derive_{name}", tenant, source_day, zone, reporting.currency)
@@ -187,12 +190,9 @@ async def _derive(connection: "Connection", reporting: Reporting, source_day: da
     if not days:
         return
     sources = await connection.fetchval(DERIVE["source_days_of_days"], tenant, days, zone)
-    failed = reporting.failed_search_event
-    await run("gather_activity", tenant, sources or [], zone, days, failed)
-    await run("measure_workbench")
     earliest = await connection.fetchval(DERIVE["earliest_session_day"], tenant, days)
     await run("drop_rollups", tenant, days)
-    await run("roll_hours", tenant, days, zone, earliest)
+    await run("roll_hours", tenant, days, sources or [], zone, earliest)
     await run("roll_days", tenant, days)
-    await run("roll_users", tenant, days, earliest)
+    await run("roll_users", tenant, days, sources or [], earliest)
     await run("roll_money", tenant, days, zone)

@@ -118,6 +118,30 @@ CREATE INDEX sessions_by_key ON data.sessions (tenant_id, user_pseudo_id, ga_ses
 -- The few that go on after midnight: which earlier days reach into a given one.
 CREATE INDEX sessions_over_midnight ON data.sessions (tenant_id, last_day) WHERE last_day > day;
 
+-- Events of one source day added up per clock hour and session; without a session per visitor and
+-- the event's own branch. Rollups are made from these rows, some ten times fewer than the events: a
+-- day whose neighbour is replaced is rolled anew without reading its events. Its branch is not here
+-- but in the session, because a later event may still change that. Only read and written whole days
+-- at a time, hence no key.
+CREATE TABLE data.activity (
+    tenant_id        uuid NOT NULL,
+    source_day       date NOT NULL,
+    day              date NOT NULL,             -- reporting zone
+    hour_start       timestamptz NOT NULL,      -- as in hourly_rollup
+    stream_id        text,                      -- the session's key, or three times NULL
+    user_pseudo_id   text,                      -- also known without a session
+    ga_session_id    bigint,
+    own_location_id  text,                      -- branch of events without a session
+    events           bigint NOT NULL,
+    page_views       bigint NOT NULL,
+    searches         bigint NOT NULL,
+    failed_searches  bigint NOT NULL,
+    active           boolean NOT NULL,
+    new              boolean NOT NULL,
+    "returning"      boolean NOT NULL
+);
+CREATE INDEX activity_by_source_day ON data.activity (tenant_id, source_day);
+
 -- One row per visitor, day and branch: exact distincts over any range and filter.
 CREATE TABLE data.user_day (
     tenant_id       uuid NOT NULL,
@@ -285,7 +309,7 @@ BEGIN
     FOREACH name IN ARRAY ARRAY[
         'versions', 'source_days', 'events', 'sessions', 'user_day', 'hourly_rollup',
         'daily_rollup', 'money_rollup', 'purchases', 'refunds', 'locations', 'customers',
-        'staged_days'
+        'staged_days', 'activity'
     ] LOOP
         EXECUTE format('ALTER TABLE data.%I ENABLE ROW LEVEL SECURITY', name);
         EXECUTE format('ALTER TABLE data.%I FORCE ROW LEVEL SECURITY', name);
@@ -483,18 +507,10 @@ BEGIN
         stream_id text NOT NULL, user_pseudo_id text NOT NULL, ga_session_id bigint NOT NULL,
         PRIMARY KEY (user_pseudo_id, ga_session_id, stream_id)
     ) ON COMMIT DROP;
+    CREATE TEMP TABLE spanning_sessions (LIKE pg_temp.changed_sessions) ON COMMIT DROP;
     CREATE TEMP TABLE changed_days (day date PRIMARY KEY) ON COMMIT DROP;
-    -- Events of the changed days, added up per clock hour and session; without a session per
-    -- visitor and the event's own branch.
-    CREATE TEMP TABLE activity (
-        day date NOT NULL, hour_start timestamptz NOT NULL,
-        stream_id text, user_pseudo_id text, ga_session_id bigint, own_location_id text,
-        events bigint NOT NULL, page_views bigint NOT NULL,
-        searches bigint NOT NULL, failed_searches bigint NOT NULL,
-        active boolean NOT NULL, new boolean NOT NULL, is_returning boolean NOT NULL
-    ) ON COMMIT DROP;
     GRANT SELECT, INSERT ON pg_temp.changed_transactions, pg_temp.changed_sessions,
-        pg_temp.changed_days, pg_temp.activity TO troupe_runtime;
+        pg_temp.spanning_sessions, pg_temp.changed_days TO troupe_runtime;
 END
 $$;
 
@@ -503,7 +519,7 @@ CREATE FUNCTION data.measure_workbench() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    ANALYZE pg_temp.changed_transactions, pg_temp.changed_sessions, pg_temp.activity;
+    ANALYZE pg_temp.changed_transactions, pg_temp.changed_sessions, pg_temp.spanning_sessions;
 END
 $$;
 
