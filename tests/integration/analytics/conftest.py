@@ -4,11 +4,11 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from tests.integration.analytics.warehouse import Warehouse
+from tests.integration.analytics.warehouse import COUNTS, Warehouse
 from tests.support.postgres import TestDatabase
 from troupe.actors.analytics.answers import Answers
 from troupe.common.database import Database, open_database
@@ -34,6 +34,9 @@ def build_town() -> Town:
     rival = Warehouse("Rival", "Australia/Lord_Howe", "USD", 7, 3, data_until=SPRING[-2])
     for warehouse in (shop, rival):
         warehouse.add_random_days([*AUTUMN, *SPRING], BRANCHES[:5], dice)
+    # In the half hour that is left of 02:00 when Lord Howe sets its clocks forward.
+    short = {"day": date(2025, 10, 5), "hour_start": datetime(2025, 10, 4, 15, tzinfo=UTC)}
+    rival.hourly.append(short | {"location_id": "short"} | dict.fromkeys(COUNTS, 1))
     shop.locations = [
         {"location_id": f"b{number}", "name": name, "city": city, "email": None, "manager": manager}
         for number, name, city, manager in (

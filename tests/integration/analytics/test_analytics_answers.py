@@ -143,12 +143,20 @@ async def test_series_cover_the_range_and_what_it_is_compared_with(
         earlier = days.compared(compare)
         assert bool(series.comparison) == (earlier is not None)
         if earlier is not None:
+            assert len(series.comparison) == len(series.points)
+            if compare is not Compare.YEAR:  # like with like: as many days on either side
+                lengths = [[p.end - p.start for p in side if p] for side in both_sides(series)]
+                assert lengths[0] == lengths[1]
             known = [point for point in series.comparison if point]
             assert (known[0].start, known[-1].end) == (earlier.start, earlier.end)
             assert (
                 sum(point.summary.measures.events for point in known)
                 == (warehouse.over(earlier)["events"])
             )
+
+
+def both_sides(series: Series) -> list[Sequence[Any]]:
+    return [series.points, series.comparison]
 
 
 async def test_clock_hours_are_those_of_the_rollups(pool: Database) -> None:
@@ -290,6 +298,7 @@ async def test_pages_of_locations_are_complete(answers: Answers, town: Town, lim
         assert len(page.locations) <= limit
         seen += [location.location_id for location in page.locations]
         place = page.place
+        assert len(seen) <= page.total
         if place is None:
             break
     by_name = sorted(town.shop.locations, key=lambda row: (row["name"].lower(), row["location_id"]))

@@ -256,6 +256,7 @@ async def test_pages_of_branches_are_complete(site: Site, sort: str, limit: int)
         assert len(answer["data"]) <= limit
         assert answer["total"] == len(whole)
         seen += answer["data"]
+        assert len(seen) <= answer["total"]
         if answer["next_cursor"] is None:
             break
         cursor = f"&cursor={answer['next_cursor']}"
@@ -274,6 +275,7 @@ async def test_pages_of_locations_are_complete(site: Site, town: Town, limit: in
         answer = (await site.get(f"/api/v1/locations?limit={limit}{cursor}", "Shop")).json
         assert answer["total"] == len(town.shop.locations)
         seen += answer["data"]
+        assert len(seen) <= answer["total"]
         if answer["next_cursor"] is None:
             break
         cursor = f"&cursor={answer['next_cursor']}"

@@ -37,6 +37,7 @@ def test_pages_are_complete_and_in_order(field: str, descending: bool, size: int
     place: Place | None = None
     while page := ranking.order(summaries, after=place)[:size]:
         seen += page
+        assert len(seen) <= len(whole)
         place = ranking.place(page[-1], summaries[page[-1]])
         assert tuple(map(type, place)) == ranking.place_types
     assert seen == whole
