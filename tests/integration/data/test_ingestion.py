@@ -111,6 +111,23 @@ async def test_a_reporting_zone_of_its_own_moves_days_not_figures(world: World) 
             assert wanted["events"] == 0
 
 
+async def test_another_reporting_zone_cuts_every_day_anew(world: World) -> None:
+    shop = await world.shop()
+    await world.loaded(shop)
+    await world.change(
+        "UPDATE platform.tenants SET reporting_time_zone = 'Asia/Kolkata' WHERE tenant_id = $1",
+        shop.tenant,
+    )
+    again = await world.loaded(shop)
+    assert again.result["unchanged"] == 0
+    await assert_true(world, shop, "Asia/Kolkata")
+    left = await world.rows("SELECT DISTINCT day FROM data.hourly_rollup ORDER BY day")
+    right = truth(shop, "Asia/Kolkata")["days"]
+    assert [str(row["day"]) for row in left] == [
+        day for day, figures in right.items() if figures["events"]
+    ]
+
+
 async def test_an_unchanged_day_is_not_read_again(world: World) -> None:
     shop = await world.shop()
     await world.loaded(shop)

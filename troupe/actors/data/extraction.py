@@ -53,6 +53,7 @@ class Extraction:
         tenant: Whose.
         job: The job that it is done for; staged tables carry it.
         settings: Names of parameters and properties.
+        cut: What days and money are cut by (zone, currency); rows are read again when it changes.
         batch_rows: Rows per batch.
     """
 
@@ -62,10 +63,14 @@ class Extraction:
     tenant: TenantId
     job: UUID
     settings: TenantSettings
+    cut: str
     batch_rows: int
 
-    def query(self, table: ExportTable) -> FlattenQuery:
-        """The query that reads a table; its fingerprint tells whether it was read like this."""
+    def fingerprint(self, table: ExportTable) -> str:
+        """Says how a table would be read and cut now; kept with its rows, to compare later."""
+        return f"{self._query(table).fingerprint} {self.cut}"
+
+    def _query(self, table: ExportTable) -> FlattenQuery:
         return flatten_query(table.name, table.schema, self.settings)
 
     async def stage(self, table: ExportTable, on_batch: OnBatch) -> StagedDay:
@@ -77,7 +82,7 @@ class Extraction:
             PeerError: BigQuery failed; see `bigquery_errors`.
             DatabaseError: PostgreSQL failed.
         """
-        query = self.query(table)
+        query = self._query(table)
         estimate = await self.threads.run(self.export.estimate, query, abandon=True)
         name = await self.database.run(
             lambda connection: stage(connection, self.tenant, table.day, self.job),
@@ -100,7 +105,7 @@ class Extraction:
             family=table.family.value,
             source_modified=table.modified,
             source_rows=table.rows,
-            extraction=query.fingerprint,
+            extraction=self.fingerprint(table),
             scanned_bytes=estimate,
         )
 

@@ -136,6 +136,7 @@ class Ingestor:
                     tenant=tenant,
                     job=run.job.id,
                     settings=settings,
+                    cut=f"{zone} {row['reporting_currency']}",
                     batch_rows=self._settings.batch_rows,
                 ),
                 reporting=Reporting(
@@ -268,7 +269,7 @@ class _Ingestion:
         for attempt in range(1, DAY_ATTEMPTS + 1):
             try:
                 table = await self._threads.run(self._export.table, day, family, abandon=True)
-                fingerprint = self._extraction.query(table).fingerprint
+                fingerprint = self._extraction.fingerprint(table)
                 if known is not None and known.is_current(table, fingerprint):
                     await self._leave_as_it_is(day)
                 else:

@@ -28,7 +28,7 @@ CREATE TABLE data.source_days (
     loaded_at        timestamptz,
     first_event_at   timestamptz,               -- of the loaded rows; NULL for an empty day
     last_event_at    timestamptz,
-    extraction       text,                      -- fingerprint of the query that read the rows
+    extraction       text,                      -- how the rows were read and cut: a fingerprint
     scanned_bytes    bigint,                    -- the dry run's estimate for that query
     checked_at       timestamptz NOT NULL DEFAULT now(),
     problem          text,                      -- one sentence; NULL when there is none
