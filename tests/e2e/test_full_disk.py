@@ -29,7 +29,7 @@ def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]
 
 @pytest.mark.parametrize(
     ("small_disk", "events"),
-    [(1, 20_000), (40, 20_000), (250, 700_000)],
+    [(1, 20_000), (40, 20_000), (200, 250_000)],
     indirect=["small_disk"],
     ids=["while generating", "while starting", "while loading"],
 )

@@ -34,9 +34,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from troupe.common import logs
 from troupe.common.config import Configuration, load
-from troupe.common.errors import ConfigurationError, StorageFull
+from troupe.common.errors import ConfigurationError, DatabaseUnavailable, StorageFull
 from troupe.common.files import write_private
 from troupe.common.units import DAYS
+from troupe.platform.errors import leaves
 from troupe.supervisor import Installation, open_installation
 from troupe_demo.companions import companion
 from troupe_demo.ga4 import DEMO_PROFILES, TenantProfile, generate, write_master_data
@@ -123,7 +124,8 @@ async def staged(
                 await _generate(plan, progress)
                 demonstration = await _start(plan, stack, progress)
             yield demonstration
-    except OSError as error:
+    except* OSError as group:
+        error = next(leaf for leaf in leaves(group) if isinstance(leaf, OSError))
         if error.errno in _NOT_ENOUGH_SPACE:
             raise StorageFull(f"No space is left under {plan.state}.") from error
         raise ConfigurationError(f"{plan.state} cannot be used: {error}") from error
@@ -247,7 +249,12 @@ async def _start(plan: Plan, stack: AsyncExitStack, progress: Progress) -> Demon
         subject=SUBJECT,
     )
     tenants = await prepare_tenants(plan.profiles, installation, surroundings)
-    await ingest(tenants, plan, installation.urls["data"], progress)
+    try:
+        await ingest(tenants, plan, installation.urls["data"], progress)
+    except* DatabaseUnavailable as group:
+        # Callers only know that it is away; its supervisor knows why.
+        reason = installation.snapshot().find("postgres").last_error
+        raise DatabaseUnavailable(reason or "PostgreSQL went away.") from group
     return Demonstration(
         urls={**installation.urls, "bigquery": bigquery["url"], "mail": mail["url"]},
         tenants=tuple(tenants),

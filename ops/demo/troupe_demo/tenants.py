@@ -19,6 +19,7 @@ from troupe.actors.auth.tenants import create_tenant
 from troupe.cli.boundary import JobNotDone
 from troupe.cli.operators import all_tenants
 from troupe.common.database import Database, open_database
+from troupe.common.errors import DatabaseUnavailable, PeerRefused
 from troupe.common.ids import TenantId
 from troupe.common.secrets import Vault
 from troupe.common.units import MINUTES, SECONDS
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from troupe_demo.stage import Plan
 
 POLL: Final = 0.3 * SECONDS
+PATIENCE: Final = 20 * SECONDS
 INGESTION_DEADLINE: Final = 60 * MINUTES
 _ENDED: Final = frozenset({"done", "failed", "cancelled", "dead"})
 
@@ -183,18 +185,37 @@ async def _finish(
     body: Mapping[str, Any],
     show: Callable[[Mapping[str, Any]], None],
 ) -> None:
-    answer = await client.post(path, json=body)
-    answer.raise_for_status()
-    job = answer.json()
+    job = await _ask(client, "POST", path, body)
     while job["state"] not in _ENDED:
         await trio.sleep(POLL)
-        answer = await client.get(f"/api/v1/jobs/{job['id']}")
-        answer.raise_for_status()
-        job = answer.json()
+        job = await _ask(client, "GET", f"/api/v1/jobs/{job['id']}")
         show(job)
     if job["state"] != "done":
         reason = (job["error"] or {}).get("message", "no reason given")
         raise JobNotDone(f"Loading {tenant.name} ended as {job['state']}: {reason}")
+
+
+async def _ask(
+    client: httpx2.AsyncClient, method: str, path: str, body: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """One answer of the data group; a 503 is asked again for a while.
+
+    Raises:
+        DatabaseUnavailable: It stays away.
+        PeerRefused: It says no.
+    """
+    end = trio.current_time() + PATIENCE
+    while True:
+        answer = await client.request(method, path, json=body)
+        document: dict[str, Any] = answer.json()
+        if answer.is_success:
+            return document
+        detail = f"{method} {path}: {document['detail']}"
+        if answer.status_code != 503:
+            raise PeerRefused(detail)
+        if trio.current_time() > end:
+            raise DatabaseUnavailable(detail)
+        await trio.sleep(POLL)
 
 
 def _show(job: Mapping[str, Any], task: Any, progress: Progress) -> None:
