@@ -1,8 +1,7 @@
 """What the overview page shows, as plain values: the template only places and formats them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
@@ -14,11 +13,12 @@ from troupe.actors.analytics.answers import (
     Summary,
 )
 from troupe.actors.analytics.metrics import METRICS, Figure, Metric, Unit, change
-from troupe.actors.analytics.series import Point, Series, read_series
+from troupe.actors.analytics.series import Series, read_series
 from troupe.common.dates import DateRange, Granularity
 from troupe.http.analytics import Asked
 from troupe.http.dashboard import formats
 from troupe.http.dashboard.chart import LineChart, line_chart, sparkline
+from troupe.http.dashboard.steps import Step, describe, known_figure, lay_out_steps
 from troupe.http.dashboard.view import CARDS, View
 
 BRANCH_COLUMNS: Final = (
@@ -31,8 +31,6 @@ BRANCH_COLUMNS: Final = (
 )
 NO_BRANCH: Final = "No branch known"
 MAX_BRANCHES: Final = 200
-LONGEST_WITHOUT_YEAR: Final = 366
-"""Days up to which a date is clear without its year."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,23 +112,6 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One step of the chart.
-
-    Attributes:
-        label: On the axis.
-        name: In full, for the table and the text under the pointer.
-        value: The figure.
-        previous: What it is compared with; None also when there is no counterpart.
-    """
-
-    label: str
-    name: str
-    value: Figure
-    previous: Figure
-
-
-@dataclass(frozen=True, slots=True)
 class Cell:
     """One figure of a branch."""
 
@@ -202,7 +183,7 @@ def compose(asked: Asked, view: View, reading: Reading) -> Overview:
     if not _is_comparable(asked):
         reading = reading.alone()
     is_empty = not (reading.now.measures.events or reading.now.measures.purchases)
-    steps = _steps(asked, view.granularity, metric, reading.series)
+    steps = lay_out_steps(asked, view.granularity, metric, reading.series)
     values, previous = [step.value for step in steps], [step.previous for step in steps]
     rows = _branch_rows(reading)
     return Overview(
@@ -210,11 +191,11 @@ def compose(asked: Asked, view: View, reading: Reading) -> Overview:
         comparison=asked.comparison if reading.before is not None else None,
         is_empty=is_empty,
         is_incomplete=reporting.data_until is not None and reporting.data_until < asked.days.end,
-        notices=tuple(_notices(asked, is_empty=is_empty)),
+        notices=tuple(_notices(asked, view, is_empty=is_empty)),
         cards=_cards(asked, view.granularity, reading),
         metric=metric,
         chart=line_chart(values, previous, whole=metric.unit is Unit.COUNT),
-        chart_note=_chart_note(metric, steps, reporting.currency),
+        chart_note=describe(metric, steps, reporting.currency),
         steps=steps,
         branch_columns=tuple(METRICS[name] for name in BRANCH_COLUMNS),
         branches=rows[:MAX_BRANCHES],
@@ -233,14 +214,15 @@ def _is_comparable(asked: Asked) -> bool:
     return asked.comparison is not None and first is not None and first <= asked.comparison.end
 
 
-def _notices(asked: Asked, *, is_empty: bool) -> Iterator[Notice]:
+def _notices(asked: Asked, view: View, *, is_empty: bool) -> Iterator[Notice]:
     first, until = asked.reporting.first_day, asked.reporting.data_until
     if first is None:
         return
     begins = f"The data begins on {formats.day(first, year=True)}"
     if is_empty:
         reach = f" and reaches until {formats.day(until, year=True)}" if until else ""
-        yield Notice(f"Nothing was recorded in this period. {begins}{reach}.", warns=True)
+        where = " for this branch" if view.location is not None else ""
+        yield Notice(f"Nothing was recorded in this period{where}. {begins}{reach}.", warns=True)
         return
     if until is not None and until < asked.days.end:
         text = f"Days after {formats.day(until, year=True)} are missing or incomplete."
@@ -262,7 +244,7 @@ def _cards(asked: Asked, granularity: Granularity, reading: Reading) -> tuple[Ca
     cards: list[Card] = []
     for metric in (METRICS[name] for name in CARDS):
         exists = metric.hourly or granularity is not Granularity.HOUR
-        along = [_value(asked, metric, point) for point in reading.series.points]
+        along = [known_figure(asked, metric, point) for point in reading.series.points]
         cards.append(
             Card(
                 metric,
@@ -272,53 +254,6 @@ def _cards(asked: Asked, granularity: Granularity, reading: Reading) -> tuple[Ca
             )
         )
     return tuple(cards)
-
-
-def _steps(
-    asked: Asked, granularity: Granularity, metric: Metric, series: Series
-) -> tuple[Step, ...]:
-    """The chart's steps; hours of the comparison that a clock change leaves over are cut off."""
-    steps: list[Step] = []
-    for index, point in enumerate(series.points):
-        earlier = series.comparison[index] if index < len(series.comparison) else None
-        label, name = _names(asked, granularity, point)
-        steps.append(
-            Step(
-                label,
-                name,
-                _value(asked, metric, point),
-                _value(asked, metric, earlier) if earlier else None,
-            )
-        )
-    return tuple(steps)
-
-
-def _value(asked: Asked, metric: Metric, point: Point) -> Figure:
-    """The figure of a step; None where there is no data, which is not the same as zero."""
-    first, until = asked.reporting.first_day, asked.reporting.data_until
-    start, end = point.start, point.end
-    if isinstance(start, datetime):
-        start = end = start.astimezone(asked.reporting.zone).date()
-    is_before = first is not None and end < first
-    is_missing = until is not None and start > until and not point.summary.measures.events
-    return None if is_before or is_missing else metric.compute(point.summary.measures)
-
-
-def _names(asked: Asked, granularity: Granularity, point: Point) -> tuple[str, str]:
-    """What a step is called on the axis and in full."""
-    start, end = point.start, point.end
-    if isinstance(start, datetime) and isinstance(end, datetime):
-        zone = asked.reporting.zone
-        start, end = start.astimezone(zone), end.astimezone(zone)
-        time, day = formats.clock(start), start.date()
-        name = f"{formats.weekday(day)}, {time}–{formats.clock(end)}"
-        return time if asked.days.days == 1 else f"{formats.day(day)}, {time}", name
-    label = formats.day(start, year=asked.days.days > LONGEST_WITHOUT_YEAR)
-    if granularity is Granularity.DAY:
-        return label, formats.weekday(start)
-    return formats.month(start) if granularity is Granularity.MONTH else label, formats.days(
-        start, end
-    )
 
 
 def _branch_rows(reading: Reading) -> tuple[BranchRow, ...]:
@@ -344,15 +279,3 @@ def _branch_rows(reading: Reading) -> tuple[BranchRow, ...]:
         rows.append((earned, row))
     rows.sort(key=lambda pair: (-pair[0], pair[1].name.casefold(), pair[1].branch.location_id))
     return tuple(row for _, row in rows)
-
-
-def _chart_note(metric: Metric, steps: Sequence[Step], currency: str) -> str:
-    """What the chart says, for people who cannot see it."""
-    known = [(step.value, step.name) for step in steps if step.value is not None]
-    if not known:
-        return f"{metric.title}: nothing measured."
-    low, high = min(known, key=lambda pair: pair[0]), max(known, key=lambda pair: pair[0])
-    return (
-        f"{metric.title}: lowest {formats.figure(low[0], metric.unit, currency)} ({low[1]}),"
-        f" highest {formats.figure(high[0], metric.unit, currency)} ({high[1]})."
-    )
