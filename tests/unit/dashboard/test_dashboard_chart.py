@@ -78,6 +78,12 @@ def test_an_absurd_value_does_not_break_the_chart(value: Value) -> None:
     assert "inf" not in sparkline([0, value])
 
 
+def test_labels_can_be_bound_to_days() -> None:
+    week = line_chart([1] * 168, labels_by=24)
+    assert [label.index for label in week.x_labels] == list(range(0, 168, 24))
+    assert [label.index for label in line_chart([1] * 10).x_labels] == [0, 2, 4, 6, 8]
+
+
 def test_a_sparkline_needs_two_values() -> None:
     assert sparkline([]) == sparkline([1]) == sparkline([None, 1]) == ""
     assert sparkline([5, 5]).startswith("M2.0 16.0")

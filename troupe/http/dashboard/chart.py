@@ -184,6 +184,7 @@ def line_chart(
     comparison: Sequence[Value] = (),
     *,
     whole: bool = False,
+    labels_by: int = 1,
     height: int = 280,
     header: int = 28,
     footer: int = 26,
@@ -195,6 +196,7 @@ def line_chart(
         values: One per step; None where there is no value.
         comparison: Likewise.
         whole: Only whole values make sense.
+        labels_by: Label every so many steps, or a multiple of it.
         height: Pixels.
         header: Pixels left above the highest tick.
         footer: Pixels left below the lowest one, for labels.
@@ -229,7 +231,7 @@ def line_chart(
         ]
 
     line = points(numbers)
-    every = max(1, math.ceil(len(numbers) / _MAX_X_LABELS))
+    every = max(1, math.ceil(len(numbers) / _MAX_X_LABELS / labels_by)) * labels_by
     return LineChart(
         height=height,
         bottom=bottom,

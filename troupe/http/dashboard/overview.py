@@ -31,6 +31,9 @@ BRANCH_COLUMNS: Final = (
 )
 NO_BRANCH: Final = "No branch known"
 MAX_BRANCHES: Final = 200
+HOURS_A_DAY: Final = 24
+LONGEST_BY_HOURS: Final = 2 * HOURS_A_DAY + 1
+"""Hours up to which hours are labelled, and not days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,7 @@ def compose(asked: Asked, view: View, reading: Reading) -> Overview:
     is_empty = not (reading.now.measures.events or reading.now.measures.purchases)
     steps = lay_out_steps(asked, view.granularity, metric, reading.series)
     values, previous = [step.value for step in steps], [step.previous for step in steps]
+    by_hour = view.granularity is Granularity.HOUR
     rows = _branch_rows(reading)
     return Overview(
         days=asked.days,
@@ -194,7 +198,12 @@ def compose(asked: Asked, view: View, reading: Reading) -> Overview:
         notices=tuple(_notices(asked, view, is_empty=is_empty)),
         cards=_cards(asked, view.granularity, reading),
         metric=metric,
-        chart=line_chart(values, previous, whole=metric.unit is Unit.COUNT),
+        chart=line_chart(
+            values,
+            previous,
+            whole=metric.unit is Unit.COUNT,
+            labels_by=HOURS_A_DAY if len(steps) > LONGEST_BY_HOURS and by_hour else 1,
+        ),
         chart_note=describe(metric, steps, reporting.currency),
         steps=steps,
         branch_columns=tuple(METRICS[name] for name in BRANCH_COLUMNS),
