@@ -264,7 +264,7 @@ def _analytics(site: Site) -> Group:
             description="Figures of the shop, and the dashboard.",
             settings=site.http(
                 public_url=site.dashboard_url,
-                page_policy=page_policy(connect=[auth_origin], forms=[auth_origin]),
+                page_policy=page_policy(forms=[auth_origin]),
             ),
         )
         analytics_routes.declare(app.api, answers)

@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -25,7 +25,9 @@ from pydantic import (
     SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from troupe.common.errors import ConfigurationError
 from troupe.common.units import DAYS, HOURS, MINUTES, SECONDS
@@ -45,6 +47,10 @@ def default_state_directory() -> Path:
     return Path(base) / "troupe"
 
 
+def _is_list(field: FieldInfo | None) -> bool:
+    return field is not None and get_origin(field.annotation) is tuple
+
+
 def _network(text: str) -> str:
     ipaddress.ip_network(text)
     return text
@@ -56,6 +62,19 @@ Network = Annotated[str, AfterValidator(_network)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_in_variables(cls, values: Any) -> Any:
+        """An environment variable writes a list with commas."""
+        if not isinstance(values, dict):
+            return values
+        return {
+            key: [item.strip() for item in value.split(",") if item.strip()]
+            if isinstance(value, str) and _is_list(cls.model_fields.get(key))
+            else value
+            for key, value in values.items()
+        }
 
 
 class Placement(StrEnum):

@@ -19,8 +19,9 @@ _INTRODUCTION = f"""\
 
 One TOML file, named with `troupe up --config FILE`, is read first; environment variables win over
 it: `{ENVIRONMENT_PREFIX}` plus the keys joined by two underscores, in upper case
-(`{ENVIRONMENT_PREFIX}GROUPS__DATA__TASKS=8`). Every key has a default. Secrets never stand in the
-file: they come from the environment or from files that it names. An unknown key is an error.
+(`{ENVIRONMENT_PREFIX}GROUPS__DATA__TASKS=8`); lists are written with commas. Every key
+has a default. Secrets never stand in the file: they come from the environment or from files that it
+names. An unknown key is an error.
 
 | key | default | meaning |
 |---|---|---|"""

@@ -8,7 +8,7 @@ client that repeats a question while nothing has changed is answered 304 after o
 import dataclasses
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Final, TypeVar, cast
 
@@ -36,7 +36,6 @@ from troupe.http.routes import Api
 _RELEASE: Final = version("troupe")
 _SORTABLE: Final = {name: name for name in (*METRICS, NAME)}
 _BY_NAME: Final = "locations"
-_LATEST_DATE: Final = date(2199, 12, 31)
 
 Clock = Callable[[], datetime]
 Found = TypeVar("Found")
@@ -70,11 +69,6 @@ class Asked:
         """
         today = today_in(reporting.zone, clock())
         days = query.resolve(today, earliest=reporting.first_day)
-        if days.end > _LATEST_DATE:
-            raise InvalidInput(
-                "The date range is not valid.",
-                [("?end_date", f"must not be after {_LATEST_DATE}")],
-            )
         return cls(reporting, days, days.compared(query.compare))
 
     @property

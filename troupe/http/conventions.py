@@ -38,6 +38,7 @@ MAX_CURSOR_CHARACTERS: Final = 1024
 MAX_RANGE_DAYS: Final = 800
 MAX_HOURLY_DAYS: Final = 31
 EARLIEST_DATE: Final = date(2000, 1, 1)
+LATEST_DATE: Final = date(2199, 12, 31)
 
 Row = TypeVar("Row")
 CursorValue = str | int | Decimal | date | datetime | UUID
@@ -256,6 +257,8 @@ class RangeQuery(QueryModel):
             _refuse("?end_date", "must not be before start_date")
         if self.start_date < EARLIEST_DATE:
             _refuse("?start_date", f"must not be before {EARLIEST_DATE}")
+        if end > LATEST_DATE:
+            _refuse("?end_date", f"must not be after {LATEST_DATE}")
         wanted = DateRange(self.start_date, end)
         if wanted.days > limit_days:
             _refuse("?end_date", f"the range must not be longer than {limit_days} days")

@@ -44,6 +44,13 @@ def test_a_mistake_is_one_sentence_that_names_the_place(
     assert "\n" not in message
 
 
+def test_a_variable_writes_a_list_with_commas() -> None:
+    configuration = load(environment={"TROUPE_AUTH__ALLOW_PRIVATE_PEERS": "10.0.0.0/8, ::1/128"})
+    assert configuration.auth.allow_private_peers == ("10.0.0.0/8", "::1/128")
+    with pytest.raises(ConfigurationError, match=r"allow_private_peers"):
+        load(environment={"TROUPE_AUTH__ALLOW_PRIVATE_PEERS": "10.0.0.0/8,elsewhere"})
+
+
 def test_a_misspelt_variable_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match=r"groups\.dta"):
         load(environment={"TROUPE_GROUPS__DTA__TASKS": "8"})
