@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Awaitable, Callable
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from troupe.cli.context import Settings, as_json, database_of
 from troupe.cli.operators import find_tenant
 from troupe.common.config import Configuration
 from troupe.common.errors import InvalidInput
+from troupe.common.ids import TenantId
 from troupe.common.units import SECONDS
 from troupe.platform.jobs import Job, JobState, JobStore
 
@@ -134,37 +136,36 @@ def list_jobs(
     Console().print(table)
 
 
-@jobs.command()
-@_tenant
-@_job
-@as_json
-@click.pass_obj
-@reported
-def show(settings: Settings, tenant: str, job: uuid.UUID, *, json_output: bool) -> None:
-    """Show one job."""
-    _on_job(settings, tenant, job, "get", json_output=json_output)
+Operation = Callable[[JobStore, TenantId, uuid.UUID], Awaitable[Job]]
 
 
-@jobs.command()
-@_tenant
-@_job
-@as_json
-@click.pass_obj
-@reported
-def cancel(settings: Settings, tenant: str, job: uuid.UUID, *, json_output: bool) -> None:
-    """Ask for a job's end."""
-    _on_job(settings, tenant, job, "request_cancel", json_output=json_output)
+def _command(name: str, help_text: str, operation: Operation) -> None:
+    """Add a command that does one thing to one job and shows it as it is then."""
+
+    @jobs.command(name=name, help=help_text)
+    @_tenant
+    @_job
+    @as_json
+    @click.pass_obj
+    @reported
+    def act(settings: Settings, tenant: str, job: uuid.UUID, *, json_output: bool) -> None:
+        async def work() -> Job:
+            async with database_of(settings.load()) as database:
+                found = await find_tenant(database, tenant)
+                return await operation(JobStore(database), found.tenant_id, job)
+
+        record = as_record(trio.run(work))
+        if json_output:
+            click.echo(json.dumps(record))
+            return
+        for key, value in record.items():
+            if value is not None:
+                click.echo(f"{key:<14}{value}")
 
 
-@jobs.command()
-@_tenant
-@_job
-@as_json
-@click.pass_obj
-@reported
-def retry(settings: Settings, tenant: str, job: uuid.UUID, *, json_output: bool) -> None:
-    """Run a job again that failed, was cancelled or is dead."""
-    _on_job(settings, tenant, job, "retry", json_output=json_output)
+_command("show", "Show one job.", JobStore.get)
+_command("cancel", "Ask for a job's end.", JobStore.request_cancel)
+_command("retry", "Run a job again that failed, was cancelled or is dead.", JobStore.retry)
 
 
 @jobs.command()
@@ -182,29 +183,6 @@ def watch(settings: Settings, tenant: str, job: uuid.UUID) -> None:
             return await _follow(store, found, await store.get(found.tenant_id, job), quiet=False)
 
     _report(trio.run(work), json_output=False)
-
-
-def _on_job(
-    settings: Settings, tenant: str, job: uuid.UUID, operation: str, *, json_output: bool
-) -> None:
-    async def work() -> Job:
-        async with database_of(settings.load()) as database:
-            found = await find_tenant(database, tenant)
-            store = JobStore(database)
-            operations = {
-                "get": store.get,
-                "request_cancel": store.request_cancel,
-                "retry": store.retry,
-            }
-            return await operations[operation](found.tenant_id, job)
-
-    record = as_record(trio.run(work))
-    if json_output:
-        click.echo(json.dumps(record))
-        return
-    for name, value in record.items():
-        if value is not None:
-            click.echo(f"{name:<14}{value}")
 
 
 async def _follow(store: JobStore, tenant: Tenant, job: Job, *, quiet: bool) -> Job:
