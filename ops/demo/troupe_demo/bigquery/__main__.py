@@ -1,6 +1,7 @@
 """``python -m troupe_demo.bigquery ROOT``: the stand-in as a companion process."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import click
@@ -28,6 +29,9 @@ def main(root: Path, port: int, grpc_port: int) -> None:
         await asyncio.to_thread(stand_in.close)
 
     lifetime.run(serve)
+    # Everything is closed and removed. A query may still be deep inside DuckDB, whose threads do
+    # not survive the interpreter's own end gracefully: leave without it.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,10 @@
 
 A result is written to a file batch by batch while DuckDB produces it, and served from the file
 after that, so that memory holds a batch however large the result is. DuckDB itself is bounded and
-spills into the same temporary directory, which lies beside the data (so that hard links work and a
-full disk is the one the operator watches) and is removed at the end.
+spills into the same temporary directory (``workspace``).
 """
 
-import shutil
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from troupe.common.sql import load
 from troupe.common.units import MiB
@@ -26,6 +22,7 @@ from troupe_demo.bigquery.errors import BigQueryError
 from troupe_demo.bigquery.results import Result, ResultWriter
 from troupe_demo.bigquery.sql import Program, compile_program
 from troupe_demo.bigquery.types import arrow_schema
+from troupe_demo.bigquery.workspace import Workspace
 
 _MEMORY = 768 * MiB  # DuckDB's own; sorting and grouping beyond it spill
 _THREADS = 2
@@ -57,13 +54,13 @@ class Engine:
 
     def __init__(self, root: Path) -> None:
         self.catalogue = Catalogue(root)
-        self.directory = root / f".stand-in-{uuid.uuid4().hex}"
-        self.directory.mkdir(parents=True)
+        self.workspace = Workspace(root)
+        self._lock = threading.Lock()
         self._duck = duckdb.connect(
             config={
                 "threads": _THREADS,
                 "memory_limit": f"{_MEMORY // MiB}MiB",
-                "temp_directory": str(self.directory / "spill"),
+                "temp_directory": str(self.workspace.directory / "spill"),
                 "autoinstall_known_extensions": "false",
                 "autoload_known_extensions": "false",
             }
@@ -72,19 +69,21 @@ class Engine:
         for statement in load("troupe_demo.bigquery.sql", "prelude.sql").values():
             self._duck.execute(statement)
 
-    def close(self) -> None:
-        """Stop DuckDB and remove everything temporary."""
-        self._duck.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
+    def close(self, *, idle: bool = True) -> None:
+        """Remove everything temporary, and stop DuckDB if it is ``idle``: it does not wait."""
+        self.workspace.close()
+        if idle:
+            self._duck.close()
 
     def snapshot(self, project: str) -> Snapshot:
         """The tables as a caller of ``project`` sees them from now on."""
-        return Snapshot(self.catalogue, project, self.directory / uuid.uuid4().hex)
+        return Snapshot(self.catalogue, project, self.workspace.fresh())
 
     @contextmanager
     def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection of one's own; DuckDB's failures become BigQuery's."""
-        cursor = self._duck.cursor()
+        with self._lock:  # DuckDB refuses a connection that another thread is using
+            cursor = self._duck.cursor()
         try:
             yield cursor
         except (duckdb.Error, OSError) as error:
@@ -129,7 +128,7 @@ class Engine:
             BigQueryError: It failed, or was stopped.
         """
         schema = arrow_schema(list(program.columns))
-        writer = ResultWriter(self.directory / f"{uuid.uuid4().hex}.arrow", program.columns, schema)
+        writer = ResultWriter(self.workspace.fresh(), program.columns, schema)
         try:
             with self.cursor() as cursor, running.watching(cursor):
                 reader = cursor.sql(program.sql).to_arrow_reader(BATCH_ROWS)
@@ -198,8 +197,3 @@ def translated(error: Exception) -> BigQueryError:
     for prefix in _PREFIXES:
         message = message.removeprefix(prefix)
     return BigQueryError.query_failed(message)
-
-
-def cast_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """A batch in the schema in which BigQuery serves it."""
-    return batch if batch.schema == schema else batch.cast(schema)

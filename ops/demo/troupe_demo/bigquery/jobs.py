@@ -6,10 +6,10 @@ after a day.
 """
 
 import hashlib
+import queue
 import threading
 import time
 import uuid
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -100,14 +100,28 @@ class Jobs:
         self._jobs: dict[tuple[str, str], Job] = {}
         self._requests: dict[tuple[str, str], Job] = {}
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="bigquery-job")
+        self._waiting: queue.Queue[Job | None] = queue.Queue(_MAX_PENDING + _WORKERS)
+        # Daemons: one that DuckDB does not give back in time must not hold up the process's end.
+        self._workers = [
+            threading.Thread(target=self._work, name=f"bigquery-job-{n}", daemon=True)
+            for n in range(_WORKERS)
+        ]
+        for worker in self._workers:
+            worker.start()
 
-    def close(self) -> None:
-        """Stop what runs."""
+    def close(self, deadline: float) -> bool:
+        """Stop what runs; whether all of it ended within ``deadline`` seconds."""
         stopped = BigQueryError(503, "backendError", "The stand-in is ending")
-        for job in list(self._jobs.values()):
+        with self._lock:
+            jobs = list(self._jobs.values())
+        for job in jobs:
             job.running.stop(stopped)
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for _ in self._workers:
+            self._waiting.put(None)
+        end = time.monotonic() + deadline
+        for worker in self._workers:
+            worker.join(max(0.0, end - time.monotonic()))
+        return not any(worker.is_alive() for worker in self._workers)
 
     def estimate(self, project: str, configuration: dict[str, Any]) -> tuple[Program, int]:
         """Compile without running: a dry run.
@@ -149,8 +163,7 @@ class Jobs:
             if request_id:
                 self._requests[project, request_id] = job
             self._forget_old()
-        future = self._pool.submit(self._run, job)
-        future.add_done_callback(lambda ended: _if_never_run(ended, job))
+        self._waiting.put(job)
         return job
 
     def get(self, project: str, job_id: str) -> Job:
@@ -187,6 +200,10 @@ class Jobs:
         message = "Job execution was cancelled: User requested cancellation"
         job.running.stop(BigQueryError.for_reason("stopped", message))
 
+    def _work(self) -> None:
+        while (job := self._waiting.get()) is not None:
+            self._run(job)
+
     def _run(self, job: Job) -> None:
         job.started = _now()
         timeout = job.configuration.get("jobTimeoutMs")
@@ -200,6 +217,7 @@ class Jobs:
             timer.start()
         try:
             self._faults.strike("job.run")
+            job.running.check()
             self._execute(job)
         except BigQueryError as error:
             job.error = error
@@ -239,12 +257,6 @@ class Jobs:
             for request, known in list(self._requests.items()):
                 if known is job:
                     del self._requests[request]
-
-
-def _if_never_run(future: "Future[None]", job: Job) -> None:
-    if future.cancelled():
-        job.error = BigQueryError(503, "backendError", "The stand-in is ending")
-        job.done.set()
 
 
 def _now() -> int:

@@ -49,10 +49,11 @@ class Result:
         return self.count
 
     def batches(self, start: int, names: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Batches from row ``start`` on, mapped from the file one at a time."""
+        """Batches from row ``start`` on, read from the file one at a time."""
         if start >= self.count:
             return
-        with pa.memory_map(str(self.path)) as source, pa.ipc.open_file(source) as file:
+        # Not mapped: mapped pages would count as this process's memory until somebody needs them.
+        with pa.OSFile(str(self.path), "rb") as source, pa.ipc.open_file(source) as file:
             first = bisect_right(self.starts, start) - 1
             for place in range(first, file.num_record_batches):
                 batch = file.get_batch(place)

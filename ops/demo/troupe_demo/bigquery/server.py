@@ -1,6 +1,7 @@
 """The stand-in as a whole: started, used and closed."""
 
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -16,6 +17,7 @@ from troupe_demo.bigquery.storage_read import StorageRead
 
 _POLL: Final = 0.1 * SECONDS
 _GRACE: Final = 0.2 * SECONDS
+_STOP: Final = 0.8 * SECONDS
 
 
 class StandIn:
@@ -32,15 +34,20 @@ class StandIn:
         self.root = root.absolute()
         self.root.mkdir(parents=True, exist_ok=True)
         self.faults = Faults()
-        self._engine = Engine(self.root)
-        self._jobs = Jobs(self._engine, self.faults)
-        accounts = Accounts(self.root)
-        api = Api(self._engine, self._jobs, self.faults, accounts)
-        self._http = Server(port, api)
-        self.url = api.base_url = f"http://127.0.0.1:{self._http.server_address[1]}"
-        storage = StorageRead(self._engine, self._jobs, self.faults, accounts)
-        self._grpc, bound = storage.serve(grpc_port)
-        self.grpc = f"127.0.0.1:{bound}"
+        with ExitStack() as undo:
+            self._engine = Engine(self.root)
+            undo.callback(self._engine.close)
+            self._jobs = Jobs(self._engine, self.faults)
+            undo.callback(self._jobs.close, _STOP)
+            accounts = Accounts(self.root)
+            api = Api(self._engine, self._jobs, self.faults, accounts)
+            self._http = Server(port, api)
+            undo.callback(self._http.server_close)
+            self.url = api.base_url = f"http://127.0.0.1:{self._http.server_address[1]}"
+            storage = StorageRead(self._engine, self._jobs, self.faults, accounts)
+            self._grpc, bound = storage.serve(grpc_port)
+            self.grpc = f"127.0.0.1:{bound}"
+            undo.pop_all()  # it stands; close() takes it down
         self._thread = threading.Thread(
             target=self._http.serve_forever, args=[_POLL], name="bigquery-rest", daemon=True
         )
@@ -63,14 +70,17 @@ class StandIn:
         self.close()
 
     def close(self) -> None:
-        """End everything and remove what was temporary; within two seconds."""
+        """End everything and remove what was temporary, within two seconds.
+
+        A query deep inside DuckDB may take longer to notice; nobody waits for it.
+        """
         self.faults.close()
         self._http.shutdown()
         self._http.server_close()
         stopped = self._grpc.stop(_GRACE)
-        self._jobs.close()
-        stopped.wait()
-        self._engine.close()
+        ended = self._jobs.close(_STOP)
+        stopped.wait(_STOP)
+        self._engine.close(idle=ended)
 
 
 def start(root: Path, *, port: int = 0, grpc_port: int = 0) -> StandIn:

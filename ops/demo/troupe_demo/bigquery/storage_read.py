@@ -138,7 +138,7 @@ class StorageRead:
         options = wanted.read_options
         if wanted.data_format not in (types.DataFormat.ARROW, 0):
             raise BigQueryError.invalid("The stand-in serves Arrow only")
-        directory = self._engine.directory / uuid.uuid4().hex
+        directory = self._engine.workspace.fresh()
         directory.mkdir()
         try:
             rows = self._pinned(project, wanted.table, options.row_restriction, directory)
