@@ -17,8 +17,6 @@ per query in that run. Queries need ``--database URL``.
 Weaknesses: client and server share the machine; ``query`` is as noisy as the scheduler is.
 """
 
-
-
 import argparse
 import asyncio
 import heapq
