@@ -203,7 +203,9 @@ def test_a_job_keeps_its_labels_and_tells_its_statistics(
 
 
 def test_a_job_id_is_taken_once(client: bigquery.Client):
-    client.query("SELECT 1 AS one", job_id="mine", job_retry=None).result(job_retry=None)
+    client.query("SELECT 1 AS one", job_id="mine", job_retry=None).result(
+        retry=None, job_retry=None
+    )
     with pytest.raises(api.Conflict, match=r"Already Exists: Job tool-shop:US.mine"):
         client.query("SELECT 1 AS one", job_id="mine", job_retry=None)
 
@@ -214,7 +216,7 @@ def test_more_bytes_than_allowed_are_not_billed(client: bigquery.Client):
     assert enough.result().total_rows == 40
     job = client.query(sql, job_config=_config(maximum_bytes_billed=1000))
     with pytest.raises(api.GoogleAPICallError, match=r"bytes billed: 1000. 10485760 or higher"):
-        job.result(job_retry=None)
+        job.result(retry=None, job_retry=None)
     assert client.get_job(job.job_id).error_result["reason"] == "bytesBilledLimitExceeded"
 
 
@@ -223,18 +225,18 @@ def test_a_running_job_is_cancelled(client: bigquery.Client):
     assert job.state != "DONE"
     job.cancel()
     with pytest.raises(api.GoogleAPICallError, match="User requested cancellation"):
-        job.result(timeout=30, job_retry=None)
+        job.result(timeout=30, retry=None, job_retry=None)
     assert client.get_job(job.job_id).error_result["reason"] == "stopped"
 
 
 def test_a_job_has_the_time_it_was_given(client: bigquery.Client):
     job = client.query(ENDLESS, job_config=_config(job_timeout_ms=200))
     with pytest.raises(api.GoogleAPICallError, match="timed out after 200 ms"):
-        job.result(timeout=30, job_retry=None)
+        job.result(timeout=30, retry=None, job_retry=None)
 
 
 def test_a_waiting_request_says_that_the_job_goes_on(client: bigquery.Client, stand_in: StandIn):
-    stand_in.faults.add(Fault("job.run", delay=2))
+    stand_in.faults.add(Fault("job.run", delay=0.5))
     answer = client._connection.api_request(
         method="POST",
         path=f"/projects/{PROJECT}/queries",

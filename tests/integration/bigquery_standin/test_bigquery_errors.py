@@ -23,7 +23,7 @@ def _reason(error: api.GoogleAPICallError) -> str:
 
 def _failure(client: bigquery.Client, sql: str) -> api.GoogleAPICallError:
     with pytest.raises(api.GoogleAPICallError) as caught:
-        client.query(sql).result(job_retry=None)
+        client.query(sql).result(retry=None, job_retry=None)
     return caught.value
 
 
@@ -54,9 +54,11 @@ def test_another_projects_tables_are_out_of_reach(client: bigquery.Client, stand
         lambda: list(client.list_tables("other-shop.d")),
         lambda: list(client.list_rows("other-shop.d.t", selected_fields=[])),
         lambda: client.query("SELECT 1", project="other-shop"),
-        lambda: client.query("SELECT 1 FROM `other-shop.d.t`").result(job_retry=None),
-        lambda: client.query("SELECT 1 FROM `other-shop.d.*`").result(job_retry=None),
-        lambda: client.query("SELECT 1 FROM `other-shop.d.__TABLES__`").result(job_retry=None),
+        lambda: client.query("SELECT 1 FROM `other-shop.d.t`").result(retry=None, job_retry=None),
+        lambda: client.query("SELECT 1 FROM `other-shop.d.*`").result(retry=None, job_retry=None),
+        lambda: client.query("SELECT 1 FROM `other-shop.d.__TABLES__`").result(
+            retry=None, job_retry=None
+        ),
     ):
         with pytest.raises(api.Forbidden, match="Access Denied") as caught:
             call()
@@ -130,12 +132,15 @@ def test_the_client_retries_what_passes(client: bigquery.Client, stand_in: Stand
 def test_a_job_itself_can_fail(client: bigquery.Client, stand_in: StandIn):
     stand_in.faults.add(Fault("job.run", reason="rateLimitExceeded"))
     job = client.query("SELECT 1 AS one")
+    # getQueryResults turns the job's failure into the request's; with its defaults the client takes
+    # that for a passing failure of the request and asks again for ten minutes.
     with pytest.raises(api.TooManyRequests, match="Injected fault"):
-        job.result(job_retry=None)
+        job.result(retry=None, job_retry=None)
     assert client.get_job(job.job_id).error_result["reason"] == "rateLimitExceeded"
     stand_in.faults.add(Fault("job.run", reason="backendError"))
     again = Retry(initial=0.01, timeout=30)
-    assert client.query("SELECT 1 AS one").result(job_retry=again).total_rows == 1
+    rows = client.query("SELECT 1 AS one", retry=None).result(retry=None, job_retry=again)
+    assert rows.total_rows == 1
 
 
 def test_a_fault_strikes_the_nth_call(client: bigquery.Client, stand_in: StandIn):
@@ -177,4 +182,4 @@ def test_a_name_cannot_leave_the_directory(client: bigquery.Client, stand_in: St
             )
     for name in ("../../secret", "../secret"):
         with pytest.raises(api.GoogleAPICallError):
-            client.query(f"SELECT 1 FROM `{DATASET}.{name}`").result(job_retry=None)
+            client.query(f"SELECT 1 FROM `{DATASET}.{name}`").result(retry=None, job_retry=None)

@@ -141,6 +141,18 @@ def test_a_broken_stream_is_resumed_by_the_client(storage: BigQueryReadClient, b
     assert reads == [503, 200]
 
 
+def test_a_stream_that_ran_into_a_limit_is_resumed_when_told_when(
+    storage: BigQueryReadClient, big: StandIn
+):
+    session = _session(storage, BIG)
+    limit = Fault("storage.readRows", after=1, reason="rateLimitExceeded", retry_after=0.01)
+    big.faults.add(limit)
+    assert _table(storage, session).num_rows == ROWS
+    big.faults.replace([Fault("storage.readRows", after=1, reason="rateLimitExceeded")])
+    with pytest.raises(api.ResourceExhausted):
+        _table(storage, session)
+
+
 def test_a_table_rewritten_meanwhile_does_not_change_a_stream(
     storage: BigQueryReadClient, stand_in: StandIn
 ):

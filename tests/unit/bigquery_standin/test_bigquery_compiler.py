@@ -51,6 +51,17 @@ def test_only_the_leaves_that_a_result_depends_on_are_charged(sql: str, weight: 
     assert compiled(sql).bytes_read() == weight
 
 
+def test_parameters_are_read_by_list_functions_and_not_by_joins():
+    keys = ", ".join(
+        f"(SELECT value.int_value FROM UNNEST(event_params) WHERE key = '{key}') AS {key}"
+        for key in ("a", "b", "c")
+    )
+    program = compiled(f"SELECT {keys}, EXISTS(SELECT 1 FROM UNNEST(event_params)) FROM t")
+    assert "unnest(" not in program.sql
+    sorted_by_value = "(SELECT key FROM UNNEST(event_params) ORDER BY key LIMIT 1)"
+    assert "unnest(" in compiled(f"SELECT {sorted_by_value} FROM t").sql
+
+
 def test_a_wildcard_charges_every_table_that_is_not_spared():
     tables = [MemoryTable(f"events_2026010{n}") for n in (1, 2, 3)]
     everything = "SELECT event_name FROM `events_*`"

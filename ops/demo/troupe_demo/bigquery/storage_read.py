@@ -21,6 +21,10 @@ from typing import Any, Final
 import grpc
 import pyarrow as pa
 from google.cloud.bigquery_storage_v1 import types
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status  # type: ignore[import-untyped] # no types there
 
 from troupe.common.units import KiB
 from troupe_demo.bigquery.accounts import Accounts
@@ -257,11 +261,16 @@ def _readable(stream: Stream | None, request: Any) -> Stream:
 
 def _aborted(context: grpc.ServicerContext, error: BigQueryError) -> Exception:
     """End the call with the error; ``abort`` itself raises."""
-    trailers = []
-    if error.retry_after is not None:
-        trailers.append(("retry-after", f"{error.retry_after:g}"))
-    context.set_trailing_metadata(trailers)
-    context.abort(_CODES.get(error.code, grpc.StatusCode.INTERNAL), error.message)
+    code = _CODES.get(error.code, grpc.StatusCode.INTERNAL)
+    if error.retry_after is None:
+        context.abort(code, error.message)
+        return error
+    # Google's client resumes a stream that ran into a limit only if it is told when.
+    status = Status(code=code.value[0], message=error.message)
+    delay = Duration()
+    delay.FromMicroseconds(int(error.retry_after * 1_000_000))
+    status.details.add().Pack(RetryInfo(retry_delay=delay))
+    context.abort_with_status(rpc_status.to_status(status))
     return error
 
 
