@@ -31,7 +31,7 @@ from troupe.http.application import OWN_PAGE_POLICY, Application, HttpSettings, 
 from troupe.http.connection import Limits
 from troupe.http.credentials import CookiePolicy, Credentials
 from troupe.http.dashboard import pages
-from troupe.http.idempotency import PostgresIdempotencyStore
+from troupe.http.idempotency import PostgresIdempotencyStore, sweep_answers
 from troupe.http.operations import Gauge, Readiness
 from troupe.http.security import page_policy
 from troupe.http.server import serve, url_of
@@ -232,6 +232,12 @@ def _data(site: Site) -> Group:
         await runner.child_spec().start(child)
 
     group.add_actor(ChildSpec(name="jobs", start=run_jobs, kind="job_runner"))
+
+    async def sweep(child: ChildContext) -> None:
+        child.started()
+        await sweep_answers(database.get(), child.stopping)
+
+    group.add_actor(ChildSpec(name="sweeper", start=sweep))
 
     def build() -> Application:
         app = _application(

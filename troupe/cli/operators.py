@@ -17,12 +17,10 @@ from troupe.cli.boundary import reported
 from troupe.cli.context import Settings, as_json, database_of
 from troupe.common.database import Database
 from troupe.common.errors import DatabaseUnavailable, NotFound
-from troupe.common.ids import TenantId
-from troupe.common.sql import load
+from troupe.common.tenants import active_tenants
 from troupe.common.units import SECONDS
 from troupe.supervisor import read_run_file
 
-_QUERIES = load(__package__, "operators.sql")
 STATUS_DEADLINE = 5 * SECONDS
 
 
@@ -46,8 +44,7 @@ def _is_called(tenant: Tenant, text: str) -> bool:
 
 async def all_tenants(database: Database) -> list[Tenant]:
     """Every active tenant, by name."""
-    identifiers = await database.fetch(_QUERIES["active_tenants"])
-    tenants = [await load_tenant(database, TenantId(row["tenant_id"])) for row in identifiers]
+    tenants = [await load_tenant(database, tenant) for tenant in await active_tenants(database)]
     return sorted(tenants, key=lambda tenant: tenant.name)
 
 

@@ -18,11 +18,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
+import trio
+
 from troupe.common.database import Database
 from troupe.common.errors import Conflict, InvalidInput
 from troupe.common.ids import TenantId
 from troupe.common.sql import load
-from troupe.common.units import DAYS, MINUTES, SECONDS, KiB
+from troupe.common.tenants import active_tenants
+from troupe.common.units import DAYS, HOURS, MINUTES, SECONDS, KiB
 
 KEY_HEADER: Final = "Idempotency-Key"
 REPLAY_HEADER: Final = "Idempotency-Replayed"
@@ -31,6 +34,7 @@ ANSWERS_KEPT: Final = 1 * DAYS
 ABANDONED_AFTER: Final = 2 * MINUTES
 STORE_DEADLINE: Final = 5 * SECONDS
 KEPT_BODY_BYTES: Final = 256 * KiB
+SWEEP_PAUSE: Final = 1 * HOURS
 
 _QUERIES = load(__package__, "idempotency.sql")
 
@@ -125,7 +129,7 @@ class PostgresIdempotencyStore:
         await self._finish("abandon", claim)
 
     async def forget(self, tenant: TenantId) -> None:
-        """Delete a batch of the tenant's outdated answers; for a schedule."""
+        """Delete a batch of the tenant's outdated answers."""
         await self._database.execute(
             _QUERIES["forget"], tenant, ANSWERS_KEPT, tenant=tenant, deadline=STORE_DEADLINE
         )
@@ -141,3 +145,17 @@ class PostgresIdempotencyStore:
             tenant=claim.tenant,
             deadline=STORE_DEADLINE,
         )
+
+
+async def sweep_answers(database: Database, stopping: trio.Event) -> None:
+    """Forget outdated answers of every tenant, once an hour, until `stopping` is set.
+
+    Raises:
+        DatabaseError: PostgreSQL is away; whoever supervises this starts it again.
+    """
+    store = PostgresIdempotencyStore(database)
+    while not stopping.is_set():
+        for tenant in await active_tenants(database):
+            await store.forget(tenant)
+        with trio.move_on_after(SWEEP_PAUSE):
+            await stopping.wait()

@@ -24,7 +24,7 @@ type (its last part)            status  raised as
 ``not-implemented``             501     a transfer coding that we do not speak
 ``peer-refused``                502     `PeerRefused`
 ``peer-credentials-rejected``   502     `CredentialsRejected`
-``unavailable``                 503     draining, or too many streams (``Retry-After``)
+``unavailable``                 503     draining, restarting, or no room (``Retry-After``)
 ``database-unavailable``        503     `DatabaseUnavailable` (``Retry-After``)
 ``peer-unavailable``            503     `PeerUnavailable` (``Retry-After``)
 ``outcome-unknown``             504     `CommitUnknown`: it may or may not have been done
@@ -67,6 +67,12 @@ from troupe.common.errors import (
     Unauthenticated,
 )
 from troupe.common.units import SECONDS
+from troupe.platform.errors import (
+    ActorUnavailable,
+    AskDeadlineExceeded,
+    Overloaded,
+    ResourceUnavailable,
+)
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "urn:troupe:problem:"
@@ -129,6 +135,8 @@ class Problem:
 
 
 _MALFORMED = Kind("malformed-request", 400, "The request is malformed")
+_UNAVAILABLE = Kind("unavailable", 503, "Not available now")
+_LATE = Kind("deadline-exceeded", 504, "This took too long")
 _INTERNAL = Kind("internal-error", 500, "Something went wrong on our side")
 
 _DOMAIN: Final[Mapping[type[TroupeError], Kind]] = {
@@ -145,10 +153,14 @@ _DOMAIN: Final[Mapping[type[TroupeError], Kind]] = {
     PeerRefused: Kind("peer-refused", 502, "Another system refused"),
     PeerUnavailable: Kind("peer-unavailable", 503, "Another system does not answer"),
     PeerError: Kind("peer-refused", 502, "Another system refused"),
-    Unavailable: Kind("unavailable", 503, "Not available now"),
+    Unavailable: _UNAVAILABLE,
+    Overloaded: _UNAVAILABLE,
+    ActorUnavailable: _UNAVAILABLE,
+    ResourceUnavailable: _UNAVAILABLE,
     DatabaseUnavailable: Kind("database-unavailable", 503, "The database does not answer"),
     CommitUnknown: Kind("outcome-unknown", 504, "It is not known whether this was done"),
-    DeadlineExceeded: Kind("deadline-exceeded", 504, "This took too long"),
+    DeadlineExceeded: _LATE,
+    AskDeadlineExceeded: _LATE,
     StorageFull: Kind("storage-full", 507, "No space left"),
     DatabaseError: Kind("database-unavailable", 503, "The database does not answer"),
     ConfigurationError: _INTERNAL,

@@ -64,7 +64,10 @@ def _check(name: str, time_zone: str, currency: str, week_start: int) -> None:
     problems = []
     if not 1 <= len(name) <= _MAX_NAME or name != name.strip() or not name.isprintable():
         problems.append(("/name", f"must have 1 to {_MAX_NAME} characters, no outer spaces"))
-    if time_zone not in available_timezones():
+    # Names without a slash (MET) and those of other clocks (right/…) do not mean the same to
+    # PostgreSQL and to us.
+    known = time_zone in available_timezones() and not time_zone.startswith(("posix/", "right/"))
+    if not known or ("/" not in time_zone and time_zone != "UTC"):
         problems.append(("/reporting_time_zone", "must be a time zone, such as Europe/Berlin"))
     if not (
         len(currency) == 3 and currency.isascii() and currency.isalpha() and currency.isupper()
