@@ -103,6 +103,10 @@ class LineChart:
     x_labels: tuple[XLabel, ...]
 
 
+_NOTHING: Final = 1e-300
+"""Spans below this cannot be divided into steps any more; nobody could see them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scale:
     """An axis from `low` to `high` in steps of `step`; zero lies on a step."""
@@ -121,7 +125,7 @@ class Scale:
             whole: Steps are whole numbers.
         """
         low, high = min(0.0, *values, 0.0), max(0.0, *values, 0.0)
-        if low == high:
+        if high - low < _NOTHING:
             return cls(0.0, 0.0, 1.0)
         raw = (high - low) / steps
         magnitude = 10.0 ** math.floor(math.log10(raw))
