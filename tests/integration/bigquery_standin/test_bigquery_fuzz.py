@@ -9,12 +9,33 @@ import pytest
 
 from tests.integration.bigquery_standin.grammar import COLUMNS, Sentences, rows
 from tests.integration.bigquery_standin.judging import Verdict, court
+from troupe_demo.bigquery.types import FLOAT64, INT64, Field
 
 
 def _wrong(verdict: Verdict) -> bool:
     if verdict.agrees or verdict.refused:
         return False
     return not isinstance(verdict.oracle, str)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT f FROM t ORDER BY f DESC",
+        "SELECT f > 1, f <> f, f IN (1.5), IF(f < 100, 'yes', 'no') FROM t ORDER BY id",
+        "SELECT MAX(f), MIN(f) FROM t",
+        "SELECT TO_JSON_STRING(f), CAST(f AS STRING) FROM t ORDER BY id",
+        "SELECT COUNT(*) FROM t WHERE f < 100",
+        "SELECT SUM(id) OVER (ORDER BY f) FROM t ORDER BY id",
+    ],
+)
+def test_nan_is_seen_although_statistics_hide_it(tmp_path, query: str):
+    """DuckDB takes a Parquet column with a finite minimum and maximum for one without NaN."""
+    values = [1.5, float("nan"), 2.5, None]
+    stored = [{"id": n, "f": value} for n, value in enumerate(values)]
+    with court(tmp_path, [Field("id", INT64), Field("f", FLOAT64)], stored) as judge:
+        verdict = judge.judge(query)
+    assert verdict.agrees, verdict
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -27,6 +27,14 @@ from troupe_demo.bigquery.workspace import Workspace
 _MEMORY = 768 * MiB  # DuckDB's own; sorting and grouping beyond it spill
 _THREADS = 2
 BATCH_ROWS = 8_192
+_SETTINGS = (
+    "SET GLOBAL TimeZone = 'UTC'",
+    # Parquet's statistics say nothing of NaN. DuckDB 2.0 concludes from a finite minimum and
+    # maximum that isnan() is false, and is wrong.
+    "SET GLOBAL disabled_optimizers = 'statistics_propagation'",
+    # The macros of the prelude nest deeply; this bounds the recursion, not the work.
+    "SET GLOBAL max_expression_depth = 5000",
+)
 
 _PREFIXES = (
     "Invalid Input Error: ",
@@ -65,7 +73,8 @@ class Engine:
                 "autoload_known_extensions": "false",
             }
         )
-        self._duck.execute("SET GLOBAL TimeZone = 'UTC'")
+        for setting in _SETTINGS:
+            self._duck.execute(setting)
         for statement in load("troupe_demo.bigquery.sql", "prelude.sql").values():
             self._duck.execute(statement)
 

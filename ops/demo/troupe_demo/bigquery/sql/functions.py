@@ -206,7 +206,8 @@ def _integer_division(call: Call) -> Expression:
         raise call.refuse(f"{call.name} of NUMERIC")
     a, b = call.argument(0, INT64), call.argument(1, INT64)
     sign = "//" if call.name == "DIV" else "%"
-    sql = f"CASE WHEN {b.sql} = 0 THEN error('division by zero: {call.name}')"
+    zero = f"{b.sql} = 0 AND {a.sql} IS NOT NULL"
+    sql = f"CASE WHEN {zero} THEN error('division by zero: {call.name}')"
     return combine(f"({sql} ELSE {a.sql} {sign} {b.sql} END)", INT64, a, b, fallible=True)
 
 

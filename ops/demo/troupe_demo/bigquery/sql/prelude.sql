@@ -272,7 +272,7 @@ CREATE MACRO bq_substr(s, start) AS substr(s, CASE
 -- name: bq_substr_length
 -- SUBSTR of ``size`` characters.
 CREATE MACRO bq_substr_length(s, start, size) AS CASE
-    WHEN size < 0 THEN error('Third argument in SUBSTR() cannot be negative')
+    WHEN size < 0 AND s IS NOT NULL AND start IS NOT NULL THEN error('Third argument in SUBSTR() cannot be negative')
     ELSE substr(bq_substr(s, start), 1, size) END
 
 -- name: bq_round
