@@ -6,6 +6,7 @@ spills into the same temporary directory (``workspace``).
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 import duckdb
 
 from troupe.common.sql import load
-from troupe.common.units import MiB
+from troupe.common.units import SECONDS, MiB
 from troupe_demo.bigquery.catalogue import Catalogue, Snapshot
 from troupe_demo.bigquery.errors import BigQueryError
 from troupe_demo.bigquery.results import Result, ResultWriter
@@ -26,6 +27,7 @@ from troupe_demo.bigquery.workspace import Workspace
 
 _MEMORY = 768 * MiB  # DuckDB's own; sorting and grouping beyond it spill
 _THREADS = 2
+INTERRUPT_AGAIN = 0.05 * SECONDS
 BATCH_ROWS = 8_192
 _SETTINGS = (
     "SET GLOBAL TimeZone = 'UTC'",
@@ -186,8 +188,16 @@ class Running:
         """Stop the query; it fails with ``reason``."""
         with self._lock:
             self._reason = self._reason or reason
-            if self._interrupt is not None:
+        threading.Thread(target=self._interrupt_until_it_ends, daemon=True).start()
+
+    def _interrupt_until_it_ends(self) -> None:
+        """DuckDB forgets an interruption that comes before a statement has really begun."""
+        while True:
+            with self._lock:
+                if self._interrupt is None:
+                    return
                 self._interrupt()
+            time.sleep(INTERRUPT_AGAIN)
 
 
 def translated(error: Exception) -> BigQueryError:
