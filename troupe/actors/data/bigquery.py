@@ -27,7 +27,6 @@ import pyarrow as pa
 from google.api_core.client_options import ClientOptions
 from google.api_core.exceptions import (
     DeadlineExceeded,
-    GoogleAPICallError,
     InternalServerError,
     PermissionDenied,
     ServiceUnavailable,
@@ -94,14 +93,6 @@ class ExportTable:
     rows: int
     schema: tuple[SchemaField, ...]
     settled: bool
-
-
-class _JobFailed(Exception):
-    """A query failed, which no repeated question changes."""
-
-    def __init__(self, error: GoogleAPICallError) -> None:
-        super().__init__(error)
-        self.error = error
 
 
 class Export:
@@ -226,8 +217,12 @@ class Export:
         Raises:
             PeerError: See `bigquery_errors`.
         """
+        # With a page size the client would fetch the first page as JSON while it waits.
+        page_size = _PAGE_ROWS if self._storage is None else None
         with sorted_errors(f"querying {self.name}"):
-            result = self._wait(job)
+            result = job.result(
+                page_size=page_size, retry=CALL_RETRY, timeout=self._deadline, job_retry=None
+            )
         with sorted_errors(f"reading from {self.name}"):
             yield from _gathered(self._read(job, result), rows)
 
@@ -252,31 +247,6 @@ class Export:
             use_query_cache=False,
             use_legacy_sql=False,
         )
-
-    def _wait(self, job: bigquery.QueryJob) -> Any:
-        """Wait for a query's end, and raise what ended it.
-
-        Asked for the results of a job that failed, BigQuery answers with the job's failure, which
-        the client then takes for a failure of the question and repeats for a minute. So whenever
-        the question fails, the job itself is looked at.
-        """
-        # With a page size the client would fetch the first page as JSON while it waits.
-        page_size = _PAGE_ROWS if self._storage is None else None
-
-        def wait() -> Any:
-            try:
-                return job.result(
-                    page_size=page_size, retry=None, timeout=self._deadline, job_retry=None
-                )
-            except GoogleAPICallError as error:
-                if job.done(retry=CALL_RETRY, timeout=CALL_TIMEOUT) and job.error_result:
-                    raise _JobFailed(error) from error
-                raise
-
-        try:
-            return CALL_RETRY(wait)()
-        except _JobFailed as failed:
-            raise failed.error from None
 
     def _read(self, job: bigquery.QueryJob, result: Any) -> Iterator[pa.RecordBatch]:
         if self._storage is not None and job.destination is not None:
