@@ -27,6 +27,7 @@ from troupe_demo.bigquery.sql.expressions import (
     coerce,
     coercible,
     combine,
+    expand,
     literal,
     text,
 )
@@ -99,9 +100,9 @@ def zone_of(node: exp.Expr, scope: Scope) -> str:
     return text(name)
 
 
-def _local(value: Expression, zone: str | None) -> str:
+def _local(instant: str, zone: str | None) -> str:
     """DuckDB text of an instant's local time; UTC without a zone."""
-    return value.sql if zone is None else f"bq_to_zone({value.sql}, {zone})"
+    return instant if zone is None else f"bq_to_zone({instant}, {zone})"
 
 
 # -- now
@@ -172,7 +173,7 @@ def _date(call: Call) -> Expression:
     if len(call) == 2 and coercible(value, TIMESTAMP):
         value = coerce(value, TIMESTAMP)
         zone = zone_of(call.nodes[1], call.scope)
-        return combine(f"CAST({_local(value, zone)} AS DATE)", DATE, value)
+        return combine(f"CAST({_local(value.sql, zone)} AS DATE)", DATE, value)
     if len(call) == 1 and value.type in (TIMESTAMP, DATETIME, DATE):
         return combine(f"CAST({value.sql} AS DATE)", DATE, value)
     if len(call) == 1 and value.type == STRING and value.flexible:
@@ -190,7 +191,8 @@ def _datetime(call: Call) -> Expression:
     value = call.arguments[0]
     if len(call) == 2 and coercible(value, TIMESTAMP):
         value = coerce(value, TIMESTAMP)
-        return combine(_local(value, zone_of(call.nodes[1], call.scope)), DATETIME, value)
+        zone = zone_of(call.nodes[1], call.scope)
+        return combine(_local(value.sql, zone), DATETIME, value)
     if len(call) == 1 and value.type in (TIMESTAMP, DATETIME, DATE):
         return combine(f"CAST({value.sql} AS TIMESTAMP)", DATETIME, value)
     raise call.refuse("this form of DATETIME()")
@@ -202,15 +204,15 @@ def _timestamp(call: Call) -> Expression:
     value = call.arguments[0]
     zone = zone_of(call.nodes[1], call.scope) if len(call) == 2 else None
     if value.type == STRING and zone is None:
-        sql = f"bq_timestamp_of_text({value.sql}, false)"
-        return combine(sql, TIMESTAMP, value, fallible=True)
+        body = "bq_timestamp_of_text({0}, false)".format
+        return expand(body, TIMESTAMP, value, fallible=True)
     if value.type == STRING:
-        sql = f"bq_from_zone(bq_datetime_of_text({value.sql}, false), {zone})"
-        return combine(sql, TIMESTAMP, value, fallible=True)
+        body = "bq_datetime_of_text({0}, false)".format
+        value = expand(body, DATETIME, value, fallible=True)
+    if value.type in (DATE, DATETIME) and zone is None:
+        return combine(f"CAST({value.sql} AS TIMESTAMP)", TIMESTAMP, value)
     if value.type in (DATE, DATETIME):
-        moment = f"CAST({value.sql} AS TIMESTAMP)"
-        sql = moment if zone is None else f"bq_from_zone({moment}, {zone})"
-        return combine(sql, TIMESTAMP, value)
+        return expand(f"bq_from_zone(CAST({{0}} AS TIMESTAMP), {zone})".format, TIMESTAMP, value)
     if value.type == TIMESTAMP and zone is None:
         return value.named(None)
     raise call.mismatch()
@@ -227,7 +229,7 @@ def _string(call: Call) -> Expression:
     }
     if value.type not in texts:
         raise call.mismatch()
-    return combine(texts[value.type].format(value.sql), STRING, value)
+    return expand(texts[value.type].format, STRING, value)
 
 
 # -- adding, subtracting, truncating
@@ -259,7 +261,7 @@ def _shift(call: Call) -> Expression:
     type_ = _kind(call)
     value = call.argument(0, type_)
     amount, part = interval(call.nodes[1], call)
-    number = amount.sql if call.name.endswith("ADD") else f"(-{amount.sql})"
+    number = "{1}" if call.name.endswith("ADD") else "(-{1})"
     if part.name in _CLOCK and type_ != DATE:
         step = f"to_{part.name.lower()}s({number})"
     elif part.name == "DAY" or (part.name == "WEEK" and type_ != TIMESTAMP):
@@ -269,9 +271,9 @@ def _shift(call: Call) -> Expression:
         step = f"to_months(CAST({number} * {_MONTHS[part.name]} AS INTEGER))"
     else:
         raise _unsupported(part, call)
-    moved = f"bq_in_range(CAST({value.sql} AS TIMESTAMP) + {step}, 'The result of {call.name}')"
-    sql = f"CAST({moved} AS DATE)" if type_ == DATE else moved
-    return combine(sql, type_, value, amount, fallible=True)
+    moved = f"bq_in_range(CAST({{0}} AS TIMESTAMP) + {step}, 'The result of {call.name}')"
+    template = f"CAST({moved} AS DATE)" if type_ == DATE else moved
+    return expand(template.format, type_, value, amount, fallible=True)
 
 
 def _truncated(day: str, part: DatePart, call: Call) -> str:
@@ -296,16 +298,16 @@ def _truncate(call: Call) -> Expression:
     part = date_part(call.nodes[1], call.scope)
     zone = zone_of(call.nodes[2], call.scope) if len(call) == 3 else None
     if type_ == DATE:
-        return combine(_truncated(value.sql, part, call), DATE, value)
-    local = _local(value, zone)
+        return expand(lambda day: _truncated(day, part, call), DATE, value)
     if part.name in _CLOCK:
         unit = _MICROS[part.name]
         # What the clock shows beyond the unit is taken off the instant: right at both 2:30s.
-        beyond = f"(epoch_us({local}) - bq_floor_div(epoch_us({local}), {unit}) * {unit})"
-        return combine(f"({value.sql} - to_microseconds({beyond}))", type_, value)
-    start = f"CAST({_truncated(f'CAST({local} AS DATE)', part, call)} AS TIMESTAMP)"
-    sql = start if zone is None else f"bq_from_zone({start}, {zone})"
-    return combine(sql, type_, value)
+        shown = f"epoch_us({_local('{0}', zone)})"
+        beyond = f"({shown} - bq_floor_div({shown}, {unit}) * {unit})"
+        return expand(f"({{0}} - to_microseconds({beyond}))".format, type_, value)
+    local = combine(f"CAST({_local(value.sql, zone)} AS DATE)", DATE, value)
+    start = expand(lambda day: f"CAST({_truncated(day, part, call)} AS TIMESTAMP)", type_, local)
+    return start if zone is None else expand(f"bq_from_zone({{0}}, {zone})".format, type_, start)
 
 
 @function("LAST_DAY")
@@ -331,9 +333,9 @@ def _boundaries(call: Call) -> Expression:
     part = date_part(call.nodes[2], call.scope)
     if part.name in _CLOCK and type_ == DATETIME:
         unit = _MICROS[part.name]
-        count = "(bq_floor_div(epoch_us({0}), {unit}) - bq_floor_div(epoch_us({1}), {unit}))"
-        return combine(count.format(a.sql, b.sql, unit=unit), INT64, a, b)
-    x, y = f"CAST({a.sql} AS DATE)", f"CAST({b.sql} AS DATE)"
+        count = f"(bq_floor_div(epoch_us({{0}}), {unit}) - bq_floor_div(epoch_us({{1}}), {unit}))"
+        return expand(count.format, INT64, a, b)
+    x, y = "CAST({0} AS DATE)", "CAST({1} AS DATE)"
     match part.name:
         case "DAY":
             sql = f"({x} - {y})"
@@ -346,7 +348,7 @@ def _boundaries(call: Call) -> Expression:
             sql = f"(isoyear({x}) - isoyear({y}))"
         case _:
             raise _unsupported(part, call)
-    return combine(sql, INT64, a, b)
+    return expand(sql.format, INT64, a, b)
 
 
 @function("TIMESTAMP_DIFF")
@@ -393,14 +395,14 @@ def _extract(node: exp.Extract, scope: Scope) -> Expression:
     value = compile_expression(source, scope)
     if value.type not in (DATE, DATETIME, TIMESTAMP) or (zone and value.type != TIMESTAMP):
         raise refusal(f"EXTRACT from {value.type}", node, scope)
-    local = _local(value, zone)
+    local = combine(_local(value.sql, zone), value.type, value)
     if part.name == "DATE" and value.type != DATE:
-        return combine(f"CAST({local} AS DATE)", DATE, value)
+        return combine(f"CAST({local.sql} AS DATE)", DATE, local)
     known = _PARTS if value.type == DATE else _PARTS | _CLOCK_PARTS
     if part.name not in known:
         raise refusal(f"EXTRACT({part.name} FROM {value.type})", node, scope)
-    sql = known[part.name].format(local, first=part.first)
-    return combine(f"CAST({sql} AS BIGINT)", INT64, value)
+    template = f"CAST({known[part.name]} AS BIGINT)"
+    return expand(functools.partial(template.format, first=part.first), INT64, local)
 
 
 # -- text
@@ -414,8 +416,10 @@ def _format(call: Call) -> Expression:
     pattern = call.constant(0, Kind.STRING, f"a format of {call.name}")
     value = call.argument(1, type_)
     zone = zone_of(call.nodes[2], call.scope) if len(call) == 3 else None
-    local = _local(value, zone)
-    return combine(formatted(pattern, local, call, with_time=type_ != DATE), STRING, value)
+    local = combine(_local(value.sql, zone), type_, value)
+    return expand(
+        lambda moment: formatted(pattern, moment, call, with_time=type_ != DATE), STRING, local
+    )
 
 
 def _parse(call: Call, *, safe: bool) -> Expression:
@@ -424,13 +428,19 @@ def _parse(call: Call, *, safe: bool) -> Expression:
     pattern = call.constant(0, Kind.STRING, f"a format of {call.name}")
     value = call.argument(1, STRING)
     with_time = call.name != "PARSE_DATE"
-    moment = parsed(pattern, value.sql, call, with_time=with_time, safe=safe)
+    type_ = {"PARSE_DATE": DATE, "PARSE_TIMESTAMP": TIMESTAMP}.get(call.name, DATETIME)
+    moment = expand(
+        lambda text: parsed(pattern, text, call, with_time=with_time, safe=safe),
+        type_,
+        value,
+        fallible=True,
+    )
+    if type_ == DATE:
+        return combine(f"CAST({moment.sql} AS DATE)", DATE, moment)
     if len(call) == 3:
-        moment = f"bq_from_zone({moment}, {zone_of(call.nodes[2], call.scope)})"
-    if with_time:
-        type_ = TIMESTAMP if zoned else DATETIME
-        return combine(moment, type_, value, fallible=True)
-    return combine(f"CAST({moment} AS DATE)", DATE, value, fallible=True)
+        zone = zone_of(call.nodes[2], call.scope)
+        return expand(f"bq_from_zone({{0}}, {zone})".format, TIMESTAMP, moment)
+    return moment
 
 
 @function("PARSE_DATE", "PARSE_DATETIME", "PARSE_TIMESTAMP")

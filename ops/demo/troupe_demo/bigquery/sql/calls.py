@@ -25,7 +25,7 @@ from troupe_demo.bigquery.sql.expressions import (
     Expression,
     coerce,
     coercible,
-    combine,
+    expand,
 )
 from troupe_demo.bigquery.sql.scalars import no_signature, unify
 from troupe_demo.bigquery.sql.scopes import Scope
@@ -114,8 +114,7 @@ def single_signature(
     def implementation(call: Call) -> Expression:
         call.take(len(takes))
         values = [call.argument(i, type_) for i, type_ in enumerate(takes)]
-        text = template.format(*(v.sql for v in values))
-        return combine(text, gives, *values, fallible=fallible)
+        return expand(template.format, gives, *values, fallible=fallible)
 
     return implementation
 

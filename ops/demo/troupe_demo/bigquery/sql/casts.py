@@ -1,5 +1,6 @@
 """CAST and SAFE_CAST."""
 
+import functools
 from typing import Final
 
 from sqlglot import exp
@@ -15,7 +16,7 @@ from troupe_demo.bigquery.sql.expressions import (
     Expression,
     coerce,
     coercible,
-    combine,
+    expand,
     literal,
 )
 from troupe_demo.bigquery.sql.scalars import array_literal
@@ -139,7 +140,8 @@ def cast(
     if template is None:
         raise refusal(f"CAST from {value.type} to {target}", node, scope)
     words = {"safe": "true", "cast": "TRY_CAST"} if safe else {"safe": "false", "cast": "CAST"}
-    return combine(template.format(value.sql, **words), target, value, fallible=source in _FALLIBLE)
+    body = functools.partial(template.format, **words)
+    return expand(body, target, value, fallible=source in _FALLIBLE)
 
 
 def _typed_struct(node: exp.Struct, target: Type, scope: Scope) -> Expression:

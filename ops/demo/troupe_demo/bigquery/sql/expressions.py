@@ -6,7 +6,9 @@ leaves that a result depends on, through aliases, subqueries and UNNEST, so that
 uses in the end costs nothing, as in BigQuery.
 """
 
+import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -62,6 +64,7 @@ class Expression:
         fallible: Evaluating it can raise an error.
         relational: It holds a subquery, which DuckDB does not evaluate inside a lambda.
         suffix_of: Set for ``_TABLE_SUFFIX``: the table reference whose suffix it is.
+        weight: How large it is once DuckDB has expanded its macros, in parts.
     """
 
     sql: str
@@ -74,6 +77,7 @@ class Expression:
     fallible: bool = False
     relational: bool = False
     suffix_of: int | None = None
+    weight: int = 1
 
     def named(self, name: str | None) -> "Expression":
         """The same value under another inferred name."""
@@ -88,7 +92,37 @@ def combine(sql: str, type_: Type, *parts: Expression, fallible: bool = False) -
         reads=frozenset().union(*(p.reads for p in parts)),
         fallible=fallible or any(p.fallible for p in parts),
         relational=any(p.relational for p in parts),
+        weight=1 + sum(p.weight for p in parts),
     )
+
+
+_REPEATS: Final = 8  # how often a macro of the prelude names an operand, all in all
+_HEAVIEST: Final = 600
+
+
+def expand(
+    body: Callable[..., str], type_: Type, *parts: Expression, fallible: bool = False
+) -> Expression:
+    """An expression whose text repeats its parts; ``body`` writes it from theirs.
+
+    A division checks its operands, a comparison of floats looks for NaN: each names its operands
+    several times, and nesting would multiply the text beyond what can be planned. So heavy operands
+    are computed once and handed to a lambda, over a list of one, that names them.
+    """
+    weight = _REPEATS * sum(part.weight for part in parts)
+    if weight <= _HEAVIEST:
+        inline = combine(body(*(part.sql for part in parts)), type_, *parts, fallible=fallible)
+        return replace(inline, weight=weight)
+    values = ", ".join(f"'v{place}': {part.sql}" for place, part in enumerate(parts))
+    # The name is the content's, so that equal expressions stay equal texts (GROUP BY needs that).
+    given = "g" + hashlib.sha256(values.encode()).hexdigest()[:12]
+    # Constants stay in the text: some functions of DuckDB want to see them.
+    names = [
+        part.sql if part.constant is not UNKNOWN else f"struct_extract({given}, 'v{place}')"
+        for place, part in enumerate(parts)
+    ]
+    sql = f"list_transform([{{{values}}}], lambda {given}: {body(*names)})[1]"
+    return combine(sql, type_, *parts, fallible=fallible)
 
 
 def text(value: str) -> str:

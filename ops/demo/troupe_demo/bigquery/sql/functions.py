@@ -10,6 +10,7 @@ from troupe_demo.bigquery.sql.expressions import (
     Expression,
     coerce,
     combine,
+    expand,
     literal,
     text,
 )
@@ -71,8 +72,12 @@ def _substring(call: Call) -> Expression:
     call.take(2, 3)
     parts = [call.argument(0, STRING), *(call.argument(i, INT64) for i in range(1, len(call)))]
     macro = "bq_substr" if len(call) == 2 else "bq_substr_length"
-    arguments = ", ".join(part.sql for part in parts)
-    return combine(f"{macro}({arguments})", STRING, *parts, fallible=len(call) == 3)
+    return expand(
+        lambda *arguments: f"{macro}({', '.join(arguments)})",
+        STRING,
+        *parts,
+        fallible=len(call) == 3,
+    )
 
 
 @function("CONCAT")
@@ -85,10 +90,9 @@ def _concat(call: Call) -> Expression:
 @function("REPLACE")
 def _replace(call: Call) -> Expression:
     call.take(3)
-    value, old, new = (call.argument(i, STRING) for i in range(3))
-    sql = f"CASE WHEN {old.sql} = '' AND {new.sql} IS NOT NULL THEN {value.sql}"
-    sql = f"({sql} ELSE replace({value.sql}, {old.sql}, {new.sql}) END)"
-    return combine(sql, STRING, value, old, new)
+    parts = [call.argument(i, STRING) for i in range(3)]
+    template = "(CASE WHEN {1} = '' AND {2} IS NOT NULL THEN {0} ELSE replace({0}, {1}, {2}) END)"
+    return expand(template.format, STRING, *parts)
 
 
 @function("SPLIT")
@@ -116,9 +120,12 @@ def _regexp_extract(call: Call) -> Expression:
     value = call.argument(0, STRING)
     pattern = call.constant(1, Kind.STRING, "a pattern of REGEXP_EXTRACT")
     group, quoted = group_of(pattern, call), text(pattern)
-    sql = f"CASE WHEN regexp_matches({value.sql}, {quoted})"
-    sql = f"({sql} THEN regexp_extract({value.sql}, {quoted}, {group}) END)"
-    return combine(sql, STRING, value)
+
+    def body(subject: str) -> str:
+        extracted = f"regexp_extract({subject}, {quoted}, {group})"
+        return f"(CASE WHEN regexp_matches({subject}, {quoted}) THEN {extracted} END)"
+
+    return expand(body, STRING, value)
 
 
 @function("REGEXP_REPLACE")
@@ -195,8 +202,8 @@ def _round(call: Call) -> Expression:
         return combine(sql, type_, value)
     if places == 0:
         return combine(f"round({value.sql})", type_, value)
-    digits = f"CAST(format('{{:.60f}}', {value.sql}) AS DECIMAL(38,{places}))"
-    return combine(f"bq_round({value.sql}, {digits})", type_, value)
+    digits = f"CAST(format('{{{{:.60f}}}}', {{0}}) AS DECIMAL(38,{places}))"
+    return expand(f"bq_round({{0}}, {digits})".format, type_, value)
 
 
 @function("DIV", "MOD")
@@ -206,9 +213,11 @@ def _integer_division(call: Call) -> Expression:
         raise call.refuse(f"{call.name} of NUMERIC")
     a, b = call.argument(0, INT64), call.argument(1, INT64)
     sign = "//" if call.name == "DIV" else "%"
-    zero = f"{b.sql} = 0 AND {a.sql} IS NOT NULL"
-    sql = f"CASE WHEN {zero} THEN error('division by zero: {call.name}')"
-    return combine(f"({sql} ELSE {a.sql} {sign} {b.sql} END)", INT64, a, b, fallible=True)
+    failure = f"error('division by zero: {call.name}')"
+    template = (
+        f"(CASE WHEN {{1}} = 0 AND {{0}} IS NOT NULL THEN {failure} ELSE {{0}} {sign} {{1}} END)"
+    )
+    return expand(template.format, INT64, a, b, fallible=True)
 
 
 @function("SAFE_DIVIDE")
@@ -217,7 +226,7 @@ def _safe_divide(call: Call) -> Expression:
     if call.unified()[0] == NUMERIC:
         raise call.refuse("SAFE_DIVIDE of NUMERIC")
     a, b = call.argument(0, FLOAT64), call.argument(1, FLOAT64)
-    return combine(f"bq_safe_divide({a.sql}, {b.sql})", FLOAT64, a, b)
+    return expand("bq_safe_divide({0}, {1})".format, FLOAT64, a, b)
 
 
 @function("SAFE_ADD", "SAFE_SUBTRACT", "SAFE_MULTIPLY")
@@ -236,13 +245,16 @@ def _extreme(call: Call) -> Expression:
     name = f"function {call.name}"
     type_ = comparable_type(call.arguments, name, call.node, call.scope)
     values = [coerce(value, type_) for value in call.arguments]
-    sql = ", ".join(value.sql for value in values)
-    unknown = " OR ".join(f"{value.sql} IS NULL" for value in values)
-    otherwise = f"{call.name.lower()}({sql})"
-    if type_ == FLOAT64:
-        nan = " OR ".join(f"isnan({value.sql})" for value in values)
-        otherwise = f"CASE WHEN {nan} THEN CAST('nan' AS DOUBLE) ELSE {otherwise} END"
-    return combine(f"(CASE WHEN {unknown} THEN NULL ELSE {otherwise} END)", type_, *values)
+
+    def body(*texts: str) -> str:
+        unknown = " OR ".join(f"{text} IS NULL" for text in texts)
+        chosen = f"{call.name.lower()}({', '.join(texts)})"
+        if type_ == FLOAT64:
+            nan = " OR ".join(f"isnan({text})" for text in texts)
+            chosen = f"CASE WHEN {nan} THEN CAST('nan' AS DOUBLE) ELSE {chosen} END"
+        return f"(CASE WHEN {unknown} THEN NULL ELSE {chosen} END)"
+
+    return expand(body, type_, *values)
 
 
 # -- conditionals
@@ -260,8 +272,8 @@ def _nullif(call: Call) -> Expression:
     call.take(2)
     type_ = comparable_type(call.arguments, "function NULLIF", call.node, call.scope)
     a, b = (coerce(value, type_) for value in call.arguments)
-    equal = f"bq_equal({a.sql}, {b.sql})" if type_ == FLOAT64 else f"{a.sql} = {b.sql}"
-    return combine(f"(CASE WHEN {equal} THEN NULL ELSE {a.sql} END)", type_, a, b)
+    equal = "bq_equal({0}, {1})" if type_ == FLOAT64 else "{0} = {1}"
+    return expand(f"(CASE WHEN {equal} THEN NULL ELSE {{0}} END)".format, type_, a, b)
 
 
 @function("ERROR")
@@ -301,9 +313,12 @@ def _array_concat(call: Call) -> Expression:
     type_, values = call.unified()
     if type_.element is None:
         raise call.mismatch()
-    unknown = " OR ".join(f"{value.sql} IS NULL" for value in values)
-    joined = " || ".join(value.sql for value in values)
-    return combine(f"(CASE WHEN {unknown} THEN NULL ELSE {joined} END)", type_, *values)
+
+    def body(*texts: str) -> str:
+        unknown = " OR ".join(f"{text} IS NULL" for text in texts)
+        return f"(CASE WHEN {unknown} THEN NULL ELSE {' || '.join(texts)} END)"
+
+    return expand(body, type_, *values)
 
 
 @function("ARRAY_TO_STRING")
@@ -353,8 +368,13 @@ def _to_json_string(call: Call) -> Expression:
     if len(call) != 1:
         raise call.refuse("TO_JSON_STRING with pretty_print")
     value = call.arguments[0]
-    sql = json_text(value, depth=call.scope.lambda_depth)
-    return combine(f"coalesce({sql}, 'null')", STRING, value, fallible=True)
+    depth = call.scope.lambda_depth
+
+    def body(subject: str) -> str:
+        json = json_text(replace(value, sql=subject, origin=None), depth=depth)
+        return f"coalesce({json}, 'null')"
+
+    return expand(body, STRING, value, fallible=True)
 
 
 _JSON = {

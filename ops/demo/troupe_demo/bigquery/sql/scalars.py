@@ -25,6 +25,7 @@ from troupe_demo.bigquery.sql.expressions import (
     coercible,
     combine,
     common_type,
+    expand,
     literal,
 )
 from troupe_demo.bigquery.sql.scopes import Scope, get_field, struct_expression
@@ -214,7 +215,7 @@ def _comparison(node: exp.Binary, scope: Scope) -> Expression:
     type_ = comparable_type([left, right], f"operator {name}", node, scope)
     left, right = coerce(left, type_), coerce(right, type_)
     template = floating if type_ == FLOAT64 else plain
-    return combine(template.format(left.sql, right.sql), BOOL, left, right)
+    return expand(template.format, BOOL, left, right)
 
 
 def comparable_type(expressions: list[Expression], name: str, node: exp.Expr, scope: Scope) -> Type:
@@ -243,7 +244,7 @@ def _between(node: exp.Between, scope: Scope) -> Expression:
     template = "({0} BETWEEN {1} AND {2})"
     if type_ == FLOAT64:
         template = "(bq_less_or_equal({1}, {0}) AND bq_less_or_equal({0}, {2}))"
-    return combine(template.format(value.sql, low.sql, high.sql), BOOL, value, low, high)
+    return expand(template.format, BOOL, value, low, high)
 
 
 @compiles(exp.Is)
@@ -304,12 +305,12 @@ def arithmetic(
     if type_ is None or type_.kind not in NUMBERS:
         raise no_signature(f"operator {sign}", [left.type, right.type], node, scope)
     a, b = coerce(left, type_), coerce(right, type_)
-    sql = f"({a.sql} {sign} {b.sql})"
+    template = f"({{0}} {sign} {{1}})"
     if type_ == FLOAT64:
-        sql = f"bq_checked({sql}, {a.sql}, ' {sign} ', {b.sql})"
+        template = f"bq_checked({template}, {{0}}, ' {sign} ', {{1}})"
     elif type_ == NUMERIC:
-        sql = f"CAST({sql} AS {duck_type(NUMERIC)})"
-    return combine(sql, type_, a, b, fallible=True)
+        template = f"CAST({template} AS {duck_type(NUMERIC)})"
+    return expand(template.format, type_, a, b, fallible=True)
 
 
 @compiles(exp.Div)
@@ -320,7 +321,7 @@ def _division(node: exp.Div, scope: Scope) -> Expression:
     if not (coercible(left, FLOAT64) and coercible(right, FLOAT64)):
         raise no_signature("operator /", [left.type, right.type], node, scope)
     left, right = coerce(left, FLOAT64), coerce(right, FLOAT64)
-    return combine(f"bq_divide({left.sql}, {right.sql})", FLOAT64, left, right, fallible=True)
+    return expand("bq_divide({0}, {1})".format, FLOAT64, left, right, fallible=True)
 
 
 @compiles(exp.Neg)
@@ -384,7 +385,7 @@ def _when(node: exp.Expr, subject: Expression | None, scope: Scope) -> Expressio
     type_ = comparable_type([subject, value], "CASE", node, scope)
     left, right = coerce(subject, type_), coerce(value, type_)
     template = _COMPARISONS[exp.EQ][2 if type_ == FLOAT64 else 1]
-    return combine(template.format(left.sql, right.sql), BOOL, left, right)
+    return expand(template.format, BOOL, left, right)
 
 
 # -- arrays and structs
@@ -431,8 +432,14 @@ def _bracket(node: exp.Bracket, scope: Scope) -> Expression:
         raise invalid("Array position in [] must be coercible to INT64", node, scope)
     place = coerce(place, INT64)
     macro, shift = form
-    element = combine(f"{macro}({array.sql}, {shift(place.sql)})", array.type.element, array, place)
-    return replace(element, origin=array.origin, fallible=True)
+    element = expand(
+        lambda items, index: f"{macro}({items}, {shift(index)})",
+        array.type.element,
+        array,
+        place,
+        fallible=True,
+    )
+    return replace(element, origin=array.origin)
 
 
 def require_constant_int(node: exp.Expr, scope: Scope, what: str) -> int:

@@ -23,7 +23,7 @@ from troupe_demo.bigquery.sql.compilation import (
     only,
     refusal,
 )
-from troupe_demo.bigquery.sql.expressions import Expression, coerce, combine, literal
+from troupe_demo.bigquery.sql.expressions import Expression, coerce, combine, expand, literal
 from troupe_demo.bigquery.sql.queries import compile_array_query, compile_query, select_row
 from troupe_demo.bigquery.sql.scalars import (
     array_literal,
@@ -128,7 +128,8 @@ def _in(node: exp.In, scope: Scope) -> Expression:
     value, items = coerce(value, type_), [coerce(item, type_) for item in items]
     listed = ", ".join(item.sql for item in items)
     if type_ == FLOAT64:
-        return combine(f"bq_in_float_array({value.sql}, [{listed}])", BOOL, value, *items)
+        array = combine(f"[{listed}]", array_of(FLOAT64), *items)
+        return expand("bq_in_float_array({0}, {1})".format, BOOL, value, array)
     return combine(f"({value.sql} IN ({listed}))", BOOL, value, *items)
 
 
@@ -148,7 +149,7 @@ def _in_array(value: Expression, array: Expression, node: exp.Expr, scope: Scope
     elif element != type_:
         raise refusal(f"IN UNNEST of {array.type} for a {type_}", node, scope)
     macro = "bq_in_float_array" if type_ == FLOAT64 else "bq_in_array"
-    return combine(f"{macro}({value.sql}, {array.sql})", BOOL, value, array)
+    return expand(f"{macro}({{0}}, {{1}})".format, BOOL, value, array)
 
 
 def _in_query(value: Expression, query: exp.Expr, node: exp.In, scope: Scope) -> Expression:
