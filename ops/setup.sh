@@ -35,10 +35,13 @@ rm -f "$stamp"
     cat .setup.log >&2
     fail "this Python cannot make virtual environments; on Debian: apt-get install python3-venv"
 }
+# The lock is complete, so nothing is resolved here: an older pip asks for a pin of its own for a
+# package that another one wants with an extra (google-auth[pyopenssl]). `pip check` proves it whole.
 .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-    --require-hashes --only-binary :all: -r requirements/dev.txt
+    --require-hashes --only-binary :all: --no-deps -r requirements/dev.txt
 .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --no-deps --no-build-isolation --no-index -e . -e ops/demo
+.venv/bin/python -m pip --quiet --disable-pip-version-check check || fail "the lock is incomplete"
 printf '%s' "$want" > "$stamp"
 rm -f .setup.log
 echo "setup: done"
