@@ -1,0 +1,1 @@
+"""One module per job queue; each is a program that carries out one order (`worker.obey`)."""
