@@ -155,11 +155,12 @@ class World:
             "SELECT platform.register_process($1, $2, 'host', 1, $3)", process, GROUP, lease
         )
         row = await self.database.fetch_row(
-            "SELECT * FROM platform.claim_jobs($1, $2, $3, $4, 1, $5)",
+            "SELECT * FROM platform.claim_jobs($1, $2, $3, $4, $5, $5, 1, $6, false)",
             GROUP,
             process,
             [job.kind],
             [1],
+            [None],
             uuid.UUID(int=job.tenant_id.int - 1),
         )
         assert row is not None
@@ -169,8 +170,7 @@ class World:
 
     async def rescue(self) -> list[asyncpg.Record]:
         """Declare every process dead, and rescue."""
-        await self.change("UPDATE platform.processes SET heartbeat_at = '-infinity'")
-        await self.change("DELETE FROM platform.processes")
+        await self.change("UPDATE platform.processes SET dead_at = now()")
         return await self.database.fetch("SELECT * FROM platform.rescue_jobs(100)")
 
     async def commits(self, run: JobRun, step: int = 1) -> bool:

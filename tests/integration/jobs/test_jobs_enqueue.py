@@ -1,6 +1,7 @@
 """Enqueueing and looking: in the caller's transaction, once per key, one tenant at a time."""
 
 import json
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -120,21 +121,28 @@ async def test_many_jobs_are_enqueued_in_order_by_one_statement(world: World) ->
     assert await world.look("SELECT count(*) FROM platform.jobs") == 80
 
 
-async def test_one_notification_per_statement_and_none_for_later(world: World) -> None:
+async def test_who_waits_is_notified_once_per_statement_and_never_for_later(world: World) -> None:
     heard: list[str] = []
+    many = [NewJob(group=GROUP, kind="work") for _ in range(50)]
     connection = await aio(asyncpg.connect(world.where.runtime_url))
     try:
         await aio(connection.add_listener(CHANNEL, lambda *args: heard.append(args[3])))
-        many = [NewJob(group=GROUP, kind="work") for _ in range(50)]
+        await world.enqueue_all(many)  # nobody waits: nobody is told
+        await world.database.execute(
+            "SELECT platform.register_process($1, $2, 'host', 1, 3600)", uuid.uuid4(), GROUP
+        )
+        await world.enqueue_all(many)  # the process is busy
+        await world.change("UPDATE platform.processes SET waits = true")
         await world.enqueue_all(many)
         await world.enqueue(delay=60)
         await world.enqueue(kind="last")
+        await aio(connection.execute(f"NOTIFY {CHANNEL}, 'the end'"))
         with trio.fail_after(5):
-            while len(heard) < 2:
+            while "the end" not in heard:
                 await trio.sleep(0.01)
     finally:
         await aio(connection.close())
-    assert heard == ["available", "available"]
+    assert heard == ["available", "available", "the end"]
 
 
 async def test_a_tenant_sees_and_touches_its_own_jobs_only(world: World) -> None:

@@ -56,7 +56,7 @@ async def test_within_a_tenant_by_priority_then_age_and_not_before_its_time(worl
         await world.all_finished()
     assert order == ["urgent", "first of normal", "second of normal", "low", "later"]
     assert await world.look(
-        "SELECT bool_and(started_at >= run_at) FROM platform.jobs WHERE priority = 100"
+        "SELECT bool_and(started_at >= run_at) FROM platform.all_jobs WHERE priority = 100"
     )
 
 
@@ -385,7 +385,8 @@ async def test_a_claim_costs_no_more_when_one_tenant_has_many_jobs(world: World)
         process = "(SELECT process_id FROM platform.jobs WHERE state = 'running')"
         plan = await connection.fetchval(
             "EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT json)"
-            f" SELECT * FROM platform.claim_jobs('data', {process}, '{{work}}', '{{8}}', 8, $1)",
+            f" SELECT * FROM platform.claim_jobs('data', {process}, '{{work}}', '{{8}}', '{{NULL}}',"
+            " '{NULL}', 8, $1, false)",
             BOB,
         )
         top = plan[0]["Plan"]

@@ -17,6 +17,12 @@ from troupe.platform.jobs._model import (
     NewJob,
     Progress,
 )
+from troupe.platform.jobs._operations import (
+    KindAtWork,
+    kinds_at_work,
+    pause_kind,
+    resume_kind,
+)
 from troupe.platform.jobs._outcome import DEFAULT_RETRY
 from troupe.platform.jobs._run import JobRun
 from troupe.platform.jobs._runner import JobRunner, RunnerSettings
@@ -35,9 +41,13 @@ __all__ = [
     "JobState",
     "JobStore",
     "JobValue",
+    "KindAtWork",
     "NewJob",
     "Progress",
     "RunnerSettings",
     "enqueue",
     "enqueue_many",
+    "kinds_at_work",
+    "pause_kind",
+    "resume_kind",
 ]

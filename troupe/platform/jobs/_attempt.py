@@ -1,10 +1,10 @@
-"""One attempt at a job: run the handler, learn how it ended, record that.
+"""One attempt at a job: run the handler, learn how it ended.
 
-Recording is tried until it succeeds or the lease is lost; an answer that was lost on the way does
-no harm, because a repeated statement finds its own attempt's ending (`ended_by`) and stops there.
+What is learned becomes an `Outcome`, which the recorder writes down (`_recorder.py`).
 """
 
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -12,20 +12,19 @@ from typing import Any, Final
 import asyncpg
 import trio
 
-from troupe.common.database import Database
+from troupe.common.database import Database, dumps
 from troupe.common.errors import DatabaseError
 from troupe.common.logs import get_logger
-from troupe.common.units import HOURS, MILLISECONDS, SECONDS
+from troupe.common.units import HOURS
 from troupe.platform.errors import JobInterrupted, JobTimedOut, LeaseLost, leaves, unexpected
 from troupe.platform.jobs._enqueue import QUERIES
-from troupe.platform.jobs._model import Job, JobValue, Progress
-from troupe.platform.jobs._outcome import DEFAULT_RETRY, Verdict, judge
+from troupe.platform.jobs._model import Job, JobValue
+from troupe.platform.jobs._outcome import DEFAULT_RETRY, judge
 from troupe.platform.jobs._run import WRITE_DEADLINE, JobRun
 from troupe.platform.supervision import Backoff
 
 DEFAULT_TIMEOUT: Final = 1 * HOURS
-_FIRST_PAUSE: Final = 100 * MILLISECONDS
-_LONGEST_PAUSE: Final = 5 * SECONDS
+_NUL: Final = "\\u0000"
 
 log = get_logger(__name__)
 
@@ -40,18 +39,26 @@ class JobKind:
     Attributes:
         handler: Does the work.
         concurrency: Jobs of this kind at a time in one process.
-        timeout: Seconds that one attempt may take; then it is cancelled and has failed.
+        limit: Jobs of this kind at a time in all processes together; None: no limit. What counts
+            is which attempts hold their jobs, so that a process that has lost its lease may for a
+            moment still be busy with one more. All processes should name the same.
+        tenant_limit: The same for the jobs of one tenant.
+        timeout: Seconds that one attempt may take; then it is cancelled and has failed. Looked at
+            every `RunnerSettings.look` seconds.
         retry: Waits between attempts.
     """
 
     handler: Handler
     concurrency: int = 4
+    limit: int | None = None
+    tenant_limit: int | None = None
     timeout: float = DEFAULT_TIMEOUT
     retry: Backoff = DEFAULT_RETRY
 
     def __post_init__(self) -> None:
-        if self.concurrency < 1 or self.timeout <= 0:
-            raise ValueError("concurrency must be at least 1, timeout positive")
+        limits = (self.concurrency, self.limit, self.tenant_limit)
+        if any(limit is not None and limit < 1 for limit in limits) or self.timeout <= 0:
+            raise ValueError("concurrency and limits must be at least 1, timeout positive")
 
 
 class Ending(StrEnum):
@@ -61,25 +68,69 @@ class Ending(StrEnum):
     """Somebody asked for it."""
     INTERRUPTED = "interrupted"
     """The process shuts down."""
+    TIMED_OUT = "timed_out"
+    """It took longer than its kind allows."""
     LEASE_LOST = "lease_lost"
     """The attempt no longer holds the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What to record about an attempt.
+
+    Attributes:
+        ending: As `platform.finish_jobs` calls it: done, cancelled, failed, retry.
+        detail: What goes with it: result, error_kind, error_message, delay in seconds; None for
+            nothing.
+    """
+
+    ending: str
+    detail: Mapping[str, Any] | None = None
+
+    @classmethod
+    def unfit(cls) -> "Outcome":
+        """For a handler whose result cannot be stored."""
+        message = "The handler's result has no JSON form."
+        return cls("failed", {"error_kind": "UnfitResult", "error_message": message})
+
+
+DONE: Final = Outcome("done")
+CANCELLED: Final = Outcome("cancelled")
 
 
 class Attempt:
     """One attempt.
 
-    Attributes:
+    Args:
+        database: Where the job is.
         job: As it was claimed.
-        run: What the handler was given.
+        kind: How it is run.
+        stopping: Set when the process shuts down.
+        chance: Source of random numbers between 0 and 1, for jitter.
+
+    Attributes:
+        run: What the handler is given.
+        begun: When the handler began (trio clock).
     """
 
-    def __init__(self, database: Database, job: Job, kind: JobKind, chance: float) -> None:
+    __slots__ = ("_chance", "_database", "_ending", "_kind", "_scope", "begun", "job", "run")
+
+    def __init__(
+        self,
+        database: Database,
+        job: Job,
+        kind: JobKind,
+        *,
+        stopping: trio.Event,
+        chance: Callable[[], float],
+    ) -> None:
         self.job = job
-        self.run = JobRun(database, job)
+        self.run = JobRun(database, job, stopping)
+        self.begun = math.inf
         self._database = database
         self._kind = kind
         self._chance = chance
-        self._scope = trio.CancelScope()
+        self._scope: trio.CancelScope | None = None
         self._ending: Ending | None = None
 
     @property
@@ -87,55 +138,99 @@ class Attempt:
         """The fencing token, unique among all attempts ever."""
         return self.job.fencing_token or 0
 
+    @property
+    def overdue(self) -> bool:
+        """Whether the handler has run for longer than it may."""
+        return trio.current_time() - self.begun > self._kind.timeout
+
     def end(self, ending: Ending) -> None:
         """Cancel the handler; the first reason counts, but a lost lease trumps all."""
         if ending is Ending.LEASE_LOST:
             self.run.lose()
             self._ending = ending
         self._ending = self._ending or ending
-        self._scope.cancel()
+        if self._scope is not None:
+            self._scope.cancel()
 
-    async def execute(self) -> str:
-        """Run the handler and record how it ended.
+    async def execute(self, scope: trio.CancelScope) -> Outcome | Ending:
+        """Run the handler.
+
+        Args:
+            scope: What it runs in; cancelled when the attempt is ended. It is the caller's, since a
+                scope of one's own costs more than a short job does.
 
         Returns:
-            The job's state now, or why there is nothing to record: ``lease_lost``, ``interrupted``.
+            As `outcome`.
+
+        Raises:
+            trio.Cancelled: The attempt was ended, or the scope cancelled from outside. If it was
+                ended, `outcome` tells what to record.
         """
-        result, error = await self._handle()
+        self.begun = trio.current_time()
+        self._scope = scope
+        if self._ending is not None:  # before it began
+            scope.cancel()
+        try:
+            return self.outcome(await self._kind.handler(self.run), None)
+        except Exception as error:  # noqa: BLE001 - any failure is the job's, not ours
+            return self.outcome(None, error)
+        except BaseExceptionGroup as group:
+            # Errors beside a cancellation or an interrupt: keep the former, pass on the latter.
+            errors, others = group.split(Exception)
+            if others is not None:
+                raise others from None
+            return self.outcome(None, errors)
+        finally:
+            self._scope = None
+
+    def outcome(
+        self, result: JobValue, error: Exception | None, *, cut_short: bool = False
+    ) -> Outcome | Ending:
+        """What to record, or why there is nothing to record: lease lost, or interrupted.
+
+        Args:
+            result: What the handler returned.
+            error: What it raised.
+            cut_short: Whether it was cancelled.
+        """
         if self.run.lost or (error is not None and _has(error, LeaseLost)):
-            return Ending.LEASE_LOST.value
-        if self._ending is Ending.INTERRUPTED and (error is not None or self._cut_short):
-            return Ending.INTERRUPTED.value
+            return Ending.LEASE_LOST
+        stopped = error is not None or cut_short
+        if self._ending is Ending.INTERRUPTED and stopped:
+            return Ending.INTERRUPTED
         if error is not None and _has(error, JobInterrupted) and self.run.stopping.is_set():
-            return Ending.INTERRUPTED.value
-        if self._ending is Ending.CANCELLED and (error is not None or self._cut_short):
-            return await self._record("cancel")
-        if error is None and self._cut_short:
+            return Ending.INTERRUPTED
+        if self._ending is Ending.CANCELLED and stopped:
+            return CANCELLED
+        if cut_short and error is None:
             error = JobTimedOut(f"The attempt took longer than {self._kind.timeout:g} s.")
-        if error is None:
-            try:
-                return await self._record("complete", result)
-            except (asyncpg.PostgresError, TypeError, ValueError) as unfit:
-                log.exception("job_result_unfit", exc_info=unfit)
-                verdict = Verdict("UnfitResult", "The handler's result has no JSON form.", True)
-        else:
-            verdict = judge(error)
-            log.warning(
-                "job_attempt_failed",
-                attempt=self.job.attempt,
-                of=self.job.max_attempts,
-                permanent=verdict.permanent,
-                error=verdict.message,
-                exc_info=unexpected(error),
-            )
-        delay = self._kind.retry.delay(self.job.attempt, self._chance)
-        return await self._record(
-            "fail",
-            verdict.permanent,
-            max(delay, verdict.retry_after),
-            verdict.kind,
-            verdict.message,
+        return self._completed(result) if error is None else self._failed(error)
+
+    def _completed(self, result: JobValue) -> Outcome:
+        if result is None:
+            return DONE
+        try:
+            fit = _NUL not in dumps(result)
+        except (TypeError, ValueError, RecursionError):
+            log.exception("job_result_unfit", job_id=str(self.job.id))
+            fit = False
+        return Outcome("done", {"result": result}) if fit else Outcome.unfit()
+
+    def _failed(self, error: Exception) -> Outcome:
+        verdict = judge(error)
+        log.warning(
+            "job_attempt_failed",
+            attempt=self.job.attempt,
+            of=self.job.max_attempts,
+            permanent=verdict.permanent,
+            error=verdict.message,
+            exc_info=unexpected(error),
         )
+        detail = {"error_kind": verdict.kind, "error_message": verdict.message}
+        if verdict.permanent:
+            return Outcome("failed", detail)
+        delay = self._kind.retry.delay(self.job.attempt, self._chance())
+        return Outcome("retry", {**detail, "delay": max(delay, verdict.retry_after)})
 
     async def write_progress(self) -> bool:
         """Write what the handler reported since the last time; False: another holds the job."""
@@ -144,10 +239,20 @@ class Attempt:
             return True
 
         async def unit(connection: asyncpg.Connection) -> bool:
-            if await self._progress_in(connection, progress):
+            held = await connection.fetchval(
+                QUERIES["progress"],
+                *self.run.key,
+                progress.done,
+                progress.total,
+                progress.phase,
+                progress.message,
+                dict(progress.detail),
+            )
+            if held is not None:
                 return True
             # A handler may go on for a moment after it has finished its job by `complete_in`.
-            return await connection.fetchval(QUERIES["ended_by"], *self.run.key) is not None
+            key = [[part] for part in self.run.key]
+            return await connection.fetchrow(QUERIES["endings"], *key) is not None
 
         try:
             return await self._database.run(
@@ -156,63 +261,6 @@ class Attempt:
         except DatabaseError:
             self.run.give_back_unreported(progress)
             raise
-
-    @property
-    def _cut_short(self) -> bool:
-        return self._scope.cancelled_caught
-
-    async def _handle(self) -> tuple[JobValue, Exception | None]:
-        result: JobValue = None
-        error: Exception | None = None
-        self._scope.deadline = trio.current_time() + self._kind.timeout
-        with self._scope:
-            try:
-                result = await self._kind.handler(self.run)
-            except Exception as caught:  # noqa: BLE001 - any failure is the job's, not ours
-                error = caught
-            except BaseExceptionGroup as group:
-                # Errors beside a cancellation or an interrupt: keep the former, pass on the latter.
-                error, others = group.split(Exception)
-                if others is not None:
-                    raise others from None
-        return result, error
-
-    async def _record(self, query: str, *args: Any) -> str:
-        progress = self.run.take_unreported()
-
-        async def unit(connection: asyncpg.Connection) -> str | None:
-            if progress is not None:
-                await self._progress_in(connection, progress)
-            state: str | None = await connection.fetchval(QUERIES[query], *self.run.key, *args)
-            if state is None:
-                state = await connection.fetchval(QUERIES["ended_by"], *self.run.key)
-            return state
-
-        pause = _FIRST_PAUSE
-        while not self.run.lost:
-            try:
-                state = await self._database.run(
-                    unit, tenant=self.job.tenant_id, deadline=WRITE_DEADLINE
-                )
-            except DatabaseError as error:
-                log.warning("job_outcome_not_recorded", error=str(error), next_attempt=pause)
-                await trio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-            else:
-                return state or Ending.LEASE_LOST.value
-        return Ending.LEASE_LOST.value
-
-    async def _progress_in(self, connection: asyncpg.Connection, progress: Progress) -> bool:
-        held = await connection.fetchval(
-            QUERIES["progress"],
-            *self.run.key,
-            progress.done,
-            progress.total,
-            progress.phase,
-            progress.message,
-            dict(progress.detail),
-        )
-        return held is not None
 
 
 def _has(error: Exception, kind: type[Exception]) -> bool:

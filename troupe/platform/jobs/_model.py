@@ -91,6 +91,16 @@ class Progress:
     detail: Mapping[str, JobValue] = field(default_factory=dict)
 
 
+NO_PROGRESS: Final = Progress()
+_PROGRESS_COLUMNS: Final = (
+    "progress_done",
+    "progress_total",
+    "progress_phase",
+    "progress_message",
+    "progress_detail",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class JobFailure:
     """Why an attempt failed.
@@ -143,23 +153,22 @@ class Job:
     arguments: Mapping[str, JobValue]
     unique_key: str | None
     idempotency_key: str | None
-    attempt: int
+    attempt: int = 0
     max_attempts: int
-    fencing_token: int | None
-    cancel_requested: bool
-    progress: Progress
-    checkpoint: JobValue
-    error: JobFailure | None
-    result: JobValue
+    fencing_token: int | None = None
+    cancel_requested: bool = False
+    progress: Progress = NO_PROGRESS
+    checkpoint: JobValue = None
+    error: JobFailure | None = None
+    result: JobValue = None
     created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
     deduplicated: bool = False
 
     @classmethod
     def from_row(cls, row: asyncpg.Record, *, deduplicated: bool = False) -> Self:
-        """The job in a row of ``platform.jobs``."""
-        failed = row["error_kind"] is not None
+        """The job in a row of ``platform.all_jobs``."""
         return cls(
             tenant_id=TenantId(row["tenant_id"]),
             id=row["job_id"],
@@ -168,28 +177,35 @@ class Job:
             state=JobState(row["state"]),
             priority=row["priority"],
             run_at=row["run_at"],
-            arguments=row["arguments"],
+            arguments=row["arguments"] or {},
             unique_key=row["unique_key"],
             idempotency_key=row["idempotency_key"],
             attempt=row["attempt"],
             max_attempts=row["max_attempts"],
             fencing_token=row["fencing_token"],
             cancel_requested=row["cancel_requested_at"] is not None,
-            progress=Progress(
-                done=row["progress_done"],
-                total=row["progress_total"],
-                phase=row["progress_phase"],
-                message=row["progress_message"],
-                detail=row["progress_detail"],
-            ),
+            progress=_progress(row),
             checkpoint=row["checkpoint"],
-            error=JobFailure(row["error_kind"], row["error_message"] or "") if failed else None,
+            error=_failure(row),
             result=row["result"],
             created_at=row["created_at"],
             started_at=row["started_at"],
             finished_at=row["finished_at"],
             deduplicated=deduplicated,
         )
+
+
+def _progress(row: asyncpg.Record) -> Progress:
+    values = [row[name] for name in _PROGRESS_COLUMNS]
+    if not any(value is not None for value in values):
+        return NO_PROGRESS
+    done, total, phase, message, detail = values
+    return Progress(done=done, total=total, phase=phase, message=message, detail=detail or {})
+
+
+def _failure(row: asyncpg.Record) -> JobFailure | None:
+    kind = row["error_kind"]
+    return None if kind is None else JobFailure(kind, row["error_message"] or "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ true until that transaction ends, that this attempt holds the job.
 """
 
 import json
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -37,12 +36,14 @@ class JobRun:
             without losing an attempt.
     """
 
-    def __init__(self, database: Database, job: Job) -> None:
+    __slots__ = ("_checkpoint", "_database", "_lost", "_progress", "_unreported", "job", "stopping")
+
+    def __init__(self, database: Database, job: Job, stopping: trio.Event | None = None) -> None:
         self.job = job
-        self.stopping = trio.Event()
+        self.stopping = trio.Event() if stopping is None else stopping
         self._database = database
         self._checkpoint = job.checkpoint
-        self._progress = replace(job.progress)
+        self._progress = job.progress
         self._unreported: Progress | None = None
         self._lost = False
 
@@ -173,6 +174,11 @@ class JobRun:
     def lose(self) -> None:
         """Note that this attempt no longer holds the job."""
         self._lost = True
+
+    @property
+    def unreported(self) -> Progress | None:
+        """The progress that is not written yet."""
+        return self._unreported
 
     def take_unreported(self) -> Progress | None:
         """The progress that is not written yet; the caller writes it, or gives it back."""

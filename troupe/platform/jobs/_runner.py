@@ -1,22 +1,33 @@
 """The runner: claims a group's jobs and runs them in the group's task pool.
 
 It is one child of the group's supervisor. Inside are a few loops that have nothing to say to each
-other but *wake up*: claim, keep the lease, look for requests to cancel, rescue what dead processes
-left, write progress, listen. Each loop survives a database that is away; none waits without bound.
+other but *wake up*: claim, record, keep the lease, look for requests to cancel, rescue what dead
+processes left, write progress, listen, tend. Each loop survives a database that is away; none waits
+without bound.
 
-**Claiming.** A slot of the pool is taken first, then a job for it, so that no job is held by a
-process that has no room to run it; several free slots make one batch. Tenants take turns: the
-database hands out jobs tenant by tenant from behind the one that this process served last.
-Notifications only make it quick: polling once a second finds everything too.
+**Claiming.** Slots of the pool are taken first, then jobs for them, so that no job is held by a
+process that has no room to run it; several free slots make one batch. How often, and when to be
+notified instead, stands in `_claims.py`. Notifications only make it quick: polling once a second
+finds everything too.
+
+**Running.** Attempts run in workers, tasks that are used again (`_workers.py`). An attempt that has
+ended gives its slot back and leaves its outcome to the recorder (`_recorder.py`); until that is
+written the attempt is held, and counts in `jobs_unrecorded`.
 
 **Cancelling.** Requests are looked for twice a second while anything runs, or at once when
-notified. The same look finds jobs that the database thinks we run although we do not know them: a
-claim whose answer was lost. They are given back.
+notified.
+
+**A claim whose answer was lost** leaves jobs that the database thinks we run. After every claim
+that failed, what the database holds for this process is compared with what it runs; the rest is
+given back.
 
 **Stopping.** A drain in three steps, each bounded: no more claims; running handlers are told and
 may finish or leave; then they are cancelled. What was running goes back without losing an attempt,
 in one statement. If the runner itself is cancelled or fails, the same statement is tried behind a
 short shield; if even that is lost, the lease runs out and another process rescues.
+
+**Tending.** Any process turns the ring of tickets and makes and drops days of the history: the
+statements find out by themselves whether there is anything to do.
 
 Rejected: a lease per job (a heartbeat would rewrite the jobs table all the time); LISTEN alone (a
 notification may be lost); advisory locks (they pin a session and break behind a pooler).
@@ -24,30 +35,30 @@ notification may be lost); advisory locks (they pin a session and break behind a
 
 import math
 import random
-import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
-import structlog.contextvars
 import trio
 
 from troupe.common.database import MISSED, Database
 from troupe.common.errors import DatabaseError
-from troupe.common.ids import TenantId
-from troupe.common.logs import get_logger
-from troupe.common.units import MILLISECONDS, SECONDS
+from troupe.common.logs import get_logger, log_context
+from troupe.common.units import MILLISECONDS, MINUTES, SECONDS, MiB
 from troupe.platform.errors import PoolSaturated
-from troupe.platform.jobs._attempt import Attempt, Ending, JobKind
+from troupe.platform.jobs._attempt import Attempt, Ending, JobKind, Outcome
+from troupe.platform.jobs._claims import Claims
 from troupe.platform.jobs._enqueue import QUERIES
 from troupe.platform.jobs._lease import Lease
 from troupe.platform.jobs._model import Job
+from troupe.platform.jobs._recorder import Recorder
+from troupe.platform.jobs._workers import Workers
 from troupe.platform.pool import Pool, Slot
 from troupe.platform.supervision import Backoff, ChildContext, ChildSpec, Observation
 
-BATCH: Final = 64
+BATCH: Final = 500
 """Most jobs claimed by one statement."""
 RESCUE_BATCH: Final = 200
 CALL_DEADLINE: Final = 10 * SECONDS
@@ -56,13 +67,20 @@ RELEASE_DEADLINE: Final = 3 * SECONDS
 FIRST_PAUSE: Final = 100 * MILLISECONDS
 LONGEST_PAUSE: Final = 5 * SECONDS
 LISTEN_AGAIN: Final = 5 * SECONDS
+TURN_RING_EVERY: Final = 1 * SECONDS
+RING_BYTES: Final = MiB // 2
+"""Size at which tickets move to the next table: about 5,000 of them."""
+TEND_HISTORY_EVERY: Final = 10 * MINUTES
+HISTORY_AHEAD: Final = 7
+"""Days for which the history has partitions in advance."""
+FORGET_BATCH: Final = 10_000
 
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerSettings:
-    """How a runner behaves. Durations are in seconds.
+    """How a runner behaves. Durations are in seconds unless the name says otherwise.
 
     Attributes:
         lease: A process without a heartbeat for this long is dead; its jobs run again within twice
@@ -73,6 +91,7 @@ class RunnerSettings:
         drain: How long running jobs may go on after a stop was requested.
         concurrency: Jobs at a time in this process; None: as many as the pool has slots.
         listen: Whether to hold a connection for notifications.
+        history_days: Days for which finished jobs and idempotency keys are remembered.
     """
 
     lease: float = 15 * SECONDS
@@ -82,6 +101,11 @@ class RunnerSettings:
     drain: float = 5 * SECONDS
     concurrency: int | None = None
     listen: bool = True
+    history_days: int = 30
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.history_days <= 400:
+            raise ValueError("history_days must lie between 1 and 400")
 
 
 class _Bell:
@@ -93,11 +117,13 @@ class _Bell:
     def ring(self) -> None:
         self._rung.set()
 
-    async def wait(self, at_most: float) -> None:
-        """Return once it has rung since the last time, or after so many seconds."""
+    async def wait(self, at_most: float) -> bool:
+        """Return once it has rung since the last time, or in so many seconds; whether it rang."""
         with trio.move_on_after(at_most):
             await self._rung.wait()
+        rang = self._rung.is_set()
         self._rung = trio.Event()
+        return rang
 
 
 class JobRunner:
@@ -131,18 +157,18 @@ class JobRunner:
         self._settings = settings or RunnerSettings()
         self._chance = chance
         self._outcomes: Counter[str] = Counter()
-        # The tenant served last; where to begin is left to chance, so that processes differ.
-        self._served = uuid.uuid4()
         self._reset()
 
     def _reset(self) -> None:
         self._attempts: dict[int, Attempt] = {}
-        self._claims = 0
-        self._claiming = False
-        self._next_look = -math.inf  # of the watch, while nothing runs
+        self._ended: set[int] = set()  # of those: ended, not yet recorded
+        # While a claim may have been, or may yet be, carried out without our knowing (trio clock).
+        self._uncertain_until = self._next_comparison = -math.inf
+        self._full = False  # whether the last claim left out what there was no room for
+        self._stopping = trio.Event()  # what handlers see
         self._work = _Bell()
         self._look = _Bell()
-        self._settled = _Bell()
+        self._settled_bell = _Bell()
 
     def child_spec(self, name: str = "jobs", *, backoff: Backoff | None = None) -> ChildSpec:
         """The runner as a child of a supervisor, with time for its drain."""
@@ -165,32 +191,62 @@ class JobRunner:
         self._reset()
         self._database = self._open_database()
         self._lease = Lease(self._database, self._group, self._settings.lease)
+        self._recorder = Recorder(self._database, self._settled)
+        self._claims = Claims(
+            self._database,
+            self._group,
+            self._kinds,
+            longest_wait=self._settings.poll,
+            listens=self._settings.listen,
+        )
         await self._lease.register()
+        await self._database.execute(
+            QUERIES["register_kinds"], self._group, list(self._kinds), deadline=CALL_DEADLINE
+        )
         context.observe(self._observation)
         context.when_stopping(self._work.ring)
         log.info("job_runner_started", group=self._group, kinds=sorted(self._kinds))
         try:
             async with trio.open_nursery() as loops:
-                for loop in (self._keep_lease, self._rescue, self._watch, self._report):
+                for loop in (
+                    self._recorder.run,
+                    self._keep_lease,
+                    self._rescue,
+                    self._watch,
+                    self._time_out,
+                    self._report,
+                    self._turn_ring,
+                    self._tend_history,
+                ):
                     loops.start_soon(loop)
                 if self._settings.listen:
                     loops.start_soon(self._listen)
                 context.started(self)
                 async with trio.open_nursery() as attempts:
-                    await self._claim_until(context.stopping, attempts)
+                    self._workers = Workers(self._perform, self._cut_short, attempts)
+                    await self._claim_until(context.stopping)
                     await self._drain()
+                    attempts.cancel_scope.cancel()  # only idle workers are left
                 loops.cancel_scope.cancel()
         finally:
             await self._give_back()
 
     async def _drain(self) -> None:
-        for attempt in self._attempts.values():
-            attempt.run.stopping.set()
-        with trio.move_on_after(self._settings.drain):
+        self._stopping.set()
+        await self._wait_until_settled(self._settings.drain)
+        for token, attempt in self._attempts.items():
+            if token not in self._ended:
+                attempt.end(Ending.INTERRUPTED)
+        # Cancelled handlers clean up for as long as the supervisor lets them; then what has ended
+        # is recorded, for as long as a statement may take.
+        while len(self._attempts) > len(self._ended):
+            await self._settled_bell.wait(self._settings.drain)
+        await self._wait_until_settled(CALL_DEADLINE)
+
+    async def _wait_until_settled(self, seconds: float) -> None:
+        with trio.move_on_after(seconds):
             while self._attempts:
-                await self._settled.wait(self._settings.drain)
-        for attempt in self._attempts.values():
-            attempt.end(Ending.INTERRUPTED)
+                await self._settled_bell.wait(seconds)
 
     async def _give_back(self) -> None:
         """End the lease, and with it whatever still runs under it."""
@@ -205,51 +261,81 @@ class JobRunner:
     def _observation(self) -> Observation:
         return Observation(
             details={
-                "jobs_running": len(self._attempts),
+                "jobs_running": len(self._attempts) - len(self._ended),
+                "jobs_unrecorded": len(self._ended),
                 **{f"jobs_{outcome}": count for outcome, count in sorted(self._outcomes.items())},
             }
         )
 
     # ---- claiming and running
 
-    async def _claim_until(self, stopping: trio.Event, attempts: trio.Nursery) -> None:
+    async def _claim_until(self, stopping: trio.Event) -> None:
         pause = FIRST_PAUSE
         while not stopping.is_set():
             try:
-                found = await self._claim_batch(attempts)
+                await self._claim_batch()
             except DatabaseError as error:
                 log.warning("job_claim_failed", group=self._group, error=str(error), pause=pause)
-                self._next_look = -math.inf  # it may have been carried out all the same
-                self._look.ring()
+                # It may have been carried out all the same, or will be by a server that is slow.
+                self._uncertain_until = trio.current_time() + 2 * self._settings.lease
+                self._next_comparison = -math.inf
                 await self._work.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue
             pause = FIRST_PAUSE
-            if not found:
-                await self._work.wait(self._settings.poll)
+            if self._claims.wait > 0 and await self._work.wait(self._claims.wait):
+                self._claims.hurry()
 
-    async def _claim_batch(self, attempts: trio.Nursery) -> bool:
-        """Claim and begin what there is room for; whether there was anything."""
-        limits = self._free_by_kind()
-        slots = await self._reserve(sum(limits.values()))
+    async def _claim_batch(self) -> None:
+        """Claim and begin what there is room for."""
+        await self._recorder.wait_for_room()
+        if self._next_comparison <= trio.current_time() < self._uncertain_until:
+            await self._release_unknown()
+            self._next_comparison = trio.current_time() + self._settings.lease / 3
+        running = [
+            attempt.job.kind
+            for token, attempt in self._attempts.items()
+            if token not in self._ended
+        ]
+        room = self._claims.room(running)
+        slots = await self._reserve(sum(room.values()), len(running))
+        self._full = not slots
+        if not slots:
+            self._claims.wait = self._settings.poll
+            return
         try:
-            jobs = await self._claim(limits, len(slots)) if slots else []
+            jobs = await self._claims.claim(self._lease.process_id, room, len(slots))
+            self._full = len(jobs) == len(slots) or len(room) < len(self._kinds)
             for job in jobs:
-                self._begin(job, slots.pop(), attempts)
-            return bool(jobs)
+                self._begin(job, slots.pop())
         finally:
             for slot in slots:
                 slot.release()
 
-    def _free_by_kind(self) -> dict[str, int]:
-        busy = Counter(attempt.job.kind for attempt in self._attempts.values())
-        free = {name: kind.concurrency - busy[name] for name, kind in self._kinds.items()}
-        return {name: count for name, count in free.items() if count > 0}
+    async def _release_unknown(self) -> None:
+        """Give back what the database thinks that we run and we do not know of.
 
-    async def _reserve(self, wanted: int) -> list[Slot]:
+        Nothing is claimed meanwhile. What ends meanwhile is not harmed: its token is spent.
+        """
+        rows = await self._database.fetch(
+            QUERIES["jobs_of_process"],
+            self._lease.process_id,
+            read_only=True,
+            deadline=CALL_DEADLINE,
+        )
+        unknown = [tuple(row) for row in rows if row["fencing_token"] not in self._attempts]
+        if unknown:
+            log.warning("jobs_without_attempt_released", jobs=len(unknown))
+            keys = zip(*unknown, strict=True)
+            endings, details = ["released"] * len(unknown), [None] * len(unknown)
+            await self._database.execute(
+                QUERIES["finish"], *keys, endings, details, deadline=CALL_DEADLINE
+            )
+
+    async def _reserve(self, wanted: int, running: int) -> list[Slot]:
         """Slots for at most `wanted` jobs; waits for the first one, in turn with all others."""
         most = self._settings.concurrency or self._pool.limit
-        wanted = min(wanted, most - len(self._attempts), BATCH)
+        wanted = min(wanted, most - running, BATCH)
         slots: list[Slot] = []
         if wanted > 0:
             try:
@@ -260,51 +346,47 @@ class JobRunner:
             slots.append(slot)
         return slots
 
-    async def _claim(self, limits: Mapping[str, int], wanted: int) -> list[Job]:
-        self._claims += 1
-        self._claiming = True
-        try:
-            rows = await self._database.fetch(
-                QUERIES["claim"],
-                self._group,
-                self._lease.process_id,
-                list(limits.keys()),
-                list(limits.values()),
-                wanted,
-                self._served,
-                deadline=CALL_DEADLINE,
-            )
-        finally:
-            self._claiming = False
-        jobs = [Job.from_row(row) for row in rows]
-        if jobs:
-            before = self._served
-            self._served = max(
-                (job.tenant_id for job in jobs), key=lambda tenant: (tenant <= before, tenant)
-            )
-        return jobs
-
-    def _begin(self, job: Job, slot: Slot, attempts: trio.Nursery) -> None:
+    def _begin(self, job: Job, slot: Slot) -> None:
         slot.assign(job.tenant_id)
-        attempt = Attempt(self._database, job, self._kinds[job.kind], self._chance())
+        kind = self._kinds[job.kind]
+        attempt = Attempt(self._database, job, kind, stopping=self._stopping, chance=self._chance)
         self._attempts[attempt.token] = attempt
-        attempts.start_soon(self._run, attempt, slot, name=f"{job.kind} {job.id}")
+        self._workers.give((attempt, slot))
 
-    async def _run(self, attempt: Attempt, slot: Slot) -> None:
+    async def _perform(self, work: tuple[Attempt, Slot], scope: trio.CancelScope) -> None:
+        attempt, _ = work
         job = attempt.job
-        begun = trio.current_time()
-        context = {"tenant_id": str(job.tenant_id), "job_id": str(job.id), "job_kind": job.kind}
-        try:
-            with slot, structlog.contextvars.bound_contextvars(**context):
-                log.info("job_started", attempt=job.attempt, fencing_token=job.fencing_token)
-                outcome = await attempt.execute()
-                self._outcomes[outcome] += 1
-                seconds = round(trio.current_time() - begun, 3)
-                log.info("job_ended", outcome=outcome, attempt=job.attempt, seconds=seconds)
-        finally:
-            del self._attempts[attempt.token]
-            self._settled.ring()
+        with log_context(tenant_id=job.tenant_id, job_id=job.id, job_kind=job.kind):
+            log.debug("job_started", attempt=job.attempt, fencing_token=job.fencing_token)
+            outcome = await attempt.execute(scope)
+        self._ended_with(work, outcome)
+
+    def _cut_short(self, work: tuple[Attempt, Slot]) -> None:
+        attempt, _ = work
+        self._ended_with(work, attempt.outcome(None, None, cut_short=True))
+
+    def _ended_with(self, work: tuple[Attempt, Slot], outcome: Outcome | Ending) -> None:
+        attempt, slot = work
+        slot.release()
+        self._ended.add(attempt.token)
+        self._settled_bell.ring()
+        if isinstance(outcome, Ending):
+            self._settled(attempt, outcome)
+        else:
+            self._recorder.add(attempt, outcome)
+        if self._full:
             self._work.ring()
+
+    def _settled(self, attempt: Attempt, outcome: str) -> None:
+        """An attempt's outcome is recorded, or there is none to record."""
+        job = attempt.job
+        del self._attempts[attempt.token]
+        self._ended.discard(attempt.token)
+        self._outcomes[outcome] += 1
+        with log_context(tenant_id=job.tenant_id, job_id=job.id, job_kind=job.kind):
+            seconds = round(trio.current_time() - attempt.begun, 3)
+            log.info("job_ended", outcome=outcome, attempt=job.attempt, seconds=seconds)
+        self._settled_bell.ring()
 
     # ---- the other loops
 
@@ -339,54 +421,38 @@ class JobRunner:
                 log.warning("job_rescue_failed", group=self._group, error=str(error))
             else:
                 if rows:
-                    states = Counter(row["state"] for row in rows)
-                    log.warning("jobs_rescued", **states)
+                    log.warning("jobs_rescued", **Counter(row["state"] for row in rows))
                     self._work.ring()
             # Processes that started together shall not rescue together.
             await trio.sleep(self._settings.lease / 3 * (0.75 + 0.5 * self._chance()))
 
     async def _watch(self) -> None:
-        """Look for requests to cancel, and for jobs that we hold without knowing."""
+        """Look for requests to cancel."""
         while True:
             await self._look.wait(self._settings.look)
-            if self._attempts or trio.current_time() >= self._next_look:
-                try:
-                    certain = await self._compare()
-                except DatabaseError as error:
-                    log.warning("job_watch_failed", group=self._group, error=str(error))
-                    certain = False
-                if certain:
-                    self._next_look = trio.current_time() + self._settings.lease / 3
+            if not self._attempts:
+                continue
+            try:
+                rows = await self._database.fetch(
+                    QUERIES["jobs_to_cancel"],
+                    self._lease.process_id,
+                    read_only=True,
+                    deadline=CALL_DEADLINE,
+                )
+            except DatabaseError as error:
+                log.warning("job_watch_failed", group=self._group, error=str(error))
+                continue
+            for row in rows:
+                if attempt := self._attempts.get(row["fencing_token"]):
+                    attempt.end(Ending.CANCELLED)
 
-    async def _compare(self) -> bool:
-        """Compare what we run with what the database thinks; whether we could be certain.
-
-        A claim under way at any time of it explains jobs that we do not know yet.
-        """
-        claims, quiet = self._claims, not self._claiming
-        rows = await self._database.fetch(
-            QUERIES["jobs_of_process"], self._lease.process_id, deadline=CALL_DEADLINE
-        )
-        certain = quiet and claims == self._claims
-        for row in rows:
-            attempt = self._attempts.get(row["fencing_token"])
-            if attempt is None and certain:
-                await self._release_unknown(row)
-            elif attempt is not None and row["cancel_requested"]:
-                attempt.end(Ending.CANCELLED)
-        return certain
-
-    async def _release_unknown(self, row: asyncpg.Record) -> None:
-        log.warning("job_without_attempt_released", job_id=str(row["job_id"]))
-        await self._database.execute(
-            QUERIES["release"],
-            row["tenant_id"],
-            row["job_id"],
-            row["fencing_token"],
-            tenant=TenantId(row["tenant_id"]),
-            deadline=CALL_DEADLINE,
-        )
-        self._work.ring()
+    async def _time_out(self) -> None:
+        """End attempts that take too long."""
+        while True:
+            await trio.sleep(self._settings.look)
+            for token, attempt in self._attempts.items():
+                if token not in self._ended and attempt.overdue:
+                    attempt.end(Ending.TIMED_OUT)
 
     async def _report(self) -> None:
         while True:
@@ -398,6 +464,38 @@ class JobRunner:
                 except DatabaseError as error:
                     log.warning("job_progress_not_written", group=self._group, error=str(error))
                     break
+
+    async def _turn_ring(self) -> None:
+        while True:
+            await trio.sleep(TURN_RING_EVERY * (0.75 + 0.5 * self._chance()))
+            try:
+                await self._database.execute(
+                    QUERIES["turn_ring"], RING_BYTES, deadline=CALL_DEADLINE
+                )
+            except (DatabaseError, asyncpg.PostgresError) as error:
+                log.warning("job_ring_not_turned", group=self._group, error=str(error))
+
+    async def _tend_history(self) -> None:
+        keep = self._settings.history_days
+        while True:
+            try:
+                forgotten = await self._database.fetch_value(
+                    QUERIES["forget_old_jobs"], keep, FORGET_BATCH, deadline=CALL_DEADLINE
+                )
+                made, dropped = await self._database.fetch_row(
+                    QUERIES["tend_history"], keep, HISTORY_AHEAD, deadline=CALL_DEADLINE
+                ) or (0, 0)
+            except (DatabaseError, asyncpg.PostgresError) as error:
+                log.warning("job_history_not_tended", group=self._group, error=str(error))
+            else:
+                if forgotten or made or dropped:
+                    log.info(
+                        "job_history_tended",
+                        days_made=made,
+                        days_dropped=dropped,
+                        keys_forgotten=forgotten,
+                    )
+            await trio.sleep(TEND_HISTORY_EVERY * (0.75 + 0.5 * self._chance()))
 
     async def _listen(self) -> None:
         while True:

@@ -102,9 +102,7 @@ class JobStore:
             NotFound: The tenant has no such job.
             Conflict: It has finished already.
         """
-        row = await self._database.fetch_row(
-            QUERIES["request_cancel"], tenant, job_id, tenant=tenant
-        )
+        row = await self._database.fetch_row(QUERIES["request_cancel"], job_id, tenant=tenant)
         if row is not None:
             return Job.from_row(row)
         job = await self.get(tenant, job_id)
@@ -120,10 +118,31 @@ class JobStore:
             Conflict: It waits, runs or is done, or another job has taken its unique key.
         """
         try:
-            row = await self._database.fetch_row(QUERIES["retry"], tenant, job_id, tenant=tenant)
+            row = await self._database.fetch_row(QUERIES["retry"], job_id, tenant=tenant)
         except asyncpg.UniqueViolationError as error:
             raise Conflict("Another job of the same kind and key waits or runs.") from error
         if row is not None:
             return Job.from_row(row)
         job = await self.get(tenant, job_id)
         raise Conflict(f"The job cannot be run again: it is {job.state.value}.")
+
+    async def redrive(
+        self, tenant: TenantId, *, kind: str | None = None, limit: int = LARGEST_PAGE
+    ) -> tuple[Job, ...]:
+        """Run jobs again that are dead or failed, oldest first; they resume from their checkpoints.
+
+        Of several with one unique key the newest is taken, and none whose key a live job has.
+
+        Args:
+            tenant: Whose.
+            kind: Of this kind only.
+            limit: At most this many.
+
+        Raises:
+            Conflict: A job that was enqueued at the same moment has taken a unique key; try again.
+        """
+        try:
+            rows = await self._database.fetch(QUERIES["redrive"], kind, limit, tenant=tenant)
+        except asyncpg.UniqueViolationError as error:
+            raise Conflict("Another job of the same kind and key waits or runs.") from error
+        return tuple(Job.from_row(row) for row in rows)

@@ -1,85 +1,87 @@
--- Durable jobs, as one tenant sees and changes them. What crosses tenants is a function of the
--- migration 0003_jobs.sql, called by the statements at the end.
+-- Durable jobs, as one tenant sees and changes them. What crosses tenants, and what moves a job into
+-- or out of its history, is a function of the migration 0006_live_jobs.sql, called by the statements
+-- at the end.
 --
 -- A statement that ends or marks an attempt names the attempt's fencing token and changes nothing
 -- when the job belongs to another attempt by now.
 
 -- name: enqueue
--- $1: an array of objects (see _enqueue.py). Jobs whose unique or idempotency key is taken are left
--- out; the tenant is that of the transaction.
+-- One array for each column. Jobs whose unique key is taken are left out; the tenant is that of the
+-- transaction.
 INSERT INTO platform.jobs
-    (tenant_id, job_id, group_name, kind, priority, run_at, arguments, unique_key, idempotency_key,
-     max_attempts)
+    (tenant_id, job_id, group_name, kind, priority, run_at, arguments, unique_key, max_attempts)
 SELECT platform.current_tenant(), n.job_id, n.group_name, n.kind, n.priority,
-       coalesce(n.run_at, now() + make_interval(secs => n.delay)), n.arguments,
-       n.unique_key, n.idempotency_key, n.max_attempts
-FROM jsonb_to_recordset($1::jsonb) AS n (
-    job_id uuid, group_name text, kind text, priority smallint, run_at timestamptz,
-    delay double precision, arguments jsonb, unique_key text, idempotency_key text,
-    max_attempts integer)
+       coalesce(n.run_at, now() + make_interval(secs => n.delay)), n.arguments::jsonb, n.unique_key,
+       n.max_attempts
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::timestamptz[],
+            $6::double precision[], $7::text[], $8::text[], $9::integer[])
+    AS n (job_id, group_name, kind, priority, run_at, delay, arguments, unique_key, max_attempts)
 ON CONFLICT DO NOTHING
-RETURNING *
+RETURNING tenant_id, job_id, run_at, created_at
+
+-- name: enqueue_with_idempotency_keys
+-- As above, with the idempotency keys ($10); jobs whose key is taken are left out, too.
+WITH asked AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::timestamptz[],
+                         $6::double precision[], $7::text[], $8::text[], $9::integer[], $10::text[])
+        AS n (job_id, group_name, kind, priority, run_at, delay, arguments, unique_key, max_attempts,
+              idempotency_key)
+), first_use AS (
+    INSERT INTO platform.job_keys (tenant_id, kind, idempotency_key, job_id)
+    SELECT platform.current_tenant(), a.kind, a.idempotency_key, a.job_id
+    FROM asked a WHERE a.idempotency_key IS NOT NULL
+    ON CONFLICT DO NOTHING
+    RETURNING job_id
+)
+INSERT INTO platform.jobs
+    (tenant_id, job_id, group_name, kind, priority, run_at, arguments, unique_key, max_attempts,
+     idempotency_key)
+SELECT platform.current_tenant(), a.job_id, a.group_name, a.kind, a.priority,
+       coalesce(a.run_at, now() + make_interval(secs => a.delay)), a.arguments::jsonb, a.unique_key,
+       a.max_attempts, a.idempotency_key
+FROM asked a
+WHERE a.idempotency_key IS NULL OR a.job_id IN (SELECT f.job_id FROM first_use f)
+ON CONFLICT DO NOTHING
+RETURNING tenant_id, job_id, run_at, created_at
+
+-- name: drop_unused_keys
+-- Idempotency keys of jobs ($1) that were not made after all, because their unique key was taken.
+DELETE FROM platform.job_keys WHERE tenant_id = platform.current_tenant() AND job_id = ANY ($1::uuid[])
 
 -- name: existing
--- $1: as above. For each job the one that holds its idempotency key, or else its unique key; whether
--- it was asked for with the same arguments.
-SELECT DISTINCT ON (n.job_id) n.job_id AS asked_for, found.by_idempotency_key,
-       (found.job).arguments = n.arguments AS same_arguments, (found.job).*
-FROM jsonb_to_recordset($1::jsonb) AS n (
-    job_id uuid, kind text, arguments jsonb, unique_key text, idempotency_key text)
+-- Arrays: job, kind, arguments, unique key, idempotency key. For each job the one that holds its
+-- idempotency key, or else its unique key; whether it was asked for with the same arguments.
+SELECT DISTINCT ON (n.job_id) n.job_id AS asked_for, found.arguments = n.arguments::jsonb AS same_arguments,
+       found.*
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
+    AS n (job_id, kind, arguments, unique_key, idempotency_key)
 CROSS JOIN LATERAL (
-    SELECT j AS job, true AS by_idempotency_key FROM platform.jobs j
-    WHERE j.tenant_id = platform.current_tenant() AND j.kind = n.kind
-      AND j.idempotency_key = n.idempotency_key
+    SELECT true AS by_idempotency_key, j.* FROM platform.job_keys k
+    JOIN platform.all_jobs j ON j.tenant_id = k.tenant_id AND j.job_id = k.job_id
+    WHERE k.tenant_id = platform.current_tenant() AND k.kind = n.kind
+      AND k.idempotency_key = n.idempotency_key
     UNION ALL
-    SELECT j, false FROM platform.jobs j
-    WHERE j.tenant_id = platform.current_tenant() AND j.kind = n.kind
-      AND j.unique_key = n.unique_key AND j.state IN ('available', 'running')
+    SELECT false, j.* FROM platform.jobs j
+    WHERE j.tenant_id = platform.current_tenant() AND j.kind = n.kind AND j.unique_key = n.unique_key
 ) found
 ORDER BY n.job_id, found.by_idempotency_key DESC
 
 -- name: get
 -- One job of the tenant.
-SELECT * FROM platform.jobs WHERE tenant_id = $1 AND job_id = $2
+SELECT * FROM platform.all_jobs WHERE tenant_id = $1 AND job_id = $2
 
 -- name: list
 -- Newest first (identifiers are ordered by time). $2 kind, $3 state, $4 the last job of the page
 -- before, $5 how many.
-SELECT * FROM platform.jobs
+SELECT * FROM platform.all_jobs
 WHERE tenant_id = $1 AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR state = $3)
   AND ($4::uuid IS NULL OR job_id < $4)
 ORDER BY job_id DESC LIMIT $5
 
 -- name: count
 -- How many the list has in all.
-SELECT count(*) FROM platform.jobs
+SELECT count(*) FROM platform.all_jobs
 WHERE tenant_id = $1 AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR state = $3)
-
--- name: request_cancel
--- Ends a job that waits; asks the process of one that runs.
-WITH asked AS (
-    UPDATE platform.jobs
-    SET cancel_requested_at = coalesce(cancel_requested_at, now()),
-        state = CASE state WHEN 'available' THEN 'cancelled' ELSE state END,
-        finished_at = CASE state WHEN 'available' THEN now() END
-    WHERE tenant_id = $1 AND job_id = $2 AND state IN ('available', 'running')
-    RETURNING *
-)
-SELECT asked.* FROM asked
-CROSS JOIN LATERAL (SELECT pg_notify('troupe_jobs_' || asked.group_name, 'cancel')) AS told
-
--- name: retry
--- Makes a job that has ended without success available again, with all its attempts before it and
--- its checkpoint kept.
-WITH revived AS (
-    UPDATE platform.jobs
-    SET state = 'available', attempt = 0, run_at = now(), finished_at = NULL,
-        cancel_requested_at = NULL
-    WHERE tenant_id = $1 AND job_id = $2 AND state IN ('failed', 'cancelled', 'dead')
-    RETURNING *
-)
-SELECT revived.* FROM revived
-CROSS JOIN LATERAL (SELECT pg_notify('troupe_jobs_' || revived.group_name, 'available')) AS told
 
 -- name: fence
 -- A row, if the attempt $3 still holds the job; it cannot be taken away before the transaction ends.
@@ -102,47 +104,26 @@ WHERE tenant_id = $1 AND job_id = $2 AND state = 'running' AND fencing_token = $
 RETURNING true
 
 -- name: complete
--- A row, if the attempt held the job.
-UPDATE platform.jobs
-SET state = 'done', result = $4, finished_at = now(), process_id = NULL,
-    error_kind = NULL, error_message = NULL
-WHERE tenant_id = $1 AND job_id = $2 AND state = 'running' AND fencing_token = $3
-RETURNING state
+-- A row, if the attempt held the job. $4: the result.
+SELECT true FROM platform.finish_jobs(
+    ARRAY[$1::uuid], ARRAY[$2::uuid], ARRAY[$3::bigint], ARRAY['done'],
+    ARRAY[jsonb_build_object('result', $4::jsonb)])
 
--- name: fail
--- A row, if the attempt held the job. $4 whether a retry cannot help, $5 seconds until the next
--- attempt, $6 kind and $7 message of the error.
-UPDATE platform.jobs
-SET state = CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' WHEN $4 THEN 'failed'
-                 WHEN attempt >= max_attempts THEN 'dead' ELSE 'available' END,
-    finished_at = CASE WHEN cancel_requested_at IS NOT NULL OR $4 OR attempt >= max_attempts
-                       THEN now() END,
-    run_at = now() + make_interval(secs => $5), process_id = NULL,
-    error_kind = $6, error_message = $7
-WHERE tenant_id = $1 AND job_id = $2 AND state = 'running' AND fencing_token = $3
-RETURNING state
+-- name: request_cancel
+SELECT * FROM platform.request_cancel($1)
 
--- name: cancel
--- A row, if the attempt held the job.
-UPDATE platform.jobs
-SET state = 'cancelled', finished_at = now(), process_id = NULL
-WHERE tenant_id = $1 AND job_id = $2 AND state = 'running' AND fencing_token = $3
-RETURNING state
+-- name: retry
+SELECT * FROM platform.revive_jobs(ARRAY[$1::uuid], NULL, 1)
 
--- name: release
--- Gives back a job that was claimed without anybody noticing, as if it had not been.
-UPDATE platform.jobs
-SET state = 'available', process_id = NULL, attempt = attempt - 1
-WHERE tenant_id = $1 AND job_id = $2 AND state = 'running' AND fencing_token = $3
-RETURNING state
-
--- name: ended_by
--- How the attempt ended the job, if it was the last to hold it and has ended it.
-SELECT state FROM platform.jobs
-WHERE tenant_id = $1 AND job_id = $2 AND state <> 'running' AND fencing_token = $3
+-- name: redrive
+-- $1 kind (NULL: any), $2 how many at most.
+SELECT * FROM platform.revive_jobs(NULL, $1, $2)
 
 -- name: register_process
 SELECT platform.register_process($1, $2, $3, $4, $5)
+
+-- name: register_kinds
+SELECT platform.register_kinds($1, $2)
 
 -- name: extend_lease
 SELECT platform.extend_lease($1)
@@ -151,11 +132,51 @@ SELECT platform.extend_lease($1)
 SELECT platform.release_process($1)
 
 -- name: claim
--- $1 group, $2 process, $3 kinds, $4 how many of each, $5 how many in all, $6 the tenant served last.
-SELECT * FROM platform.claim_jobs($1, $2, $3, $4, $5, $6)
+-- $1 group, $2 process, $3 kinds, beside each: $4 room for it here, $5 limit everywhere, $6 limit of a
+-- tenant; $7 how many in all, $8 the tenant served last, $9 whether to be notified if there is nothing.
+-- Empty objects, which most are, arrive as NULL: they need not be read.
+SELECT tenant_id, job_id, group_name, kind, state, priority, run_at,
+       nullif(arguments, '{}') AS arguments, unique_key, idempotency_key, attempt, max_attempts,
+       fencing_token, cancel_requested_at, progress_done, progress_total, progress_phase,
+       progress_message, nullif(progress_detail, '{}') AS progress_detail, checkpoint, error_kind,
+       error_message, result, created_at, started_at, finished_at
+FROM platform.claim_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9)
+
+-- name: next_delayed
+SELECT platform.next_delayed_job($1)
+
+-- name: finish
+-- Arrays: tenants, jobs, fencing tokens, endings, details.
+SELECT fencing_token, state FROM platform.finish_jobs($1, $2, $3, $4, $5)
+
+-- name: finish_done
+-- Arrays: tenants, jobs, fencing tokens. How many attempts still held their jobs, which are done now.
+SELECT count(*) FROM platform.finish_jobs($1, $2, $3, NULL, NULL)
+
+-- name: endings
+-- Arrays: tenants, jobs, fencing tokens. How those attempts ended that have ended their jobs.
+SELECT fencing_token, state FROM platform.endings_of($1, $2, $3)
 
 -- name: jobs_of_process
-SELECT tenant_id, job_id, fencing_token, cancel_requested FROM platform.jobs_of_process($1)
+SELECT tenant_id, job_id, fencing_token FROM platform.jobs_of_process($1)
+
+-- name: jobs_to_cancel
+SELECT platform.jobs_to_cancel($1) AS fencing_token
 
 -- name: rescue
-SELECT kind, attempt, state FROM platform.rescue_jobs($1)
+SELECT job_id, state FROM platform.rescue_jobs($1)
+
+-- name: pause_kind
+SELECT platform.pause_kind($1, $2)
+
+-- name: kinds_at_work
+SELECT * FROM platform.kinds_at_work()
+
+-- name: turn_ring
+SELECT platform.turn_job_ring($1)
+
+-- name: forget_old_jobs
+SELECT platform.forget_old_jobs($1, $2)
+
+-- name: tend_history
+SELECT made, dropped FROM platform.tend_job_history($1, $2)
