@@ -6,9 +6,11 @@ of what is measured.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import asyncpg
@@ -16,6 +18,7 @@ import asyncpg
 from troupe.common.postgres import EmbeddedPostgres
 from troupe.common.postgres.roles import ADMIN, OWNER, RUNTIME, create_database
 
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 CALM_DEADLINE: Final = 120.0
 """Seconds for cleaning up before a measurement."""
 
@@ -61,8 +64,27 @@ class Arena:
             async with self.connected("postgres") as connection:
                 await connection.execute(f'DROP DATABASE "{database}" WITH (FORCE)')
 
+    def cpu_seconds(self) -> float:
+        """CPU time that the server's processes have used, those that have ended included."""
+        return sum(_cpu_seconds(self.server.pid))
+
     async def calm(self, database: str) -> None:
         """Bring a database to rest: vacuumed, analysed, everything on disk."""
         async with asyncio.timeout(CALM_DEADLINE), self.connected(database) as connection:
             await connection.execute("VACUUM ANALYZE")
             await connection.execute("CHECKPOINT")
+
+
+def _cpu_seconds(postmaster: int) -> Iterator[float]:
+    """CPU seconds of each process of the server, from Linux's /proc (none elsewhere)."""
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            # The second field, a name in parentheses, may hold anything.
+            fields = (directory / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has just ended
+        parent, own, reaped = int(fields[1]), fields[11:13], fields[13:15]
+        if int(directory.name) == postmaster:
+            yield sum(map(int, own + reaped)) / _TICKS
+        elif parent == postmaster:
+            yield sum(map(int, own)) / _TICKS

@@ -27,7 +27,7 @@ import asyncpg
 from ops.bench.jobs.arena import Arena
 from ops.bench.jobs.entrants import Entrant
 from ops.bench.jobs.latency import CONNECTIONS, SETTLE, all_started, percentile
-from ops.bench.jobs.processes import START_DEADLINE, Process, obeyed, started
+from ops.bench.jobs.processes import START_DEADLINE, Process, obeyed, obeyed_beside, started
 from ops.bench.jobs.worker import read_instants
 
 RATE: Final = 800
@@ -123,9 +123,9 @@ async def _run(
                 await asyncio.sleep(SETTLE)
                 telling = asyncio.create_task(_tell(label, consumer, look))
                 order: dict[str, Any] = {"batch": BATCH, "pauses": (pause, pause), "seed": 0}
-                order |= {"connections": CONNECTIONS, "file": str(sent), "count": count}
-                async with started(entrant, urls, do="produce", **order) as producer:
-                    await producer.answer(3 * seconds + 60)
+                order |= {"do": "produce", "connections": CONNECTIONS, "file": str(sent)}
+                order |= {"count": count, "deadline": 3 * seconds + 60}
+                await obeyed_beside(consumer, entrant, urls, **order)
                 await all_started(consumer, count)
                 telling.cancel()
                 await asyncio.wait([telling])

@@ -16,13 +16,15 @@ from typing import Any, Final
 
 from ops.bench.jobs.arena import Arena
 from ops.bench.jobs.entrants import Entrant
-from ops.bench.jobs.processes import START_DEADLINE, Process, obeyed, started
+from ops.bench.jobs.processes import START_DEADLINE, Process, obeyed_beside, started
 from ops.bench.jobs.worker import read_instants
 
 SETTLE: Final = 1.0
 """Seconds between a consumer's word that it is ready and the first job."""
 PATIENCE: Final = 15.0
 """Seconds after the last arrival until a job counts as lost."""
+ROUND_DEADLINE: Final = 300.0
+"""Seconds."""
 CONNECTIONS: Final = 4
 """Of the producer."""
 
@@ -82,8 +84,8 @@ async def _waits(arena: Arena, entrant: Entrant, load: Load, seed: int) -> list[
                 await consumer.answer(START_DEADLINE)
                 await asyncio.sleep(SETTLE)
                 order |= {"batch": load.batch, "pauses": load.pauses, "seed": seed}
-                order |= {"connections": CONNECTIONS, "file": str(sent)}
-                await obeyed(entrant, urls, do="produce", **order)
+                order |= {"do": "produce", "connections": CONNECTIONS, "file": str(sent)}
+                await obeyed_beside(consumer, entrant, urls, deadline=ROUND_DEADLINE, **order)
                 await all_started(consumer, load.jobs)
                 await consumer.end()
         return [

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from ops.bench.jobs.entrants import Entrant
 from ops.bench.jobs.peers import ROOT
@@ -39,6 +39,7 @@ class Process:
         self._orders_pipe, self._answers_pipe = process.stdin, process.stdout
         self._name = name
         self._answers: asyncio.Queue[Answer | None] = asyncio.Queue()
+        self._silent = asyncio.Event()
         self.noted = 0
 
     async def read(self) -> None:
@@ -50,6 +51,7 @@ class Process:
             else:
                 self._answers.put_nowait(answer)
         self._answers.put_nowait(None)
+        self._silent.set()
 
     async def answer(self, deadline: float) -> Answer:
         """Its next answer."""
@@ -62,6 +64,11 @@ class Process:
         except TimeoutError:
             raise ContenderFailed(f"{self._name} said nothing for {deadline:g} s") from None
         raise ContenderFailed(f"{self._name} ended with {code}")
+
+    async def fail(self) -> NoReturn:
+        """Wait until it ends, although it should not."""
+        await self._silent.wait()
+        raise ContenderFailed(f"{self._name} ended with {await self._process.wait()}")
 
     async def end(self) -> None:
         """Let it stop in order; it has written its instants then."""
@@ -99,3 +106,21 @@ async def obeyed(entrant: Entrant, urls: dict[str, str], **order: Any) -> Answer
     """The answer of a process that does one thing."""
     async with started(entrant, urls, **order) as process:
         return await process.answer(ORDER_DEADLINE)
+
+
+async def obeyed_beside(
+    consumer: Process, entrant: Entrant, urls: dict[str, str], *, deadline: float, **order: Any
+) -> Answer:
+    """As `obeyed`, while another process is at work; its end would be a failure at once."""
+    async with started(entrant, urls, **order) as process:
+        answering = asyncio.create_task(process.answer(deadline))
+        failing = asyncio.create_task(consumer.fail())
+        try:
+            await asyncio.wait((answering, failing), return_when=asyncio.FIRST_COMPLETED)
+            if failing.done():
+                failing.result()
+            return await answering
+        finally:
+            answering.cancel()
+            failing.cancel()
+            await asyncio.wait((answering, failing))

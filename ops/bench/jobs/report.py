@@ -14,6 +14,7 @@ from ops.bench.jobs.latency import Waits
 from ops.bench.jobs.throughput import Throughput
 
 MS: Final = 1e3
+US: Final = 1e6
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,10 @@ def bulk(figures: Mapping[str, Throughput], queue: str) -> float | None:
 
 def throughput_table(figures: Mapping[str, Throughput]) -> Table:
     """Rates, and ours as a multiple of each."""
-    table = Table(title="Throughput, jobs per second: median (min - max)")
-    for heading in ("", "bulk enqueue", "ours is", "drain", "ours is"):
+    table = Table(
+        title="Throughput, jobs per second: median (min - max); CPU, µs per job: client + server"
+    )
+    for heading in ("", "bulk enqueue", "ours is", "CPU", "drain", "ours is", "CPU"):
         table.add_column(heading, justify="left" if not heading else "right")
     our_drain, our_bulk = best(figures, OURS), bulk(figures, OURS)
 
@@ -78,10 +81,17 @@ def throughput_table(figures: Mapping[str, Throughput]) -> Table:
             label,
             spread(figure.enqueue, "{:,.0f}".format),
             ratio(our_bulk, statistics.median(figure.enqueue)),
+            _cpu(figure.enqueue_cpu),
             spread(figure.drain, "{:,.0f}".format),
             ratio(our_drain, statistics.median(figure.drain)),
+            _cpu(figure.drain_cpu),
         )
     return table
+
+
+def _cpu(rounds: Sequence[tuple[float, float]]) -> str:
+    client, server = (statistics.median(seconds) for seconds in zip(*rounds, strict=True))
+    return f"{US * client:.0f} + {US * server:.0f}"
 
 
 def throughput_targets(figures: Mapping[str, Throughput]) -> list[Target]:

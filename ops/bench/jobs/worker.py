@@ -17,7 +17,7 @@ import threading
 import time
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -30,17 +30,42 @@ PROGRESS_EVERY: Final = 0.5
 now = time.monotonic
 
 
+@dataclass(frozen=True)
+class Effort:
+    """What a measurement took.
+
+    Attributes:
+        seconds: By the clock.
+        cpu_seconds: Of this process.
+    """
+
+    seconds: float
+    cpu_seconds: float
+
+
+class Watch:
+    """Measures from its making on."""
+
+    def __init__(self) -> None:
+        self._cpu_seconds = time.process_time()
+        self._seconds = now()
+
+    def stop(self) -> Effort:
+        """What it has taken until now."""
+        return Effort(now() - self._seconds, time.process_time() - self._cpu_seconds)
+
+
 class Contender(Protocol):
     """A job queue, as the benchmark sees it; each method owns its process and its event loop."""
 
     def prepare(self) -> None:
         """Make the schema in an empty database."""
 
-    def enqueue(self, count: int, chunk: int) -> float:
-        """Enqueue jobs in bulk, ``chunk`` per transaction; the seconds that took."""
+    def enqueue(self, count: int, chunk: int) -> Effort:
+        """Enqueue jobs in bulk, ``chunk`` per transaction."""
 
-    def drain(self, count: int) -> float:
-        """Run ``count`` waiting jobs; seconds from the consumer's start to the last outcome."""
+    def drain(self, count: int) -> Effort:
+        """Run ``count`` waiting jobs, from the consumer's start to the last outcome."""
 
     def consume(self, started: "Instants") -> None:
         """Run jobs as they come until standard input ends; note when each handler started."""
@@ -140,9 +165,9 @@ def obey(contender: Contender, given: dict[str, Any]) -> None:
             contender.prepare()
             say(done=True)
         case "enqueue":
-            say(seconds=contender.enqueue(given["count"], given["chunk"]))
+            say(**asdict(contender.enqueue(given["count"], given["chunk"])))
         case "drain":
-            say(seconds=contender.drain(given["count"]))
+            say(**asdict(contender.drain(given["count"])))
         case "consume":
             started = Instants(Path(given["file"]), given["count"])
             threading.Thread(target=_tell_progress, args=(started,), daemon=True).start()

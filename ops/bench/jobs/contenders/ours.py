@@ -12,7 +12,9 @@ import trio
 from ops.bench.jobs.worker import (
     POLL,
     Arrivals,
+    Effort,
     Instants,
+    Watch,
     check,
     now,
     obey,
@@ -77,26 +79,26 @@ class Troupe:
 
         trio.run(prepare)
 
-    def enqueue(self, count: int, chunk: int) -> float:
+    def enqueue(self, count: int, chunk: int) -> Effort:
         """Enqueue in bulk."""
 
-        async def enqueue() -> float:
+        async def enqueue() -> Effort:
             async with open_bridge(), open_database(url_of("runtime"), connections=1) as database:
                 await database.fetch_value("SELECT 1")
-                started = now()
+                watch = Watch()
                 for number, first in enumerate(range(0, count, chunk)):
                     news = [
                         NewJob(group=GROUP, kind=KIND) for _ in range(min(chunk, count - first))
                     ]
                     await _enqueue(database, number % self.tenants, news)
-                return now() - started
+                return watch.stop()
 
         return trio.run(enqueue)
 
-    def drain(self, count: int) -> float:
+    def drain(self, count: int) -> Effort:
         """Drain what waits."""
 
-        async def drain() -> float:
+        async def drain() -> Effort:
             done = 0
             all_ran = trio.Event()
 
@@ -112,15 +114,15 @@ class Troupe:
             ):
                 witness = await aio(asyncpg.connect(url_of("admin")))
                 await database.fetch_value("SELECT 1")
-                started = now()
+                watch = Watch()
                 async with self._running(database, noop):
                     await all_ran.wait()
                     while await aio(witness.fetchval(_UNFINISHED)):  # noqa: ASYNC110 - the database's
                         await trio.sleep(POLL)
-                    seconds = now() - started
+                    effort = watch.stop()
                 await aio(witness.close())
                 check(done, count)
-                return seconds
+                return effort
 
         return trio.run(drain)
 

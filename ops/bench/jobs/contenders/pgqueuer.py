@@ -18,7 +18,9 @@ from pgqueuer.types import QueueExecutionMode
 from ops.bench.jobs.worker import (
     POLL,
     Arrivals,
+    Effort,
     Instants,
+    Watch,
     check,
     now,
     obey,
@@ -81,25 +83,25 @@ class PgQueuerContender:
 
         uvloop.run(prepare())
 
-    def enqueue(self, count: int, chunk: int) -> float:
+    def enqueue(self, count: int, chunk: int) -> Effort:
         """Enqueue in bulk."""
 
-        async def enqueue() -> float:
+        async def enqueue() -> Effort:
             async with _connected(1) as (connection,):
                 queries = Queries(AsyncpgDriver(connection))
                 await connection.fetchval("SELECT 1")
-                started = now()
+                watch = Watch()
                 for first in range(0, count, chunk):
                     size = min(chunk, count - first)
                     await queries.enqueue([ENTRYPOINT] * size, [b"0"] * size, [0] * size)
-                return now() - started
+                return watch.stop()
 
         return uvloop.run(enqueue())
 
-    def drain(self, count: int) -> float:
+    def drain(self, count: int) -> Effort:
         """Drain what waits."""
 
-        async def drain() -> float:
+        async def drain() -> Effort:
             done = 0
             all_ran = asyncio.Event()
 
@@ -112,7 +114,7 @@ class PgQueuerContender:
             async with self._queuers() as queuers, _connected(1) as (witness,):
                 for queuer in queuers:
                     queuer.entrypoint(ENTRYPOINT)(noop)
-                started = now()
+                watch = Watch()
                 running = [
                     asyncio.create_task(
                         queuer.run(batch_size=self.batch, mode=QueueExecutionMode.drain)
@@ -122,10 +124,10 @@ class PgQueuerContender:
                 await all_ran.wait()
                 while await witness.fetchval(UNFINISHED):  # noqa: ASYNC110 - the database's
                     await asyncio.sleep(POLL)
-                seconds = now() - started
+                effort = watch.stop()
                 await asyncio.gather(*running)
                 check(done, count)
-                return seconds
+                return effort
 
         return uvloop.run(drain())
 

@@ -14,7 +14,9 @@ from procrastinate import App, PsycopgConnector
 from ops.bench.jobs.worker import (
     POLL,
     Arrivals,
+    Effort,
     Instants,
+    Watch,
     check,
     now,
     obey,
@@ -63,23 +65,23 @@ class ProcrastinateContender:
 
         uvloop.run(prepare())
 
-    def enqueue(self, count: int, chunk: int) -> float:
+    def enqueue(self, count: int, chunk: int) -> Effort:
         """Enqueue in bulk."""
 
-        async def enqueue() -> float:
+        async def enqueue() -> Effort:
             async with self._app(1) as app:
                 task = app.task(name=TASK)(_nothing)
-                started = now()
+                watch = Watch()
                 for first in range(0, count, chunk):
                     await task.batch_defer_async(*[{"number": 0}] * min(chunk, count - first))
-                return now() - started
+                return watch.stop()
 
         return uvloop.run(enqueue())
 
-    def drain(self, count: int) -> float:
+    def drain(self, count: int) -> Effort:
         """Drain what waits."""
 
-        async def drain() -> float:
+        async def drain() -> Effort:
             done = 0
             all_ran = asyncio.Event()
 
@@ -94,7 +96,7 @@ class ProcrastinateContender:
                 await psycopg.AsyncConnection.connect(url_of("owner"), autocommit=True) as witness,
             ):
                 app.task(name=TASK)(noop)
-                started = now()
+                watch = Watch()
                 running = asyncio.create_task(
                     app.run_worker_async(
                         concurrency=self.concurrency,
@@ -106,10 +108,10 @@ class ProcrastinateContender:
                 await all_ran.wait()
                 while await (await witness.execute(UNFINISHED)).fetchone() == (True,):  # noqa: ASYNC110 - the database's
                     await asyncio.sleep(POLL)
-                seconds = now() - started
+                effort = watch.stop()
                 await running
                 check(done, count)
-                return seconds
+                return effort
 
         return uvloop.run(drain())
 
