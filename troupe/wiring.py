@@ -37,6 +37,7 @@ from troupe.http.security import page_policy
 from troupe.http.server import serve, url_of
 from troupe.platform.group import Group, Resource
 from troupe.platform.jobs import JobRunner
+from troupe.platform.schedules import Scheduler
 from troupe.platform.supervision import ChildContext, ChildSpec, Snapshot
 
 GROUPS: Final = ("auth", "data", "analytics")
@@ -238,6 +239,8 @@ def _data(site: Site) -> Group:
         await sweep_answers(database.get(), child.stopping)
 
     group.add_actor(ChildSpec(name="sweeper", start=sweep))
+    # For the schedules of all groups: a slot is a row and a job, whoever runs the latter.
+    group.add_actor(Scheduler(database=database.get).child_spec())
 
     def build() -> Application:
         app = _application(
