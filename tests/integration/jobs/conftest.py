@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import asyncpg
@@ -89,9 +89,18 @@ class World:
         return await self.database.run(lambda connection: enqueue(connection, new), tenant=tenant)
 
     async def enqueue_all(self, news: Sequence[NewJob], tenant: TenantId = ADA) -> list[Job]:
-        return await self.database.run(
+        made = await self.database.run(
             lambda connection: enqueue_many(connection, news), tenant=tenant
         )
+        jobs = {
+            row["job_id"]: Job.from_row(row)
+            for row in await self.database.fetch(
+                "SELECT * FROM platform.all_jobs WHERE job_id = ANY ($1)",
+                [one.id for one in made],
+                tenant=tenant,
+            )
+        }
+        return [replace(jobs[one.id], deduplicated=one.deduplicated) for one in made]
 
     async def get(self, job: Job) -> Job:
         return await self.store.get(job.tenant_id, job.id)

@@ -385,8 +385,8 @@ async def test_a_claim_costs_no_more_when_one_tenant_has_many_jobs(world: World)
         process = "(SELECT process_id FROM platform.jobs WHERE state = 'running')"
         plan = await connection.fetchval(
             "EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT json)"
-            f" SELECT * FROM platform.claim_jobs('data', {process}, '{{work}}', '{{8}}', '{{NULL}}',"
-            " '{NULL}', 8, $1, false)",
+            f" SELECT * FROM platform.claim_jobs('data', {process}, '{{work}}', '{{8}}',"
+            " '{NULL}', '{NULL}', 8, $1, false)",
             BOB,
         )
         top = plan[0]["Plan"]

@@ -325,6 +325,7 @@ AS $$
 DECLARE
     nobody        CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
     waited        boolean;
+    locked        text[];
     lane_kinds    text[];
     lane_tenants  uuid[];
     lane_most     integer[];
@@ -358,12 +359,16 @@ BEGIN
     SELECT r.current, c.group_name, c.kind, c.tenant_id, c.priority, c.run_at, c.job_id
     FROM come c, platform.job_ring r;
 
-    PERFORM FROM platform.job_kinds k
-    WHERE k.group_name = p_group AND k.kind IN (
-        SELECT n.kind FROM unnest(p_kinds, p_limits, p_tenant_limits) AS n (kind, most, of_tenant)
-        WHERE (n.most IS NOT NULL OR n.of_tenant IS NOT NULL) AND EXISTS (
-            SELECT FROM platform.job_tickets t WHERE t.group_name = p_group AND t.kind = n.kind))
-    ORDER BY k.kind FOR UPDATE;
+    -- Kinds that get their first ticket after this look are not locked: they wait for the next claim.
+    SELECT coalesce(array_agg(l.kind), '{}') INTO locked FROM (
+        SELECT k.kind FROM platform.job_kinds k
+        WHERE k.group_name = p_group AND k.kind IN (
+            SELECT n.kind
+            FROM unnest(p_kinds, p_limits, p_tenant_limits) AS n (kind, most, of_tenant)
+            WHERE (n.most IS NOT NULL OR n.of_tenant IS NOT NULL) AND EXISTS (
+                SELECT FROM platform.job_tickets t
+                WHERE t.group_name = p_group AND t.kind = n.kind))
+        ORDER BY k.kind FOR UPDATE) l;
 
     -- Again and again while there is nothing but tickets of jobs that wait no more.
     FOR round IN 1..20 LOOP
@@ -375,6 +380,9 @@ BEGIN
             room := p_room[i];
             IF EXISTS (SELECT FROM platform.job_kinds k WHERE k.group_name = p_group
                        AND k.kind = p_kinds[i] AND k.paused_at IS NOT NULL) THEN
+                room := 0;
+            ELSIF (p_limits[i] IS NOT NULL OR p_tenant_limits[i] IS NOT NULL)
+                    AND p_kinds[i] <> ALL (locked) THEN
                 room := 0;
             ELSIF p_limits[i] IS NOT NULL THEN
                 SELECT least(room, p_limits[i] - count(*)) INTO room FROM platform.job_places j
@@ -596,11 +604,12 @@ $$;
 -- Records how attempts ended, many at a time: done (or no endings: all are done, and nothing goes with
 -- them), cancelled, failed (no retry helps), retry, or released (as if it had not been claimed). Details as for bury_jobs, with delay (seconds) for a
 -- retry. Says what became of those that their attempts still held. In a tenant's transaction only
--- that tenant's jobs can be ended.
+-- that tenant's jobs can be ended. A job that a transaction of its attempt still locks, perhaps one
+-- whose client is gone, is not waited for: 55P03 after a second.
 CREATE FUNCTION platform.finish_jobs(
     p_tenants uuid[], p_jobs uuid[], p_tokens bigint[], p_endings text[], p_details jsonb[]
 ) RETURNS TABLE (job_id uuid, fencing_token bigint, state text)
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s'
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
 #variable_conflict use_column

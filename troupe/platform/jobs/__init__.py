@@ -6,7 +6,7 @@ through a `JobStore`.
 """
 
 from troupe.platform.jobs._attempt import Handler, JobKind
-from troupe.platform.jobs._enqueue import enqueue, enqueue_many
+from troupe.platform.jobs._enqueue import Enqueued, enqueue, enqueue_many
 from troupe.platform.jobs._model import (
     DEFAULT_MAX_ATTEMPTS,
     Job,
@@ -31,6 +31,7 @@ from troupe.platform.jobs._store import JobStore
 __all__ = [
     "DEFAULT_MAX_ATTEMPTS",
     "DEFAULT_RETRY",
+    "Enqueued",
     "Handler",
     "Job",
     "JobFailure",

@@ -6,21 +6,33 @@ if the notification is lost.
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
 from troupe.common.database import dumps, loads
 from troupe.common.errors import Conflict
-from troupe.common.ids import TenantId, new_id
+from troupe.common.ids import TenantId, new_id, new_ids
 from troupe.common.sql import load
 from troupe.platform.jobs._model import Job, JobState, NewJob
 
 QUERIES: Final = load(__package__, "jobs.sql")
 _ATTEMPTS: Final = 10
+_RESTLESS: Final = "Jobs with the same unique key come and go too fast; try again."
+
+
+class Enqueued(NamedTuple):
+    """A job that `enqueue_many` made or found.
+
+    Attributes:
+        id: Its identifier.
+        deduplicated: Whether it was there before.
+    """
+
+    id: uuid.UUID
+    deduplicated: bool
 
 
 async def enqueue(connection: asyncpg.Connection, new: NewJob) -> Job:
@@ -36,78 +48,81 @@ async def enqueue(connection: asyncpg.Connection, new: NewJob) -> Job:
         asyncpg.ForeignKeyViolationError: There is no such tenant.
         TypeError: The arguments have no JSON form.
     """
-    (job,) = await enqueue_many(connection, [new])
-    return job
-
-
-async def enqueue_many(connection: asyncpg.Connection, news: Sequence[NewJob]) -> list[Job]:
-    """As `enqueue`, for many jobs in one statement; the answer has their order."""
-    wanted = {new_id(): new for new in news}
-    found: dict[uuid.UUID, Job] = {}
+    job_id = new_id()
+    columns = _columns([job_id], [new])
     for _ in range(_ATTEMPTS):
-        missing = {job_id: new for job_id, new in wanted.items() if job_id not in found}
+        if rows := await _insert(connection, columns):
+            return _made(rows[0], new, columns["arguments"][0])
+        # A key is taken. Should its holder finish before we look, we simply try again.
+        if found := await _find(connection, columns):
+            return replace(Job.from_row(found[job_id]), deduplicated=True)
+    raise Conflict(_RESTLESS)
+
+
+async def enqueue_many(connection: asyncpg.Connection, news: Sequence[NewJob]) -> list[Enqueued]:
+    """As `enqueue`, for many jobs in one statement; the answer has their order.
+
+    Jobs of one tenant, priority and time that are enqueued together run in their order.
+    """
+    identifiers = new_ids(len(news))
+    if not any(new.unique_key or new.idempotency_key for new in news):
+        *columns, _ = _columns(identifiers, news).values()
+        await connection.execute(QUERIES["enqueue_without_keys"], *columns)
+        return [Enqueued(job_id, deduplicated=False) for job_id in identifiers]
+    wanted = dict(zip(identifiers, news, strict=True))
+    found: dict[uuid.UUID, Enqueued] = {}
+    for _ in range(_ATTEMPTS):
+        missing = [job_id for job_id in identifiers if job_id not in found]
         if not missing:
-            return [found[job_id] for job_id in wanted]
-        columns = _columns(missing)
-        made = await _insert(connection, missing, columns)
+            return [found[job_id] for job_id in identifiers]
+        made = {
+            row["job_id"]: Enqueued(row["job_id"], deduplicated=False)
+            for row in await _insert(
+                connection, _columns(missing, [wanted[job_id] for job_id in missing])
+            )
+        }
         found |= made
-        if len(made) < len(missing):
-            # A key is taken. Should its holder finish before we look, we simply try again.
-            found |= await _find(connection, missing, columns, made)
-    raise Conflict("Jobs with the same unique key come and go too fast; try again.")
+        left = [job_id for job_id in missing if job_id not in made]
+        if left:
+            columns_left = _columns(left, [wanted[job_id] for job_id in left])
+            for job_id, row in (await _find(connection, columns_left)).items():
+                found[job_id] = Enqueued(row["job_id"], deduplicated=True)
+    raise Conflict(_RESTLESS)
 
 
-async def _insert(
-    connection: asyncpg.Connection,
-    news: Mapping[uuid.UUID, NewJob],
-    columns: Mapping[str, list[Any]],
-) -> dict[uuid.UUID, Job]:
+_Columns = dict[str, list[Any]]
+
+
+async def _insert(connection: asyncpg.Connection, columns: _Columns) -> list[asyncpg.Record]:
+    """Insert what no key forbids; rows of identifier and times."""
     *plain, idempotency_keys = columns.values()
     if any(idempotency_keys):
         query, arguments = "enqueue_with_idempotency_keys", [*plain, idempotency_keys]
     else:
         query, arguments = "enqueue", plain
-    rows = await connection.fetch(QUERIES[query], *arguments)
-    if not rows:
-        return {}
-    tenant = TenantId(rows[0]["tenant_id"])
-    times = {row["job_id"]: (row["run_at"], row["created_at"]) for row in rows}
-    return {
-        job_id: _made(tenant, job_id, new, text, *times[job_id])
-        for (job_id, new), text in zip(news.items(), columns["arguments"], strict=True)
-        if job_id in times
-    }
+    rows: list[asyncpg.Record] = await connection.fetch(QUERIES[query], *arguments)
+    return rows
 
 
 async def _find(
-    connection: asyncpg.Connection,
-    news: Mapping[uuid.UUID, NewJob],
-    columns: Mapping[str, list[Any]],
-    made: Mapping[uuid.UUID, Job],
-) -> dict[uuid.UUID, Job]:
-    left = [job_id not in made for job_id in news]
-    identifiers, *keys = (
-        [value for value, is_left in zip(columns[name], left, strict=True) if is_left]
-        for name in ("job_id", "kind", "arguments", "unique_key", "idempotency_key")
-    )
-    await connection.execute(QUERIES["drop_unused_keys"], identifiers)
-    rows = await connection.fetch(QUERIES["existing"], identifiers, *keys)
-    return {row["asked_for"]: _existing(row) for row in rows}
+    connection: asyncpg.Connection, columns: _Columns
+) -> dict[uuid.UUID, asyncpg.Record]:
+    """The jobs that hold the keys of jobs that were not inserted."""
+    await connection.execute(QUERIES["drop_unused_keys"], columns["job_id"])
+    keys = ("job_id", "kind", "arguments", "unique_key", "idempotency_key")
+    rows = await connection.fetch(QUERIES["existing"], *(columns[key] for key in keys))
+    for row in rows:
+        if row["by_idempotency_key"] and not row["same_arguments"]:
+            raise Conflict(
+                f"The idempotency key was used before for a {row['kind']} job with other arguments."
+            )
+    return {row["asked_for"]: row for row in rows}
 
 
-def _existing(row: asyncpg.Record) -> Job:
-    if row["by_idempotency_key"] and not row["same_arguments"]:
-        raise Conflict(
-            f"The idempotency key was used before for a {row['kind']} job with other arguments."
-        )
-    return replace(Job.from_row(row), deduplicated=True)
-
-
-def _columns(news: Mapping[uuid.UUID, NewJob]) -> dict[str, list[Any]]:
-    """The values of `news`, one list for each column of the statement, in its order."""
-    values = news.values()
+def _columns(identifiers: list[uuid.UUID], values: Sequence[NewJob]) -> _Columns:
+    """The values of new jobs, one list for each column of the statement, in its order."""
     return {
-        "job_id": list(news),
+        "job_id": identifiers,
         "group_name": [new.group for new in values],
         "kind": [new.kind for new in values],
         "priority": [new.priority for new in values],
@@ -120,25 +135,18 @@ def _columns(news: Mapping[uuid.UUID, NewJob]) -> dict[str, list[Any]]:
     }
 
 
-def _made(
-    tenant: TenantId,
-    job_id: uuid.UUID,
-    new: NewJob,
-    arguments: str,
-    run_at: datetime,
-    created_at: datetime,
-) -> Job:
+def _made(row: asyncpg.Record, new: NewJob, arguments: str) -> Job:
     return Job(
-        tenant_id=tenant,
-        id=job_id,
+        tenant_id=TenantId(row["tenant_id"]),
+        id=row["job_id"],
         group=new.group,
         kind=new.kind,
         state=JobState.AVAILABLE,
         priority=new.priority,
-        run_at=run_at,
+        run_at=row["run_at"],
         arguments=loads(arguments),
         unique_key=new.unique_key,
         idempotency_key=new.idempotency_key,
         max_attempts=new.max_attempts,
-        created_at=created_at,
+        created_at=row["created_at"],
     )

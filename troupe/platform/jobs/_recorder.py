@@ -11,7 +11,8 @@ matched on its own attempt's fencing token, and stands or falls alone.
 Recording is tried until it succeeds or the lease is lost. An answer that was lost on the way does
 no harm: the repeated statement changes nothing, and `endings` tells what the first one did. Should
 PostgreSQL refuse a value, the group is written one by one, and the one that is refused is recorded
-as a failure of its job.
+as a failure of its job. One by one also when a job is still locked by a transaction of its attempt;
+that one comes last again.
 
 The cost. A job counts as running until it is recorded; a process that dies in between has its last
 outcomes run again, as the promise allows (at least once). `BACKLOG` bounds how many.
@@ -101,6 +102,9 @@ class Recorder:
                 log.warning("job_outcome_not_recorded", error=str(error), next_attempt=pause)
                 await trio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
+            except asyncpg.LockNotAvailableError:
+                await self._part(group)
+                return
             except (asyncpg.PostgresError, TypeError, ValueError) as refused:
                 await self._record_singly(group, refused)
                 return
@@ -109,6 +113,15 @@ class Recorder:
                     state = states.get(entry.attempt.token, Ending.LEASE_LOST)
                     self._settled(entry.attempt, state)
                 return
+
+    async def _part(self, group: list[_Entry]) -> None:
+        """One of a group waits for a transaction of its own: it must not hold up the others."""
+        if len(group) > 1:
+            for entry in group:
+                await self._record([entry])
+        else:
+            self._waiting.extend(group)
+            await trio.sleep(FIRST_PAUSE)
 
     async def _record_singly(self, group: list[_Entry], refused: Exception) -> None:
         if len(group) > 1:

@@ -20,7 +20,8 @@ from troupe.platform.errors import JobInterrupted, LeaseLost
 from troupe.platform.jobs._enqueue import QUERIES
 from troupe.platform.jobs._model import Job, JobValue, Progress
 
-WRITE_DEADLINE: Final = 10 * SECONDS
+WRITE_DEADLINE: Final = 4 * SECONDS
+"""For one statement. A connection that was cut off without a word is given up within it."""
 
 
 class JobRun:

@@ -61,7 +61,7 @@ from troupe.platform.supervision import Backoff, ChildContext, ChildSpec, Observ
 BATCH: Final = 500
 """Most jobs claimed by one statement."""
 RESCUE_BATCH: Final = 200
-CALL_DEADLINE: Final = 10 * SECONDS
+CALL_DEADLINE: Final = 4 * SECONDS
 """For one statement of the runner's own."""
 RELEASE_DEADLINE: Final = 3 * SECONDS
 FIRST_PAUSE: Final = 100 * MILLISECONDS

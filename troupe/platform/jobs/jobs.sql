@@ -19,6 +19,17 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::timestamptz[
 ON CONFLICT DO NOTHING
 RETURNING tenant_id, job_id, run_at, created_at
 
+-- name: enqueue_without_keys
+-- As above, for jobs none of which has a key: none can be left out.
+INSERT INTO platform.jobs
+    (tenant_id, job_id, group_name, kind, priority, run_at, arguments, unique_key, max_attempts)
+SELECT platform.current_tenant(), n.job_id, n.group_name, n.kind, n.priority,
+       coalesce(n.run_at, now() + make_interval(secs => n.delay)), n.arguments::jsonb, n.unique_key,
+       n.max_attempts
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::timestamptz[],
+            $6::double precision[], $7::text[], $8::text[], $9::integer[])
+    AS n (job_id, group_name, kind, priority, run_at, delay, arguments, unique_key, max_attempts)
+
 -- name: enqueue_with_idempotency_keys
 -- As above, with the idempotency keys ($10); jobs whose key is taken are left out, too.
 WITH asked AS MATERIALIZED (
