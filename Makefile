@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test unit integration e2e lint format types contracts check lock clean
+.PHONY: help setup demo test unit integration e2e chaos soak bench lint format types contracts check lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,15 @@ integration: setup  ## run the tests against real PostgreSQL, SFTP, SMTP and ide
 e2e: setup  ## run the whole system and a browser against it (installs Chromium when root on Debian)
 	ops/install_browser.sh
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+chaos: setup  ## kill, stop, cut and restart for as long as it takes to be sure (about half an hour)
+	$(BIN)/python -m pytest tests/chaos $(ARGS)
+
+soak: setup  ## run under overload for minutes and watch memory
+	$(BIN)/python -m pytest tests/soak $(ARGS)
+
+bench: setup  ## measure durable jobs beside their peers, which it installs; ARGS="--help" lists options
+	$(BIN)/python -m ops.bench.jobs $(ARGS)
 
 lint: setup  ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -36,7 +36,7 @@ from troupe.http.operations import Gauge, Readiness
 from troupe.http.security import page_policy
 from troupe.http.server import serve, url_of
 from troupe.platform.group import Group, Resource
-from troupe.platform.jobs import JobRunner
+from troupe.platform.jobs import JobRunner, RunnerSettings
 from troupe.platform.schedules import Scheduler
 from troupe.platform.supervision import ChildContext, ChildSpec, Snapshot
 
@@ -218,7 +218,7 @@ def _auth(site: Site) -> Group:
 
 def _data(site: Site) -> Group:
     group, database = _new_group(site, "data")
-    settings = site.configuration.data
+    settings, jobs = site.configuration.data, site.configuration.jobs
     vault = Vault(site.keys)
 
     guard = site.guard()
@@ -229,7 +229,15 @@ def _data(site: Site) -> Group:
             INGEST: ingest_kind(pool, vault, group.threads, settings),
             IMPORT_MASTER_DATA: master_data_kind(pool, vault, guard, group.threads),
         }
-        runner = JobRunner(group.name, kinds, pool=group.pool, database=database.get)
+        runner = JobRunner(
+            group.name,
+            kinds,
+            pool=group.pool,
+            database=database.get,
+            settings=RunnerSettings(
+                lease=jobs.lease, poll=jobs.poll, history_days=jobs.history_days
+            ),
+        )
         await runner.child_spec().start(child)
 
     group.add_actor(ChildSpec(name="jobs", start=run_jobs, kind="job_runner"))

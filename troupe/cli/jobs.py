@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -25,10 +26,19 @@ from troupe.cli.boundary import JobNotDone, reported
 from troupe.cli.context import Settings, as_json, database_of
 from troupe.cli.operators import find_tenant
 from troupe.common.config import Configuration
+from troupe.common.database import Database
 from troupe.common.errors import InvalidInput
 from troupe.common.ids import TenantId
 from troupe.common.units import SECONDS
-from troupe.platform.jobs import Job, JobState, JobStore
+from troupe.platform.jobs import (
+    Job,
+    JobState,
+    JobStore,
+    KindAtWork,
+    kinds_at_work,
+    pause_kind,
+    resume_kind,
+)
 
 POLL: Final = 0.5 * SECONDS
 
@@ -183,6 +193,86 @@ def watch(settings: Settings, tenant: str, job: uuid.UUID) -> None:
             return await _follow(store, found, await store.get(found.tenant_id, job), quiet=False)
 
     _report(trio.run(work), json_output=False)
+
+
+@jobs.command()
+@_tenant
+@click.option("--kind", help="Jobs of this kind only.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=1000, show_default=True)
+@as_json
+@click.pass_obj
+@reported
+def redrive(
+    settings: Settings, tenant: str, *, kind: str | None, limit: int, json_output: bool
+) -> None:
+    """Run jobs again that are dead or failed, oldest first."""
+
+    async def work() -> tuple[Job, ...]:
+        async with database_of(settings.load()) as database:
+            found = await find_tenant(database, tenant)
+            return await JobStore(database).redrive(found.tenant_id, kind=kind, limit=limit)
+
+    revived = trio.run(work)
+    if json_output:
+        click.echo(json.dumps([as_record(job) for job in revived]))
+    else:
+        click.echo(f"{len(revived)} jobs run again")
+
+
+@jobs.command()
+@as_json
+@click.pass_obj
+@reported
+def kinds(settings: Settings, *, json_output: bool) -> None:
+    """Show what each kind of job has to do, over all tenants."""
+
+    async def work() -> list[KindAtWork]:
+        async with database_of(settings.load()) as database:
+            return await kinds_at_work(database)
+
+    found = trio.run(work)
+    if json_output:
+        click.echo(json.dumps([_kind_record(kind) for kind in found]))
+        return
+    table = Table("group", "kind", "waiting", "oldest", "delayed", "running", "paused since")
+    for kind in found:
+        table.add_row(
+            kind.group,
+            kind.kind,
+            str(kind.waiting),
+            "" if kind.oldest_seconds is None else f"{kind.oldest_seconds:.0f} s",
+            str(kind.delayed),
+            str(kind.running),
+            kind.paused_at.isoformat(timespec="seconds") if kind.paused_at else "",
+        )
+    Console().print(table)
+
+
+def _kind_record(kind: KindAtWork) -> dict[str, Any]:
+    record = asdict(kind)
+    return record | {"paused_at": kind.paused_at.isoformat() if kind.paused_at else None}
+
+
+def _switch(
+    name: str, help_text: str, operation: Callable[[Database, str], Awaitable[None]]
+) -> None:
+    """Add a command that pauses or resumes a kind."""
+
+    @jobs.command(name=name, help=help_text)
+    @click.argument("kind")
+    @click.pass_obj
+    @reported
+    def act(settings: Settings, kind: str) -> None:
+        async def work() -> None:
+            async with database_of(settings.load()) as database:
+                await operation(database, kind)
+
+        trio.run(work)
+        click.echo(f"{kind}: {name}d")
+
+
+_switch("pause", "Start no more jobs of a kind, of any tenant; those that run go on.", pause_kind)
+_switch("resume", "Start jobs of a kind again.", resume_kind)
 
 
 async def _follow(store: JobStore, tenant: Tenant, job: Job, *, quiet: bool) -> Job:

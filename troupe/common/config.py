@@ -193,6 +193,18 @@ class DataSettings(_Section):
     """Days that one ingestion may ask for."""
 
 
+class JobSettings(_Section):
+    """Durable jobs, of all groups."""
+
+    lease: Annotated[float, Field(ge=2, le=10 * MINUTES)] = 15 * SECONDS
+    """Seconds without a heartbeat after which a process counts as dead; its jobs run again within
+    twice that. Too short: a process that is only busy loses its jobs."""
+    poll: Annotated[float, Field(ge=0.05, le=1 * MINUTES)] = 1 * SECONDS
+    """Seconds between two looks for jobs without being notified."""
+    history_days: Annotated[int, Field(ge=1, le=400)] = 30
+    """Days for which finished jobs, and the idempotency keys of jobs, are remembered."""
+
+
 class LogSettings(_Section):
     """Logging."""
 
@@ -219,6 +231,7 @@ class Configuration(_Section):
     groups: Groups = Groups()
     auth: AuthSettings = AuthSettings()
     data: DataSettings = DataSettings()
+    jobs: JobSettings = JobSettings()
     log: LogSettings = LogSettings()
     shutdown: ShutdownSettings = ShutdownSettings()
 

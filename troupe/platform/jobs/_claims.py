@@ -24,7 +24,7 @@ from troupe.platform.jobs._enqueue import QUERIES
 from troupe.platform.jobs._model import Job
 
 CLAIM_DEADLINE: Final = 4 * SECONDS
-"""What a claim has locked when its connection is cut off stays locked for this long, and a second."""
+"""What a claim has locked when its connection is cut off stays locked for a second longer."""
 FIRST_WAIT: Final = 4 * MILLISECONDS
 NOTIFY_AFTER: Final = 60 * MILLISECONDS
 """A process whose next wait is at least this long is notified of new jobs."""
