@@ -225,7 +225,8 @@ class Actor(Generic[M]):
         context.when_stopping(lambda: self._stop_requested(context))
         try:
             await behaviour.opened()
-            self._mailbox.open()
+            if not self._stops_for_good(context):
+                self._mailbox.open()
             self._condition = _Condition.RUNNING
             context.started(self)
             while not self._may_leave(context):
@@ -233,10 +234,16 @@ class Actor(Generic[M]):
                 if envelope is not None:
                     await self._handle(behaviour, envelope)
         finally:
-            self._condition = _Condition.RESTARTING  # until `_retired` says otherwise
-            self._fail_askers(Reason.RESTARTING)
+            # Without a stop request it may come back, until `_retired` says otherwise.
+            for_good = self._stops_for_good(context)
+            self._condition = _Condition.STOPPED if for_good else _Condition.RESTARTING
+            self._mailbox.drop_questions(Reason.STOPPED if for_good else Reason.RESTARTING)
             with trio.move_on_after(CLOSE_DEADLINE, shield=True):
                 await behaviour.closed()
+
+    @staticmethod
+    def _stops_for_good(context: ChildContext) -> bool:
+        return context.stopping.is_set() and not context.restarting
 
     def _stop_requested(self, context: ChildContext) -> None:
         if not context.restarting:
@@ -245,7 +252,7 @@ class Actor(Generic[M]):
 
     def _may_leave(self, context: ChildContext) -> bool:
         """A restart leaves the queue to the next incarnation; a stop works through it first."""
-        return context.stopping.is_set() and (context.restarting or not self._mailbox.undelivered())
+        return context.stopping.is_set() and (context.restarting or self._mailbox.empty)
 
     async def _handle(self, behaviour: Behaviour[M], envelope: Envelope[M]) -> None:
         reply = envelope.reply or Reply()
@@ -276,16 +283,11 @@ class Actor(Generic[M]):
             self._in_hand = None
             self._handled += 1
 
-    def _fail_askers(self, reason: Reason) -> None:
-        for envelope in self._mailbox.undelivered():
-            if envelope.reply is not None or reason is Reason.STOPPED:
-                self._mailbox.withdraw(envelope, reason)
-
     def _retired(self) -> None:
         """It will not come back by itself: what is still in the mailbox reaches nobody."""
         self._condition = _Condition.STOPPED
         self._mailbox.close()
-        self._fail_askers(Reason.STOPPED)
+        self._mailbox.drop_all(Reason.STOPPED)
 
     def _observation(self) -> Observation:
         books = self._mailbox.statistics()

@@ -205,11 +205,8 @@ class Mailbox(Generic[M]):
     def close(self) -> None:
         """Take no more messages; those who wait for a place are told so. What is in it stays."""
         self._open = False
-        while self._waiting:
-            envelope, place = self._waiting.popitem(last=False)
-            self.kill(envelope, Reason.STOPPED)
-            place.refused = Reason.STOPPED
-            place.decided.set()
+        for envelope in list(self._waiting):
+            self._send_away(envelope, Reason.STOPPED)
 
     def withdraw(self, envelope: Envelope[M], reason: Reason) -> None:
         """Take back a message that was not delivered yet; no effect on any other."""
@@ -218,9 +215,25 @@ class Mailbox(Generic[M]):
             self.kill(envelope, reason)
             self._fill()
 
-    def undelivered(self) -> tuple[Envelope[M], ...]:
-        """What is in it, oldest first."""
-        return tuple(self._queue)
+    def drop_questions(self, reason: Reason) -> None:
+        """Take out every message whose sender waits for an answer, and tell the sender.
+
+        Those that stand in line go first, or they would take the places that become free.
+        """
+        for envelope in [envelope for envelope in self._waiting if envelope.reply is not None]:
+            self._send_away(envelope, reason)
+        for envelope in [envelope for envelope in self._queue if envelope.reply is not None]:
+            self.withdraw(envelope, reason)
+
+    def drop_all(self, reason: Reason) -> None:
+        """Empty a closed mailbox."""
+        for envelope in list(self._queue):
+            self.withdraw(envelope, reason)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is in it."""
+        return not self._queue
 
     def kill(self, envelope: Envelope[M], reason: Reason) -> None:
         """Count a message among the dead letters and tell whoever asked."""
@@ -254,6 +267,13 @@ class Mailbox(Generic[M]):
             envelope, place = self._waiting.popitem(last=False)
             self._append(envelope)
             place.decided.set()
+
+    def _send_away(self, envelope: Envelope[M], reason: Reason) -> None:
+        """Refuse one that stands in line."""
+        place = self._waiting.pop(envelope)
+        self.kill(envelope, reason)
+        place.refused = reason
+        place.decided.set()
 
     def _undeliverable(self, envelope: Envelope[M], reason: Reason) -> PlatformError:
         self.kill(envelope, reason)

@@ -286,6 +286,67 @@ async def test_questions_fail_at_once_when_the_actor_crashes_and_while_it_restar
     assert balanced(actor)
 
 
+async def test_a_question_that_stands_in_line_fails_with_those_in_the_queue():
+    actor, _, dead = make(capacity=1)
+    outcomes: list[type[Exception]] = []
+
+    async def asking() -> None:
+        try:
+            await actor.ask(Add(1), deadline=60)
+        except ActorUnavailable as error:
+            outcomes.append(type(error))
+
+    async with running(actor, backoff=Backoff(first=2, jitter=0)):
+        await actor.tell(Work(0, seconds=1))
+        await trio.testing.wait_all_tasks_blocked()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(actor.tell, Break())
+            await trio.testing.wait_all_tasks_blocked()
+            for _ in range(2):
+                nursery.start_soon(asking)
+            await trio.sleep(1.5)
+            assert outcomes == [ActorUnavailable, ActorUnavailable]
+            assert actor.statistics().mailbox.waiting == 0
+    assert dead.counts() == {Reason.RESTARTING: 2}
+    assert balanced(actor)
+
+
+async def test_questions_left_at_the_stop_deadline_are_told_that_it_stopped():
+    actor, _, dead = make()
+    async with running(actor, shutdown=1) as supervisor:
+        await actor.tell(Work(0, seconds=10))
+        await trio.testing.wait_all_tasks_blocked()
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def asker() -> None:
+                with pytest.raises(ActorUnavailable, match="has stopped"):
+                    await actor.ask(Add(1), deadline=60)
+
+            await trio.testing.wait_all_tasks_blocked()
+            supervisor.request_stop()
+    assert dead.counts() == {Reason.STOPPED: 1}
+
+
+async def test_an_actor_asked_to_stop_while_it_opens_takes_no_more():
+    class SlowToOpen(Counter):
+        async def opened(self) -> None:
+            await trio.sleep(3)
+
+    seen: list[object] = []
+    actor = Actor("counter", lambda: SlowToOpen(seen))
+    supervisor = Supervisor("root", [actor.child_spec(shutdown=60)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.serve)
+        await actor.tell(Work(1, seconds=2))
+        await trio.sleep(1)
+        supervisor.request_stop()
+        await trio.sleep(3)
+        with pytest.raises(ActorUnavailable):
+            await actor.tell(Work(2))
+    assert seen == [1, "closed"]
+
+
 async def test_a_stopping_actor_works_through_its_mailbox_and_takes_no_more():
     actor, seen, dead = make(capacity=10)
     async with running(actor, shutdown=60) as supervisor:
