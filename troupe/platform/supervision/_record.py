@@ -23,6 +23,7 @@ class Record:
         requested: Whether an operator waits for the start under way, who then gets its error.
         not_before: Earliest time of the next start (trio clock).
         due: When something happens by itself: its start or shutdown deadline (trio clock).
+        leave_by: When its time for stopping is over, once it was asked (trio clock).
         killed: Whether its scope was cancelled.
         stuck: Whether it went on regardless for longer than it may.
         verdict: Why the supervisor itself ended it, if that is a failure.
@@ -46,6 +47,7 @@ class Record:
         self.value: object = None
         self.not_before = -math.inf
         self.due = math.inf
+        self.leave_by = math.inf
         self.running_since = math.inf
         self.killed = False
         self.stuck = False
@@ -110,6 +112,7 @@ class Record:
     def snapshot(self) -> Snapshot:
         """The node of this child, with what it tells about itself."""
         observed = self.context.observation() if self.context else Observation()
+        stuck = {"stuck": True} if self.stuck and self.alive else {}
         return Snapshot(
             name=self.name,
             kind=self.specification.kind,
@@ -117,6 +120,6 @@ class Record:
             restarts=self.restarts,
             last_error=self.last_error,
             since=self.since,
-            details=observed.details,
+            details={**observed.details, **stuck},
             children=observed.children,
         )

@@ -67,6 +67,7 @@ class Run:
         strategy: Strategy,
         intensity: Intensity,
         chance: Callable[[], float],
+        on_closing: Callable[[], None],
     ) -> None:
         self.name = name
         self.records = {child.name: Record(child, declared=True) for child in children}
@@ -77,6 +78,7 @@ class Run:
         self._strategy = strategy
         self._intensity = intensity
         self._chance = chance
+        self._on_closing = on_closing
         self._restarts: deque[float] = deque(maxlen=intensity.restarts + 1)
         self._changed = trio.Event()
         self._wake, self._events = trio.open_memory_channel[_Exit | None](EXITS_WAITING)
@@ -113,8 +115,9 @@ class Run:
     def request_stop(self) -> None:
         """Want all children down, for good."""
         if not self.closing:
+            self.closing = True
             log.info("supervisor_stopping", supervisor=self.name)
-        self.closing = True
+            self._on_closing()
         for record in self.records.values():
             record.wanted = False
         self.poke()
@@ -125,6 +128,11 @@ class Run:
             self._wake.send_nowait(None)
         except trio.WouldBlock:
             return
+
+    def forget(self, record: Record) -> None:
+        """Drop a child that is down; another of its name may have taken its place meanwhile."""
+        if self.records.get(record.name) is record:
+            del self.records[record.name]
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition on the children; every change of any of them looks again.
@@ -191,11 +199,12 @@ class Run:
             self._kill(record)
 
     def _bring_down(self) -> None:
-        for record in reversed(self.records.values()):
+        for record in self.records.values():
             if not record.alive and not record.wanted:
                 if record.state is State.BACKING_OFF:
                     record.enter(State.STOPPED)
                 record.retire()
+        for record in reversed(self.records.values()):
             if not record.leaving:
                 continue
             if record.state is not State.STOPPING:
@@ -231,6 +240,8 @@ class Run:
                 record.enter(State.RUNNING)
                 log.info("child_started", supervisor=self.name, child=record.name)
                 self.poke()
+            elif current and record.state is State.STOPPING:
+                record.due = record.leave_by
 
         context = ChildContext(record.name, incarnation=record.incarnation, on_started=on_started)
         scope = trio.CancelScope()
@@ -261,11 +272,14 @@ class Run:
     def _ask_to_stop(self, record: Record) -> None:
         if record.context is not None:
             record.context.request_stop(restarting=record.wanted and not self.closing)
+        # One that hangs in its start is not waited for any longer because it shall stop.
+        start_by = record.due if record.state is State.STARTING else math.inf
         record.enter(State.STOPPING)
         log.debug("child_stopping", supervisor=self.name, child=record.name)
         if record.killed:
             return
-        record.due = trio.current_time() + record.specification.shutdown
+        record.leave_by = trio.current_time() + record.specification.shutdown
+        record.due = min(start_by, record.leave_by)
         if record.specification.shutdown == 0:
             self._kill(record)
 
@@ -293,7 +307,7 @@ class Run:
         if expected:
             if not record.wanted:
                 self._rest(record)
-        elif starting and error is not None and (self.opening or record.requested):
+        elif starting and error is not None and (self._is_first_start(record) or record.requested):
             self._fail_start(record, error)
         elif record.specification.restart is Restart.PERMANENT or (
             record.specification.restart is Restart.TRANSIENT and error is not None
@@ -319,22 +333,27 @@ class Run:
             exc_info=unexpected(error),
         )
 
+    def _is_first_start(self, record: Record) -> bool:
+        """Whether the supervisor's own start depends on it; a restart meanwhile is a restart."""
+        return self.opening and record.declared and record.incarnation == 1
+
     def _fail_start(self, record: Record, error: Exception) -> None:
         """A first start, or one that an operator asked for, failed: not tried again."""
         record.enter(State.FAILED)
-        record.wanted = record.requested = False
+        record.wanted = False
         record.held = True
-        if self.opening:
+        if self._is_first_start(record):
             message = f"{record.name} did not start: {record.last_error}"
             self._give_up(ChildFailedToStart(message), error)
         self._rest(record)
 
     def _rest(self, record: Record) -> None:
         """A child is down for good: tell it, and forget those that only this run knew of."""
+        record.requested = False
         record.retire()
         gone = record.specification.restart is Restart.TEMPORARY or record.state is State.FAILED
         if not record.declared and gone:
-            self.records.pop(record.name, None)
+            self.forget(record)
 
     def _restart(self, failed: Record, ran: float) -> None:
         now = trio.current_time()
@@ -342,9 +361,10 @@ class Run:
             self._restarts.popleft()
         if len(self._restarts) >= self._intensity.restarts:
             failed.enter(State.FAILED)
+            reason = summarise(failed.error) if failed.error else "ended"
             message = (
                 f"{self.name} gave up after {self._intensity.restarts} restarts within"
-                f" {self._intensity.period:g} s: {failed.name}: {failed.last_error or 'ended'}"
+                f" {self._intensity.period:g} s: {failed.name}: {reason}"
             )
             self._give_up(RestartsExhausted(message), failed.error)
             return

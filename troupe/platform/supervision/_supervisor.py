@@ -96,6 +96,7 @@ class Supervisor:
             strategy=self.strategy,
             intensity=self.intensity,
             chance=self._chance,
+            on_closing=lambda: self._enter(State.STOPPING),
         )
 
     # ---- life
@@ -164,7 +165,6 @@ class Supervisor:
     def request_stop(self) -> None:
         """Stop all children in reverse order, then end. Returns at once; harmless when repeated."""
         if self._run.alive:
-            self._enter(State.STOPPING)
             self._run.request_stop()
 
     def _enter(self, state: State) -> None:
@@ -259,27 +259,28 @@ class Supervisor:
     async def terminate_child(self, name: str) -> None:
         """Stop a child and keep it down until it is started by name; wait until it is gone.
 
+        Returns also if somebody else has it started again by then.
+
         Raises:
             UnknownChild: No such child.
             SupervisionError: The supervisor is not running.
         """
         run = self._running()
-        record = self._find(run, name)
-        record.wanted = False
-        record.held = True
-        run.poke()
-        await run.until(lambda: not record.alive)
+        await self._terminate(run, self._find(run, name))
 
     async def remove_child(self, name: str) -> None:
         """Stop a child and forget it.
 
         Raises:
             UnknownChild: No such child.
-            SupervisionError: The supervisor is not running.
+            SupervisionError: The supervisor is not running, or somebody started the child again.
         """
-        run = self._run
-        await self.terminate_child(name)
-        run.records.pop(name, None)
+        run = self._running()
+        record = self._find(run, name)
+        await self._terminate(run, record)
+        if record.wanted or record.alive:
+            raise SupervisionError(f"{name} was started again")
+        run.forget(record)
 
     def _running(self) -> Run:
         if not self._run.alive or self._run.closing:
@@ -292,8 +293,15 @@ class Supervisor:
         except KeyError:
             raise UnknownChild(f"{self.name} has no child {name}") from None
 
+    async def _terminate(self, run: Run, record: Record) -> None:
+        incarnation = record.context
+        record.wanted = False
+        record.held = True
+        run.poke()
+        await run.until(lambda: incarnation is None or record.context is not incarnation)
+
     async def _start(self, run: Run, record: Record) -> object:
-        before = record.incarnation
+        record.recycle = record.leaving  # one that is on its way down goes down first
         record.wanted = record.requested = True
         record.held = False
         record.error = None
@@ -301,11 +309,7 @@ class Supervisor:
         record.failures = 0
         run.poke()
         await run.until(
-            lambda: (
-                (record.state is State.RUNNING and not record.recycle)
-                or (record.incarnation > before and not record.alive)
-                or not record.wanted
-            )
+            lambda: (record.state is State.RUNNING and not record.recycle) or not record.wanted
         )
         stopped_again = run.closing or record.held
         return self._outcome_of_start(record, stopped_again=stopped_again)
