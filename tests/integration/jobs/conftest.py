@@ -65,6 +65,16 @@ async def effect_in(connection: asyncpg.Connection, run: JobRun, step: int) -> N
 
 
 @dataclass
+class Plain:
+    """A bare connection, for transactions that stay open."""
+
+    connection: asyncpg.Connection
+
+    async def execute(self, sql: str) -> None:
+        await aio(self.connection.execute(sql))
+
+
+@dataclass
 class World:
     """What a test has to work with."""
 
@@ -73,6 +83,7 @@ class World:
     admin: asyncpg.Connection
     store: JobStore
     runners: list[JobRunner] = field(default_factory=list)
+    connections: list["Plain"] = field(default_factory=list)
 
     async def look(self, sql: str, *args: object) -> Any:
         """The value of a statement, as the superuser sees it."""
@@ -83,6 +94,11 @@ class World:
 
     async def change(self, sql: str, *args: object) -> None:
         await aio(self.admin.execute(sql, *args))
+
+    async def connect(self) -> "Plain":
+        """A connection of its own, as the superuser; closed when the test ends."""
+        self.connections.append(Plain(await aio(asyncpg.connect(self.where.admin_url))))
+        return self.connections[-1]
 
     async def enqueue(self, kind: str = "work", tenant: TenantId = ADA, **options: Any) -> Job:
         new = NewJob(group=GROUP, kind=kind, **options)
@@ -122,6 +138,13 @@ class World:
             return bool(await self.look(left) == 0)
 
         await soon(reached, "all jobs finish")
+
+    async def all_finished_of(self, kind: str) -> None:
+        async def reached() -> bool:
+            left = "SELECT count(*) FROM platform.jobs WHERE kind = $1"
+            return bool(await self.look(left, kind) == 0)
+
+        await soon(reached, f"all {kind} jobs finish")
 
     def runner(
         self,
@@ -210,7 +233,10 @@ async def world(fresh_database: TestDatabase) -> AsyncIterator[World]:
         try:
             await aio(admin.execute(PREPARE))
             async with open_database(fresh_database.runtime_url, connections=6) as database:
-                yield World(fresh_database, database, admin, JobStore(database))
+                world = World(fresh_database, database, admin, JobStore(database))
+                yield world
+                for plain in world.connections:
+                    plain.connection.terminate()
         finally:
             with trio.CancelScope(shield=True):
                 await aio(admin.close(timeout=5 * SECONDS))
