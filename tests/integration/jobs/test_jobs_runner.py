@@ -240,6 +240,59 @@ async def test_a_result_without_a_json_form_fails_the_job_not_the_runner(world: 
     assert failed.error.kind == "UnfitResult"
 
 
+async def test_a_result_that_postgresql_refuses_fails_its_job_and_no_other(world: World) -> None:
+    async def work(run: JobRun) -> object:
+        await trio.lowlevel.checkpoint()
+        return run.arguments["result"]
+
+    fine = [await world.enqueue(arguments={"result": n}) for n in range(20)]
+    many_digits = await world.enqueue(arguments={"result": "9" * 10}, kind="large")
+    surrogate = await world.enqueue(kind="surrogate")
+
+    async def large(_run: JobRun) -> object:
+        await trio.lowlevel.checkpoint()
+        return 10**140_000  # JSON for Python, too long a number for PostgreSQL
+
+    async def lone(_run: JobRun) -> object:
+        await trio.lowlevel.checkpoint()
+        return "\ud800"
+
+    kinds = {"work": kind(work, concurrency=20), "large": kind(large), "surrogate": kind(lone)}
+    runner = world.runner(kinds, slots=30)
+    async with world.running(runner) as supervisor:
+        await world.all_finished()
+        assert supervisor.snapshot().find("runner-0").restarts == 0
+    assert [(await world.get(job)).result for job in fine] == list(range(20))
+    for job in (many_digits, surrogate):
+        failed = await world.get(job)
+        assert failed.state is JobState.FAILED
+        assert failed.error is not None
+        assert failed.error.kind == "UnfitResult"
+
+
+async def test_a_job_that_its_own_lost_transaction_locks_holds_up_no_other(world: World) -> None:
+    locked = await world.enqueue(kind="locked")
+    others = [await world.enqueue() for _ in range(5)]
+    zombie = await world.connect()
+    begun, release = trio.Event(), trio.Event()
+
+    async def wait(_run: JobRun) -> None:
+        begun.set()
+        await release.wait()
+
+    kinds = {"locked": kind(wait), "work": kind(wait, concurrency=8)}
+    async with world.running(world.runner(kinds)):
+        await begun.wait()
+        await zombie.execute("BEGIN")
+        await zombie.execute("SELECT FROM platform.jobs WHERE kind = 'locked' FOR KEY SHARE")
+        release.set()
+        for job in others:
+            await world.becomes(job, JobState.DONE)
+        assert (await world.get(locked)).state is JobState.RUNNING
+        await zombie.execute("ROLLBACK")
+        await world.becomes(locked, JobState.DONE)
+
+
 async def test_never_more_at_a_time_than_kind_and_pool_allow(world: World) -> None:
     running: dict[str, int] = {"a": 0, "b": 0}
     most: dict[str, int] = {"a": 0, "b": 0, "all": 0}
