@@ -2,10 +2,17 @@
 
 from pathlib import Path
 
+import pytest
+
 from troupe.actors.analytics.metrics import METRICS
 from troupe.common.config_reference import reference
 
-DOCS = Path(__file__).parents[3] / "docs"
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs"
+PROMISE = (
+    "at-least-once execution; at most one attempt can commit through us; effects outside carry an"
+    " idempotency key"
+)
 
 
 def test_the_configuration_reference_is_current() -> None:
@@ -20,3 +27,17 @@ def test_every_metric_stands_in_the_table_with_its_definition() -> None:
         f"| `{m.name}` | {m.title} | {m.unit} | {m.better} | {m.definition} |"
         for m in METRICS.values()
     ]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "README.md",
+        "docs/jobs.md",
+        "troupe/platform/jobs/__init__.py",
+        "troupe/platform/jobs/_run.py",
+    ],
+)
+def test_the_promise_about_jobs_has_the_same_words_everywhere(place: str) -> None:
+    words = (ROOT / place).read_text(encoding="utf-8").replace(">", " ").lower().split()
+    assert PROMISE in " ".join(words)
