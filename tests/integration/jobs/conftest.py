@@ -17,6 +17,7 @@ from troupe.common.ids import TenantId
 from troupe.common.units import MILLISECONDS, SECONDS
 from troupe.platform.errors import LeaseLost
 from troupe.platform.jobs import (
+    ClaimedJob,
     Job,
     JobKind,
     JobRun,
@@ -196,7 +197,7 @@ class World:
             uuid.UUID(int=job.tenant_id.int - 1),
         )
         assert row is not None
-        claimed = Job.from_row(row)
+        claimed = ClaimedJob(row, GROUP)
         assert claimed.id == job.id
         return JobRun(self.database, claimed)
 

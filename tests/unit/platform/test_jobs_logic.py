@@ -20,7 +20,16 @@ from troupe.common.errors import (
 )
 from troupe.common.ids import TenantId
 from troupe.platform.errors import PermanentJobError, summarise, unexpected
-from troupe.platform.jobs import DEFAULT_RETRY, Job, JobKind, JobRun, JobState, NewJob, Progress
+from troupe.platform.jobs import (
+    DEFAULT_RETRY,
+    ClaimedJob,
+    Job,
+    JobKind,
+    JobRun,
+    JobState,
+    NewJob,
+    Progress,
+)
 from troupe.platform.jobs._outcome import judge
 from troupe.platform.jobs._runner import _Bell
 from troupe.platform.jobs._store import decode_cursor, encode_cursor
@@ -51,7 +60,7 @@ def make_run() -> JobRun:
         started_at=now,
         finished_at=None,
     )
-    return JobRun(None, job)  # type: ignore[arg-type] - nothing here reaches a database
+    return JobRun(None, ClaimedJob.of(job))  # type: ignore[arg-type] - nothing here reaches a database
 
 
 @pytest.mark.parametrize(

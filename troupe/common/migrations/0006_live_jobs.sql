@@ -315,13 +315,20 @@ CREATE TRIGGER forget_jobs AFTER DELETE ON platform.tenants
 -- the kind, or two processes would both see the last free place.
 --
 -- p_waits: should there be nothing, note that the process wants to be notified.
+--
+-- What an attempt that came before has left (checkpoint, progress, error) is one object, and NULL for
+-- nearly all jobs: handing out wide rows costs more than finding them.
 CREATE FUNCTION platform.claim_jobs(
     p_group text, p_process uuid, p_kinds text[], p_room integer[], p_limits integer[],
     p_tenant_limits integer[], p_wanted integer, p_after uuid, p_waits boolean
-) RETURNS SETOF platform.jobs
+) RETURNS TABLE (
+    tenant_id uuid, job_id uuid, fencing_token bigint, kind text, attempt integer,
+    max_attempts integer, priority smallint, run_at timestamptz, arguments jsonb, unique_key text,
+    idempotency_key text, created_at timestamptz, started_at timestamptz, earlier jsonb)
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
+#variable_conflict use_column
 DECLARE
     nobody        CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
     waited        boolean;
@@ -463,13 +470,27 @@ BEGIN
             FROM unnest(tenants, jobs, times, is_limited) AS p (tenant_id, job_id, run_at, limited)
             WHERE j.tenant_id = p.tenant_id AND j.job_id = p.job_id
               AND j.state = 'available' AND j.run_at = p.run_at
-            RETURNING j.*
+            RETURNING j.tenant_id, j.job_id, j.fencing_token, j.kind, j.attempt, j.max_attempts,
+                j.priority, j.run_at, nullif(j.arguments, '{}') AS arguments, j.unique_key,
+                j.idempotency_key, j.created_at, j.started_at, j.limited,
+                CASE WHEN num_nonnulls(j.checkpoint, j.error_kind, j.progress_done,
+                        j.progress_total, j.progress_phase, j.progress_message) > 0
+                        OR j.progress_detail <> '{}'
+                    THEN jsonb_build_object(
+                        'checkpoint', j.checkpoint, 'error_kind', j.error_kind,
+                        'error_message', j.error_message, 'progress', jsonb_build_array(
+                            j.progress_done, j.progress_total, j.progress_phase,
+                            j.progress_message, j.progress_detail))
+                    END AS earlier
         ), placed AS (
             INSERT INTO platform.job_places (tenant_id, group_name, kind, fencing_token)
-            SELECT c.tenant_id, c.group_name, c.kind, c.fencing_token FROM claimed c
+            SELECT c.tenant_id, p_group, c.kind, c.fencing_token FROM claimed c
             WHERE c.limited
         )
-        SELECT * FROM claimed;
+        SELECT c.tenant_id, c.job_id, c.fencing_token, c.kind, c.attempt, c.max_attempts, c.priority,
+               c.run_at, c.arguments, c.unique_key, c.idempotency_key, c.created_at, c.started_at,
+               c.earlier
+        FROM claimed c;
         IF FOUND THEN
             IF waited THEN
                 UPDATE platform.processes p SET waits = false WHERE p.process_id = p_process;

@@ -6,6 +6,7 @@ through a `JobStore`.
 """
 
 from troupe.platform.jobs._attempt import Handler, JobKind
+from troupe.platform.jobs._claimed import ClaimedJob
 from troupe.platform.jobs._enqueue import Enqueued, enqueue, enqueue_many
 from troupe.platform.jobs._model import (
     DEFAULT_MAX_ATTEMPTS,
@@ -31,6 +32,7 @@ from troupe.platform.jobs._store import JobStore
 __all__ = [
     "DEFAULT_MAX_ATTEMPTS",
     "DEFAULT_RETRY",
+    "ClaimedJob",
     "Enqueued",
     "Handler",
     "Job",

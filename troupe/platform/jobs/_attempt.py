@@ -17,8 +17,9 @@ from troupe.common.errors import DatabaseError
 from troupe.common.logs import get_logger
 from troupe.common.units import HOURS
 from troupe.platform.errors import JobInterrupted, JobTimedOut, LeaseLost, leaves, unexpected
+from troupe.platform.jobs._claimed import ClaimedJob
 from troupe.platform.jobs._enqueue import QUERIES
-from troupe.platform.jobs._model import Job, JobValue
+from troupe.platform.jobs._model import JobValue
 from troupe.platform.jobs._outcome import DEFAULT_RETRY, judge
 from troupe.platform.jobs._run import WRITE_DEADLINE, JobRun
 from troupe.platform.supervision import Backoff
@@ -103,40 +104,36 @@ class Attempt:
 
     Args:
         database: Where the job is.
-        job: As it was claimed.
+        claimed: The job.
         kind: How it is run.
         stopping: Set when the process shuts down.
         chance: Source of random numbers between 0 and 1, for jitter.
 
     Attributes:
+        claimed: The job.
         run: What the handler is given.
         begun: When the handler began (trio clock).
     """
 
-    __slots__ = ("_chance", "_database", "_ending", "_kind", "_scope", "begun", "job", "run")
+    __slots__ = ("_chance", "_database", "_ending", "_kind", "_scope", "begun", "claimed", "run")
 
     def __init__(
         self,
         database: Database,
-        job: Job,
+        claimed: ClaimedJob,
         kind: JobKind,
         *,
         stopping: trio.Event,
         chance: Callable[[], float],
     ) -> None:
-        self.job = job
-        self.run = JobRun(database, job, stopping)
+        self.claimed = claimed
+        self.run = JobRun(database, claimed, stopping)
         self.begun = math.inf
         self._database = database
         self._kind = kind
         self._chance = chance
         self._scope: trio.CancelScope | None = None
         self._ending: Ending | None = None
-
-    @property
-    def token(self) -> int:
-        """The fencing token, unique among all attempts ever."""
-        return self.job.fencing_token or 0
 
     @property
     def overdue(self) -> bool:
@@ -212,7 +209,7 @@ class Attempt:
         try:
             fit = _NUL not in dumps(result)
         except (TypeError, ValueError, RecursionError):
-            log.exception("job_result_unfit", job_id=str(self.job.id))
+            log.exception("job_result_unfit", job_id=str(self.claimed.id))
             fit = False
         return Outcome("done", {"result": result}) if fit else Outcome.unfit()
 
@@ -220,8 +217,8 @@ class Attempt:
         verdict = judge(error)
         log.warning(
             "job_attempt_failed",
-            attempt=self.job.attempt,
-            of=self.job.max_attempts,
+            attempt=self.claimed.attempt,
+            of=self.claimed.max_attempts,
             permanent=verdict.permanent,
             error=verdict.message,
             exc_info=unexpected(error),
@@ -229,7 +226,7 @@ class Attempt:
         detail = {"error_kind": verdict.kind, "error_message": verdict.message}
         if verdict.permanent:
             return Outcome("failed", detail)
-        delay = self._kind.retry.delay(self.job.attempt, self._chance())
+        delay = self._kind.retry.delay(self.claimed.attempt, self._chance())
         return Outcome("retry", {**detail, "delay": max(delay, verdict.retry_after)})
 
     async def write_progress(self) -> bool:
@@ -241,7 +238,7 @@ class Attempt:
         async def unit(connection: asyncpg.Connection) -> bool:
             held = await connection.fetchval(
                 QUERIES["progress"],
-                *self.run.key,
+                *self.claimed.key,
                 progress.done,
                 progress.total,
                 progress.phase,
@@ -251,12 +248,12 @@ class Attempt:
             if held is not None:
                 return True
             # A handler may go on for a moment after it has finished its job by `complete_in`.
-            key = [[part] for part in self.run.key]
+            key = [[part] for part in self.claimed.key]
             return await connection.fetchrow(QUERIES["endings"], *key) is not None
 
         try:
             return await self._database.run(
-                unit, tenant=self.job.tenant_id, deadline=WRITE_DEADLINE
+                unit, tenant=self.claimed.tenant_id, deadline=WRITE_DEADLINE
             )
         except DatabaseError:
             self.run.give_back_unreported(progress)

@@ -20,8 +20,8 @@ import asyncpg
 from troupe.common.database import Database
 from troupe.common.units import MILLISECONDS, SECONDS
 from troupe.platform.jobs._attempt import JobKind
+from troupe.platform.jobs._claimed import ClaimedJob
 from troupe.platform.jobs._enqueue import QUERIES
-from troupe.platform.jobs._model import Job
 
 CLAIM_DEADLINE: Final = 4 * SECONDS
 """What a claim has locked when its connection is cut off stays locked for a second longer."""
@@ -70,7 +70,9 @@ class Claims:
         free = {name: kind.concurrency - busy[name] for name, kind in self._kinds.items()}
         return {name: count for name, count in free.items() if count > 0}
 
-    async def claim(self, process: uuid.UUID, room: Mapping[str, int], wanted: int) -> list[Job]:
+    async def claim(
+        self, process: uuid.UUID, room: Mapping[str, int], wanted: int
+    ) -> list[ClaimedJob]:
         """Claim up to `wanted` jobs, and decide when to claim next (`wait`).
 
         Raises:
@@ -97,7 +99,7 @@ class Claims:
             return rows, await connection.fetchval(QUERIES["next_delayed"], self._group)
 
         rows, due = await self._database.run(unit, deadline=CLAIM_DEADLINE)
-        jobs = [Job.from_row(row) for row in rows]
+        jobs = [ClaimedJob(row, self._group) for row in rows]
         self._decide(len(jobs), wanted, due)
         self._remember(jobs)
         return jobs
@@ -118,7 +120,7 @@ class Claims:
         if due is not None:
             self.wait = min(self.wait, max(due, SOONEST))
 
-    def _remember(self, jobs: list[Job]) -> None:
+    def _remember(self, jobs: list[ClaimedJob]) -> None:
         before = self._served
         tenants = {job.tenant_id for job in jobs}
         if tenants:

@@ -110,7 +110,7 @@ class Recorder:
                 return
             else:
                 for entry in group:
-                    state = states.get(entry.attempt.token, Ending.LEASE_LOST)
+                    state = states.get(entry.attempt.claimed.token, Ending.LEASE_LOST)
                     self._settled(entry.attempt, state)
                 return
 
@@ -131,13 +131,13 @@ class Recorder:
         (entry,) = group
         if entry.outcome == Outcome.unfit():
             raise refused  # not the value's fault
-        log.error("job_result_unfit", job_id=str(entry.attempt.job.id), exc_info=refused)
+        log.error("job_result_unfit", job_id=str(entry.attempt.claimed.id), exc_info=refused)
         entry.attempt.run.take_unreported()
         await self._record([_Entry(entry.attempt, Outcome.unfit())])
 
     async def _write(self, group: list[_Entry]) -> dict[int, str]:
         """Write a group; fencing token to state, of those attempts that held their jobs."""
-        keys = list(zip(*(entry.attempt.run.key for entry in group), strict=True))
+        keys = list(zip(*(entry.attempt.claimed.key for entry in group), strict=True))
         tokens: Sequence[int] = keys[2]
         endings = [entry.outcome.ending for entry in group]
         details = [_detail(entry) for entry in group]

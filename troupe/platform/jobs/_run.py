@@ -17,11 +17,15 @@ import trio
 from troupe.common.database import Database
 from troupe.common.units import SECONDS
 from troupe.platform.errors import JobInterrupted, LeaseLost
+from troupe.platform.jobs._claimed import ClaimedJob
 from troupe.platform.jobs._enqueue import QUERIES
 from troupe.platform.jobs._model import Job, JobValue, Progress
 
 WRITE_DEADLINE: Final = 4 * SECONDS
 """For one statement. A connection that was cut off without a word is given up within it."""
+
+
+_UNREAD: Final = object()
 
 
 class JobRun:
@@ -31,22 +35,36 @@ class JobRun:
     tenant (``db.run(unit, tenant=run.job.tenant_id)``); the others are trio's.
 
     Attributes:
-        job: As it was claimed.
         stopping: Set when the process shuts down. A handler may then save a checkpoint and leave by
             `leave`; one that does not is cancelled a little later. Either way the job goes back
             without losing an attempt.
     """
 
-    __slots__ = ("_checkpoint", "_database", "_lost", "_progress", "_unreported", "job", "stopping")
+    __slots__ = (
+        "_checkpoint",
+        "_claimed",
+        "_database",
+        "_known",
+        "_lost",
+        "_unreported",
+        "stopping",
+    )
 
-    def __init__(self, database: Database, job: Job, stopping: trio.Event | None = None) -> None:
-        self.job = job
+    def __init__(
+        self, database: Database, claimed: ClaimedJob, stopping: trio.Event | None = None
+    ) -> None:
         self.stopping = trio.Event() if stopping is None else stopping
+        self._claimed = claimed
         self._database = database
-        self._checkpoint = job.checkpoint
-        self._progress = job.progress
+        self._checkpoint: JobValue = _UNREAD
+        self._known: Progress | None = None
         self._unreported: Progress | None = None
         self._lost = False
+
+    @property
+    def job(self) -> Job:
+        """The job, as it was claimed."""
+        return self._claimed.job
 
     @property
     def arguments(self) -> dict[str, JobValue]:
@@ -56,12 +74,12 @@ class JobRun:
     @property
     def checkpoint(self) -> JobValue:
         """What this or an earlier attempt saved last; None: nothing."""
-        return self._checkpoint
+        return self.job.checkpoint if self._checkpoint is _UNREAD else self._checkpoint
 
     @property
     def idempotency_key(self) -> str:
         """The same for all attempts of this job: for effects outside of our database."""
-        return str(self.job.id)
+        return str(self._claimed.id)
 
     async def progress(
         self,
@@ -85,8 +103,8 @@ class JobRun:
         words = json.dumps([phase, message, detail], default=_only_decimals, allow_nan=False)
         if "\\u0000" in words:
             raise ValueError("a progress report must not hold NUL characters")
-        known = self._progress
-        self._progress = self._unreported = Progress(
+        known = self._known or self.job.progress
+        self._known = self._unreported = Progress(
             done=known.done if done is None else done,
             total=known.total if total is None else total,
             phase=known.phase if phase is None else phase,
@@ -105,7 +123,7 @@ class JobRun:
         """
         await self._database.run(
             lambda connection: self.save_checkpoint_in(connection, value),
-            tenant=self.job.tenant_id,
+            tenant=self._claimed.tenant_id,
             deadline=WRITE_DEADLINE,
         )
 
@@ -156,16 +174,16 @@ class JobRun:
 
     async def _explain(self, connection: asyncpg.Connection) -> None:
         tenant = await connection.fetchval("SELECT platform.current_tenant()")
-        if tenant != self.job.tenant_id:
+        if tenant != self._claimed.tenant_id:
             raise ValueError(f"the unit of work has the tenant {tenant}, not the job's")
         raise self._lease_lost()
 
     # ---- for the runner
 
     @property
-    def key(self) -> tuple[Any, Any, int | None]:
+    def key(self) -> tuple[Any, Any, int]:
         """Tenant, job and fencing token: what names this attempt in statements."""
-        return self.job.tenant_id, self.job.id, self.job.fencing_token
+        return self._claimed.key
 
     @property
     def lost(self) -> bool:

@@ -145,13 +145,8 @@ SELECT platform.release_process($1)
 -- name: claim
 -- $1 group, $2 process, $3 kinds, beside each: $4 room for it here, $5 limit everywhere, $6 limit of a
 -- tenant; $7 how many in all, $8 the tenant served last, $9 whether to be notified if there is nothing.
--- Empty objects, which most are, arrive as NULL: they need not be read.
-SELECT tenant_id, job_id, group_name, kind, state, priority, run_at,
-       nullif(arguments, '{}') AS arguments, unique_key, idempotency_key, attempt, max_attempts,
-       fencing_token, cancel_requested_at, progress_done, progress_total, progress_phase,
-       progress_message, nullif(progress_detail, '{}') AS progress_detail, checkpoint, error_kind,
-       error_message, result, created_at, started_at, finished_at
-FROM platform.claim_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9)
+-- The first three columns are the attempt's key. Empty arguments arrive as NULL: they need not be read.
+SELECT * FROM platform.claim_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
 -- name: next_delayed
 SELECT platform.next_delayed_job($1)
