@@ -18,7 +18,7 @@ behalf of something else); tasks of the pool's own (their exceptions need a seco
 """
 
 import itertools
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from types import TracebackType
@@ -118,7 +118,7 @@ class Pool:
         self.name = name
         self._limit = limit
         self._waiting_limit = waiting
-        self._running: Counter[Tenant] = Counter()
+        self._running: dict[Tenant, int] = {}
         self._in_use = 0
         # The next tenant in turn stands first; one that got a slot goes to the end.
         self._lines: OrderedDict[Tenant, deque[_Waiter]] = OrderedDict()
@@ -234,7 +234,7 @@ class Pool:
 
     def _grant(self, tenant: Tenant) -> Slot:
         self._in_use += 1
-        self._running[tenant] += 1
+        self._running[tenant] = self._running.get(tenant, 0) + 1
         self._granted += 1
         return Slot(self, tenant)
 
@@ -245,11 +245,13 @@ class Pool:
 
     def _reassign(self, before: Tenant, after: Tenant) -> None:
         self._uncount(before)
-        self._running[after] += 1
+        self._running[after] = self._running.get(after, 0) + 1
 
     def _uncount(self, tenant: Tenant) -> None:
-        self._running[tenant] -= 1
-        if not self._running[tenant]:
+        left = self._running[tenant] - 1
+        if left:
+            self._running[tenant] = left
+        else:
             del self._running[tenant]
 
     def _hand_over(self) -> None:

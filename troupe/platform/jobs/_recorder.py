@@ -20,8 +20,7 @@ outcomes run again, as the promise allows (at least once). `BACKLOG` bounds how 
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 import trio
@@ -47,8 +46,7 @@ Settled = Callable[[Attempt, str], None]
 """Told of every attempt whose outcome is recorded, with the job's state now, or ``lease_lost``."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     attempt: Attempt
     outcome: Outcome
 

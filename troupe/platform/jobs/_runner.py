@@ -359,7 +359,8 @@ class JobRunner:
         attempt, _ = work
         job = attempt.claimed
         with log_context(tenant_id=job.tenant_id, job_id=job.id, job_kind=job.kind):
-            log.debug("job_started", attempt=job.attempt, fencing_token=job.token)
+            if _level.isEnabledFor(logging.DEBUG):
+                log.debug("job_started", attempt=job.attempt, fencing_token=job.token)
             outcome = await attempt.execute(scope)
         self._ended_with(work, outcome)
 
