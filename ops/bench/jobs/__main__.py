@@ -222,7 +222,10 @@ async def _run(options: argparse.Namespace, arena: Arena) -> bool:
     benchmark = Benchmark(options, arena, python)
     await benchmark.run()
     console = Console(width=None if sys.stdout.isatty() else 160)
-    report.show(console, [*benchmark.tables, report.targets_table(benchmark.targets)])
+    tables = benchmark.tables
+    if benchmark.targets:
+        tables.append(report.targets_table(benchmark.targets))
+    report.show(console, tables)
     if options.json is not None:
         plain = {
             "surroundings": surroundings,

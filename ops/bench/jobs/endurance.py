@@ -67,6 +67,7 @@ class Endurance:
         dead: Dead rows in the end, by table; tables without any left out.
         grown: Bytes by which tables and indexes have grown.
         log_bytes: Write-ahead log per job.
+        server_cpu: CPU seconds of the server per job.
         drain: Jobs per second from a backlog in the end.
     """
 
@@ -80,6 +81,7 @@ class Endurance:
     dead: dict[str, int]
     grown: int
     log_bytes: float
+    server_cpu: float
     drain: float
 
 
@@ -114,6 +116,7 @@ async def _run(
     with tempfile.TemporaryDirectory() as directory:
         begun, sent = Path(directory, "begun"), Path(directory, "sent")
         async with arena.connected(database) as look:
+            cpu_seconds = arena.cpu_seconds()
             log_position = await look.fetchval(_LOG_POSITION)
             size = await look.fetchval(_BYTES)
             async with started(
@@ -130,6 +133,7 @@ async def _run(
                 telling.cancel()
                 await asyncio.wait([telling])
                 await consumer.end()
+            server_cpu = (arena.cpu_seconds() - cpu_seconds) / count
             log_bytes = (await look.fetchval(_LOG_POSITION) - log_position) / count
             dead = {row["name"]: row["dead"] for row in await look.fetch(_DEAD) if row["dead"]}
             grown = await look.fetchval(_BYTES) - size
@@ -152,6 +156,7 @@ async def _run(
         dead=dead,
         grown=int(grown),
         log_bytes=float(log_bytes),
+        server_cpu=server_cpu,
         drain=backlog / drained["seconds"],
     )
 

@@ -143,7 +143,7 @@ def endurance_table(title: str, figures: Mapping[str, Mapping[str, Endurance]]) 
     table = Table(title=title)
     headings = (
         "", "jobs/s", "slowest window", "wait p50 ms", "p99 ms", "p99, last tenth",
-        "dead rows", "grown MB", "log bytes per job", "then drains/s",
+        "dead rows", "grown MB", "log B/job", "server CPU µs/job", "then drains/s",
     )  # fmt: skip
     for heading in headings:
         table.add_column(heading, justify="left" if not heading else "right")
@@ -159,6 +159,7 @@ def endurance_table(title: str, figures: Mapping[str, Mapping[str, Endurance]]) 
                 f"{sum(run.dead.values()):,}",
                 f"{run.grown / 2**20:,.0f}",
                 f"{run.log_bytes:,.0f}",
+                f"{US * run.server_cpu:,.0f}",
                 f"{run.drain:,.0f}",
             )
     return table

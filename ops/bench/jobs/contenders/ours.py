@@ -61,7 +61,7 @@ class Troupe:
         runner: Other values for `RunnerSettings`.
     """
 
-    slots: int = 128
+    slots: int = 1000
     connections: int = 4
     tenants: int = 1
     runner: dict[str, Any] = field(default_factory=dict)

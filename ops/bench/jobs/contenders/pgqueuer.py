@@ -93,7 +93,7 @@ class PgQueuerContender:
                 watch = Watch()
                 for first in range(0, count, chunk):
                     size = min(chunk, count - first)
-                    await queries.enqueue([ENTRYPOINT] * size, [b"0"] * size, [0] * size)
+                    await queries.enqueue([ENTRYPOINT] * size, [None] * size, [0] * size)
                 return watch.stop()
 
         return uvloop.run(enqueue())

@@ -73,7 +73,7 @@ class ProcrastinateContender:
                 task = app.task(name=TASK)(_nothing)
                 watch = Watch()
                 for first in range(0, count, chunk):
-                    await task.batch_defer_async(*[{"number": 0}] * min(chunk, count - first))
+                    await task.batch_defer_async(*[{}] * min(chunk, count - first))
                 return watch.stop()
 
         return uvloop.run(enqueue())
@@ -85,7 +85,7 @@ class ProcrastinateContender:
             done = 0
             all_ran = asyncio.Event()
 
-            async def noop(number: int) -> None:  # noqa: ARG001 - as it was deferred
+            async def noop() -> None:
                 nonlocal done
                 done += 1
                 if done == count:
