@@ -8,7 +8,7 @@ from tests.integration.jobs.conftest import ADA, BOB, GROUP, World, kind, soon
 from troupe.common.errors import ConfigurationError, InvalidInput, NotFound, TooManyRequests
 from troupe.platform.errors import PermanentJobError
 from troupe.platform.jobs import JobRun, JobState, NewJob
-from troupe.platform.supervision import Backoff
+from troupe.platform.supervision import Backoff, ChildContext
 
 LATER = Backoff(first=3600.0, limit=3600.0)
 
@@ -313,6 +313,30 @@ async def test_never_more_at_a_time_than_kind_and_pool_allow(world: World) -> No
         await world.all_finished()
     assert most == {"a": 2, "b": most["b"], "all": 5}
     assert 3 <= most["b"] <= 5
+
+
+async def test_a_runner_that_is_cancelled_gives_back_its_slots_and_jobs(world: World) -> None:
+    jobs = await world.enqueue_all([NewJob(group=GROUP, kind="work")] * 6)
+    runner = world.runner({"work": kind(forever, concurrency=8)}, slots=4)
+
+    async def all_taken() -> bool:
+        return runner._pool.statistics().running == 4
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner.child_spec().start, ChildContext("jobs"))
+        await soon(all_taken, "the slots are taken")
+        nursery.cancel_scope.cancel()
+    assert runner._pool.statistics().running == 0
+    states = {(await world.get(job)).state for job in jobs}
+    assert states == {JobState.AVAILABLE}
+
+
+async def test_a_limited_kind_goes_on_as_soon_as_a_place_is_free(world: World) -> None:
+    jobs = await world.enqueue_all([NewJob(group=GROUP, kind="work")] * 30)
+    runner = world.runner({"work": kind(nothing, limit=1)}, poll=5.0)
+    async with world.running(runner):
+        with trio.fail_after(5):
+            await world.becomes(jobs[-1], JobState.DONE)
 
 
 async def test_a_busy_pool_leaves_jobs_where_others_can_take_them(world: World) -> None:

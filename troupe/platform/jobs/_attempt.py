@@ -22,6 +22,7 @@ from troupe.platform.jobs._enqueue import QUERIES
 from troupe.platform.jobs._model import JobValue
 from troupe.platform.jobs._outcome import DEFAULT_RETRY, judge
 from troupe.platform.jobs._run import WRITE_DEADLINE, JobRun
+from troupe.platform.pool import Slot
 from troupe.platform.supervision import Backoff
 
 DEFAULT_TIMEOUT: Final = 1 * HOURS
@@ -106,16 +107,28 @@ class Attempt:
         database: Where the job is.
         claimed: The job.
         kind: How it is run.
+        slot: Of the pool; released by whoever runs the attempt.
         stopping: Set when the process shuts down.
         chance: Source of random numbers between 0 and 1, for jitter.
 
     Attributes:
         claimed: The job.
+        slot: The place in the pool that it takes.
         run: What the handler is given.
         begun: When the handler began (trio clock).
     """
 
-    __slots__ = ("_chance", "_database", "_ending", "_kind", "_scope", "begun", "claimed", "run")
+    __slots__ = (
+        "_chance",
+        "_database",
+        "_ending",
+        "_kind",
+        "_scope",
+        "begun",
+        "claimed",
+        "run",
+        "slot",
+    )
 
     def __init__(
         self,
@@ -123,10 +136,12 @@ class Attempt:
         claimed: ClaimedJob,
         kind: JobKind,
         *,
+        slot: Slot,
         stopping: trio.Event,
         chance: Callable[[], float],
     ) -> None:
         self.claimed = claimed
+        self.slot = slot
         self.run = JobRun(database, claimed, stopping)
         self.begun = math.inf
         self._database = database

@@ -154,6 +154,7 @@ class JobRunner:
             raise ValueError(f"{group}: a runner needs at least one kind of job")
         self._group = group
         self._kinds = dict(kinds)
+        self._limited = {name for name, kind in kinds.items() if kind.limit or kind.tenant_limit}
         self._pool = pool
         self._open_database = database
         self._settings = settings or RunnerSettings()
@@ -231,6 +232,8 @@ class JobRunner:
                     attempts.cancel_scope.cancel()  # only idle workers are left
                 loops.cancel_scope.cancel()
         finally:
+            for attempt in self._attempts.values():
+                attempt.slot.release()  # the pool outlives us
             await self._give_back()
 
     async def _drain(self) -> None:
@@ -350,27 +353,30 @@ class JobRunner:
 
     def _begin(self, job: ClaimedJob, slot: Slot) -> None:
         slot.assign(job.tenant_id)
-        kind = self._kinds[job.kind]
-        attempt = Attempt(self._database, job, kind, stopping=self._stopping, chance=self._chance)
-        self._attempts[attempt.claimed.token] = attempt
-        self._workers.give((attempt, slot))
+        attempt = Attempt(
+            self._database,
+            job,
+            self._kinds[job.kind],
+            slot=slot,
+            stopping=self._stopping,
+            chance=self._chance,
+        )
+        self._attempts[job.token] = attempt
+        self._workers.give(attempt)
 
-    async def _perform(self, work: tuple[Attempt, Slot], scope: trio.CancelScope) -> None:
-        attempt, _ = work
+    async def _perform(self, attempt: Attempt, scope: trio.CancelScope) -> None:
         job = attempt.claimed
         with log_context(tenant_id=job.tenant_id, job_id=job.id, job_kind=job.kind):
             if _level.isEnabledFor(logging.DEBUG):
                 log.debug("job_started", attempt=job.attempt, fencing_token=job.token)
             outcome = await attempt.execute(scope)
-        self._ended_with(work, outcome)
+        self._ended_with(attempt, outcome)
 
-    def _cut_short(self, work: tuple[Attempt, Slot]) -> None:
-        attempt, _ = work
-        self._ended_with(work, attempt.outcome(None, None, cut_short=True))
+    def _cut_short(self, attempt: Attempt) -> None:
+        self._ended_with(attempt, attempt.outcome(None, None, cut_short=True))
 
-    def _ended_with(self, work: tuple[Attempt, Slot], outcome: Outcome | Ending) -> None:
-        attempt, slot = work
-        slot.release()
+    def _ended_with(self, attempt: Attempt, outcome: Outcome | Ending) -> None:
+        attempt.slot.release()
         self._ended.add(attempt.claimed.token)
         self._settled_bell.ring()
         if isinstance(outcome, Ending):
@@ -383,9 +389,11 @@ class JobRunner:
     def _settled(self, attempt: Attempt, outcome: str) -> None:
         """An attempt's outcome is recorded, or there is none to record."""
         job = attempt.claimed
-        del self._attempts[attempt.claimed.token]
-        self._ended.discard(attempt.claimed.token)
+        del self._attempts[job.token]
+        self._ended.discard(job.token)
         self._outcomes[outcome] += 1
+        if job.kind in self._limited:
+            self._work.ring()  # its place is free
         if _level.isEnabledFor(logging.INFO):
             with log_context(tenant_id=job.tenant_id, job_id=job.id, job_kind=job.kind):
                 seconds = round(trio.current_time() - attempt.begun, 3)
