@@ -212,6 +212,20 @@ async def test_a_child_asked_to_stop_while_it_starts_has_its_time_for_stopping()
     assert trio.current_time() == 6
 
 
+async def test_once_the_first_start_is_over_children_do_not_wait_for_each_other():
+    stage = Stage()
+    supervisor = Supervisor("root", [stage.child("a"), stage.child("b", ready_after=5)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.serve)
+        await trio.testing.wait_all_tasks_blocked()
+        # Nobody is wanted any more, so that nothing is left to become ready.
+        nursery.start_soon(supervisor.terminate_child, "a")
+        nursery.start_soon(supervisor.terminate_child, "b")
+        await trio.testing.wait_all_tasks_blocked()
+        assert states(supervisor) == {"a": State.STOPPED, "b": State.STOPPING}
+        supervisor.request_stop()
+
+
 async def test_a_stuck_child_is_shown_as_such():
     async def shielded(context: ChildContext) -> None:
         context.started()

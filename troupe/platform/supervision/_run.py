@@ -98,6 +98,7 @@ class Run:
                         if self.opening and self._all_up():
                             self.opening = False
                             on_ready()
+                            self.poke()  # from now on some need not wait for each other
                     self._announce()
                     if self.closing and not any(record.alive for record in self.records.values()):
                         break
