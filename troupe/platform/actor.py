@@ -295,9 +295,10 @@ class Actor(Generic[M]):
             details={
                 "mailbox_depth": books.depth,
                 "mailbox_capacity": books.capacity,
+                "mailbox_waiting": books.waiting,
                 "delivered": books.delivered,
-                "dead_letters": books.dead,
                 "busy": self._in_hand is not None,
+                **self.dead_letters.details(self.name),
             }
         )
 

@@ -72,6 +72,14 @@ class DeadLetters:
         """How many, of one actor or of all."""
         return sum(self.counts(actor).values())
 
+    def details(self, actor: str | None = None) -> dict[str, int]:
+        """The figures of one actor or of all for a status page: the total, and each reason's."""
+        counts = self.counts(actor)
+        reasons = {
+            f"dead_letters_{reason}": counts[reason] for reason in Reason if reason in counts
+        }
+        return {"dead_letters": sum(counts.values()), **reasons}
+
     def last(self) -> tuple[DeadLetter, ...]:
         """The last ones, oldest first; at most as many as are remembered."""
         return tuple(self._last)

@@ -191,5 +191,5 @@ class Group:
             "tasks_waiting": pool.waiting,
             "threads_running": self.threads.running,
             "threads_limit": self.threads.limit,
-            "dead_letters": self.dead_letters.total(),
+            **self.dead_letters.details(),
         }

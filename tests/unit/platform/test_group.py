@@ -8,8 +8,8 @@ import trio
 import trio.testing
 
 from troupe.common.errors import TroupeError
-from troupe.platform.actor import Behaviour
-from troupe.platform.errors import ResourceUnavailable
+from troupe.platform.actor import Behaviour, Request
+from troupe.platform.errors import AskDeadlineExceeded, ResourceUnavailable
 from troupe.platform.group import Group
 from troupe.platform.supervision import ChildContext, ChildSpec, Intensity, State, Supervisor
 
@@ -18,7 +18,11 @@ class Boom(TroupeError):
     pass
 
 
-class Fragile(Behaviour[str]):
+class Slow(Request[None]):
+    pass
+
+
+class Fragile(Behaviour[str | Slow]):
     def __init__(self, trace: list[str]) -> None:
         self.trace = trace
 
@@ -28,10 +32,14 @@ class Fragile(Behaviour[str]):
     async def closed(self) -> None:
         self.trace.append("actor closed")
 
-    async def handle(self, message: str) -> None:
-        if message == "break":
-            raise Boom("a bad message")
-        self.trace.append(message)
+    async def handle(self, message: str | Slow) -> None:
+        match message:
+            case "break":
+                raise Boom("a bad message")
+            case Slow():
+                await trio.sleep(10)
+            case text:
+                self.trace.append(text)
 
 
 class World:
@@ -86,6 +94,7 @@ async def serving(*worlds: World) -> AsyncIterator[Supervisor]:
         root.request_stop()
 
 
+FRAGILE = ("actors", "fragile")
 UP = ["database opened", "actor opened", "http serves the database"]
 DOWN = ["http drained", "actor closed", "database closed"]
 
@@ -160,5 +169,24 @@ async def test_the_status_shows_pool_threads_mailboxes_and_dead_letters():
         }
         actor = group.find("actors", "fragile")
         assert (actor.kind, actor.state) == ("actor", State.RUNNING)
-        assert actor.details["mailbox_depth"] == 0
+        assert actor.details == {
+            "mailbox_depth": 0,
+            "mailbox_capacity": 256,
+            "mailbox_waiting": 0,
+            "delivered": 0,
+            "busy": False,
+            "dead_letters": 0,
+        }
         assert [child.name for child in group.children] == ["database", "actors", "http"]
+
+
+async def test_the_status_tells_why_messages_reached_nobody():
+    world = World("data")
+    async with serving(world) as root:
+        with pytest.raises(AskDeadlineExceeded):
+            await world.actor.ask(Slow(), deadline=1)  # in hand: not a dead letter
+        with pytest.raises(AskDeadlineExceeded):
+            await world.actor.ask(Slow(), deadline=1)
+        for node in (root.snapshot().find("data"), root.snapshot().find("data", *FRAGILE)):
+            dead = {key: n for key, n in node.details.items() if key.startswith("dead")}
+            assert dead == {"dead_letters": 1, "dead_letters_abandoned": 1}
