@@ -5,23 +5,18 @@ from typing import Any
 from uuid import UUID
 
 import click
-import httpx2
 import trio
 from rich.console import Console
 from rich.table import Table
-from rich.tree import Tree
 
 from troupe.actors.auth.access_tokens import issue_token
 from troupe.actors.auth.tenants import Tenant, create_tenant, load_tenant
 from troupe.cli.boundary import reported
 from troupe.cli.context import Settings, as_json, database_of
+from troupe.cli.status import status
 from troupe.common.database import Database
-from troupe.common.errors import DatabaseUnavailable, NotFound
+from troupe.common.errors import NotFound
 from troupe.common.tenants import active_tenants
-from troupe.common.units import SECONDS
-from troupe.supervisor import read_run_file
-
-STATUS_DEADLINE = 5 * SECONDS
 
 
 async def find_tenant(database: Database, text: str) -> Tenant:
@@ -120,60 +115,6 @@ def token(settings: Settings, tenant: str, *, token_name: str, role: Any) -> Non
             return issued.token
 
     click.echo(trio.run(work))
-
-
-_COLOURS = {"running": "green", "stopped": "dim", "failed": "red", "backing_off": "red"}
-
-
-def _add_branch(tree: Tree, node: dict[str, Any]) -> None:
-    colour = _COLOURS.get(node["state"], "yellow")
-    line = f"{node['name']} [dim]{node['kind']}[/dim] [{colour}]{node['state']}[/{colour}]"
-    if node["restarts"]:
-        line += f" restarts {node['restarts']}"
-    details = node["details"]
-    if "tasks_limit" in details:
-        line += f" tasks {details['tasks_running']}/{details['tasks_limit']}"
-    if "mailbox_depth" in details:
-        line += f" mailbox {details['mailbox_depth']}"
-    if node["last_error"]:
-        line += f" [red]{node['last_error']}[/red]"
-    branch = tree.add(line)
-    for child in node["children"]:
-        _add_branch(branch, child)
-
-
-async def _trees(urls: dict[str, str]) -> dict[str, dict[str, Any] | None]:
-    found: dict[str, dict[str, Any] | None] = {}
-    async with httpx2.AsyncClient(timeout=STATUS_DEADLINE) as client:
-        for name, url in urls.items():
-            try:
-                answer = await client.get(f"{url}/health/ready")
-                found[name] = answer.json()["parts"]
-            except (httpx2.HTTPError, ValueError, KeyError):
-                found[name] = None
-    return found
-
-
-@click.command()
-@as_json
-@click.pass_obj
-@reported
-def status(settings: Settings, *, json_output: bool) -> None:
-    """Show the live tree of every group: state, restarts, tasks, last error."""
-    run_file = read_run_file(settings.load().state_directory)
-    found = trio.run(_trees, run_file.urls)
-    if json_output:
-        click.echo(json.dumps({"urls": run_file.urls, "groups": found}))
-    else:
-        tree = Tree(f"troupe (process {run_file.pid})")
-        for name, node in found.items():
-            if node is None:
-                tree.add(f"{name} [red]does not answer on {run_file.urls[name]}[/red]")
-            else:
-                _add_branch(tree, node)
-        Console().print(tree)
-    if None in found.values():
-        raise DatabaseUnavailable("not every group answers")
 
 
 def add_to(root: click.Group) -> None:
