@@ -14,7 +14,7 @@ TRIALS, SEED, WORKERS = 60, 1, 3
 
 
 @pytest.fixture
-async def ground(fresh_database: TestDatabase) -> AsyncIterator[Ground]:
+async def ground(bridge: None, fresh_database: TestDatabase) -> AsyncIterator[Ground]:
     async with open_ground(fresh_database) as opened:
         yield opened
 

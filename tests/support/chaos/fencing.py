@@ -2,9 +2,8 @@
 
 A trial is one attempt that held a job when its process was stopped by SIGSTOP at a random moment.
 Then either the process is killed, or it is continued after a random time, mostly past its lease,
-when its jobs belong to others; it has not noticed and goes on where it was: before the fence, inside
-a fenced transaction, at the completion. Workers are tormented independently of each other, all the
-time.
+when its jobs are others'; it has not noticed and goes on where it was: before the fence, inside of
+a fenced transaction, at the completion. Workers are tormented independently, all the time.
 """
 
 import random

@@ -18,7 +18,6 @@ import trio
 
 from tests.support.chaos.worker import GROUP
 from tests.support.postgres import TestDatabase
-from troupe.common.bridge import open_bridge
 from troupe.common.database import Database, open_database
 from troupe.common.ids import TenantId
 from troupe.common.units import MILLISECONDS, MINUTES, SECONDS
@@ -145,9 +144,8 @@ class Ground:
 
 @asynccontextmanager
 async def open_ground(where: TestDatabase) -> AsyncIterator[Ground]:
-    """Prepare a migrated database."""
+    """Prepare a migrated database; needs the bridge to be open."""
     async with (
-        open_bridge(),
         open_database(where.runtime_url, connections=6, application_name="ground") as database,
         open_database(where.admin_url, connections=4, application_name="onlooker") as admin,
     ):

@@ -1,0 +1,25 @@
+"""The database fails under load, and is back; the long form is in tests/chaos/jobs."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.chaos.faults import FAULTS, Stage, open_stage
+from tests.support.chaos.recovery import Recovery, Size
+from troupe.common.units import SECONDS
+
+# Short windows on a busy machine: less is asked of the throughput, all of the rest.
+SIZE = Size(before=3 * SECONDS, grace=10 * SECONDS, after=3 * SECONDS, share=0.85)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+async def test_after_a_fault_of_the_database_jobs_run_as_before(
+    fault: Callable[[Stage], Awaitable[tuple[Recovery, list[str]]]],
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    async with open_stage(tmp_path / "state", tmp_path, SIZE) as stage:
+        recovery, found = await fault(stage)
+    record_property(fault.__name__, str(recovery))
+    assert found == []

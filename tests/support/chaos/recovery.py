@@ -1,0 +1,185 @@
+"""Throughput before, during and after a fault of the database, under a steady load.
+
+The load. One worker process with all its slots busy: there is always more to do. Jobs sleep, so
+that what bounds the throughput is slots, not processors; the rest of a job (a claim, a fenced
+transaction, a completion) takes a few milliseconds beside the 400 that it sleeps.
+
+The measure. A job counts in each window with the share of its sleep that lies there: windows need
+not fit the jobs, and a slot that waits for the database counts as idle. Only jobs that are done
+count, and of each only the attempt that completed it, as its result tells.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+import asyncpg
+import trio
+
+from tests.support.chaos import checks
+from tests.support.chaos.fleet import Fleet
+from tests.support.chaos.ground import TENANTS, Ground
+from tests.support.chaos.worker import COMPLETION, EFFECT_ONCE, Options
+from troupe.common.units import MILLISECONDS, MINUTES, SECONDS
+from troupe.platform.jobs import JobKind, JobRun
+
+SLOTS = 16
+NAP = 400 * MILLISECONDS
+WINDOW = 1 * SECONDS
+STEP = 100 * MILLISECONDS
+WARM_UP = 2 * SECONDS
+LONGEST_FAULT = 20 * SECONDS
+
+NAPS = """
+    SELECT (result ->> 'began')::float AS began, (result ->> 'ended')::float AS ended
+    FROM platform.all_jobs WHERE state = 'done' AND result ? 'began'
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How long to look, in seconds, and what is enough.
+
+    Attributes:
+        before: The baseline.
+        grace: From the fault's end until it must be as before.
+        after: What is compared with the baseline.
+        share: Of the baseline.
+    """
+
+    before: float
+    grace: float
+    after: float
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovery:
+    """What came of it; throughput is in jobs per second.
+
+    Attributes:
+        before: Throughput of the baseline.
+        after: Throughput once it must be as before.
+        back_after: Seconds from the fault's end until a whole window has 95 % of the baseline; 0:
+            it was never lost.
+        outcomes: How attempts ended.
+    """
+
+    before: float
+    after: float
+    back_after: float
+    outcomes: dict[str, int]
+
+    def __str__(self) -> str:
+        share = 100 * self.after / self.before
+        return (
+            f"{self.before:.1f} jobs/s before, {self.after:.1f} after ({share:.1f} %),"
+            f" back after {self.back_after:.1f} s, {self.outcomes}"
+        )
+
+
+class Throughput:
+    """Jobs per second in any window.
+
+    Args:
+        naps: When each job began and ended to sleep.
+    """
+
+    def __init__(self, naps: Iterable[asyncpg.Record]) -> None:
+        self._naps = [(nap["began"], nap["ended"]) for nap in naps]
+
+    def between(self, start: float, end: float) -> float:
+        """In a window."""
+        inside = sum(
+            max(0.0, min(ended, end) - max(began, start)) / (ended - began)
+            for began, ended in self._naps
+        )
+        return inside / (end - start)
+
+    def back_after(self, moment: float, enough: float, at_most: float) -> float:
+        """Seconds until a whole window has enough; ``at_most`` if it takes longer."""
+        waited = 0.0
+        while waited < at_most:
+            if self.between(moment + waited, moment + waited + WINDOW) >= enough:
+                return waited
+            waited += STEP
+        return at_most
+
+
+async def survive(
+    ground: Ground,
+    fleet: Fleet,
+    options: Options,
+    size: Size,
+    fault: Callable[[], Awaitable[None]],
+) -> tuple[Recovery, list[str]]:
+    """Run a fault under load and check what is left.
+
+    Args:
+        ground: The database, reached past whatever the fault is in.
+        fleet: Starts the worker.
+        options: For the worker; its slots are ours to say.
+        size: How long, and what is enough.
+        fault: Returns when it is over.
+
+    Returns:
+        How it went, and what is wrong.
+    """
+    enqueued = await _enqueue(ground, size)
+    worker = await fleet.start(options)
+    await trio.sleep(WARM_UP)
+    began = time.time()
+    await trio.sleep(size.before)
+    struck = time.time()
+    await fault()
+    over = time.time()
+    await trio.sleep(size.grace + size.after)
+    end = time.time()
+    assert worker.alive
+    report = await worker.finish()
+    waiting = await ground.look("SELECT count(*) FROM platform.jobs WHERE state = 'available'")
+    await _drain(ground)
+
+    throughput = Throughput(await ground.rows(NAPS))
+    before = throughput.between(began, struck)
+    recovery = Recovery(
+        before=before,
+        after=throughput.between(over + size.grace, end),
+        back_after=throughput.back_after(over, 0.95 * before, size.grace + size.after),
+        outcomes=report.outcomes,
+    )
+    found = [
+        *await checks.lost_jobs(ground, enqueued),
+        *await checks.doubled_effects(ground, COMPLETION),
+    ]
+    if recovery.after < size.share * before or recovery.back_after > size.grace:
+        found.append(f"too slow: {recovery}")
+    if report.restarts:
+        found.append(f"the runner was restarted {report.restarts} times")
+    if not waiting:
+        found.append("the load ran out, so nothing was measured")
+    return recovery, found
+
+
+async def _enqueue(ground: Ground, size: Size) -> int:
+    seconds = WARM_UP + size.before + LONGEST_FAULT + size.grace + size.after
+    count = int(seconds * SLOTS / NAP / 4)
+    for tenant in TENANTS[:2]:
+        for together in (True, False):
+            arguments = {"seconds": NAP, "together": together}
+            await ground.enqueue("nap", count, lambda arguments=arguments: arguments, [tenant])  # type: ignore[misc]
+    return 4 * count
+
+
+async def _drain(ground: Ground) -> None:
+    """Run what is left, without sleeping: whatever is not lost can be run."""
+
+    async def at_once(run: JobRun) -> None:
+        async def unit(connection: asyncpg.Connection) -> None:
+            await run.fence(connection)
+            await connection.execute(EFFECT_ONCE, *run.key, COMPLETION)
+
+        await ground.database.run(unit, tenant=run.job.tenant_id)
+
+    async with ground.running({"nap": JobKind(handler=at_once, concurrency=SLOTS)}, slots=SLOTS):
+        await ground.all_finish(patience=3 * MINUTES)
