@@ -138,6 +138,7 @@ class Script:
 # script costs few draws; and all durations of one script have different remainders, so that few of
 # its events coincide.
 
+# Primes, so that sums of a few of them seldom meet.
 _ODD = [n for n in range(3, 300) if all(n % m for m in range(2, n))]
 
 
@@ -232,9 +233,9 @@ def _commands(shape: Shape) -> list[Command]:
                 found += _messages(name)
             case _:
                 found.append(Command("stop", supervisor=name))
-        if name in _EXTRA:
+        if name == _EXTRA:
             found += [Command("add", name, home), Command("add", name, home)]
-        if name in _EXTRA or name == "a":
+        if name == _EXTRA or name == "a":
             found.append(Command("remove", name, home))
     waits = [Command("wait", ticks=ticks) for ticks in _WAITS]
     return found + waits * (1 + len(found) // 16)
@@ -259,12 +260,13 @@ def _messages(actor: str) -> list[Command]:
 
 _OPERATIONS: tuple[Verb, ...] = ("terminate", "start", "restart")
 _EXTRA = "x"
+"""The child that operators add at run time."""
 _WAITS = (SECOND // 4, SECOND, 2 * SECOND, 5 * SECOND, 40 * SECOND)
 
 
 @st.composite
 def scripts(draw, strategy: str) -> Script:
-    """A tree under a root of the given strategy, and up to a dozen things that happen to it."""
+    """A tree under a root of the given strategy, and some ten things that happen to it."""
     position = iter(range(7))
     digits = _Digits(draw(st.integers(0, 4 * 4 * 3 * 2 * 4 * 3 - 1)))
 
@@ -293,7 +295,7 @@ def scripts(draw, strategy: str) -> Script:
         restarts=digits.pick(3, 1, 0),
         period=5 * SECOND,
     )
-    extra = (_task("x", draw(_TASK), 5),) if digits.pick(False, True) else ()
+    extra = (_task(_EXTRA, draw(_TASK), 5),) if digits.pick(False, True) else ()
     shape = _shape(root, extra)
     steps: list[Step] = [(command,) for command in draw(_sequences(shape))]
     if digits.pick(True, True, True, False):
