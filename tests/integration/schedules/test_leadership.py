@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tests.integration.database.proxy import open_proxy
-from tests.integration.schedules.conftest import World
+from tests.integration.schedules.conftest import PATIENCE, World
 from troupe.common.bridge import aio
 from troupe.common.database import Database, open_database
 from troupe.common.errors import DatabaseUnavailable
@@ -111,7 +111,7 @@ async def test_terms_run_out_by_the_clock_of_the_database(world: World) -> None:
 
 
 async def test_watching_extends_the_term_until_it_is_lost(world: World) -> None:
-    one = contender(world, lease=0.6)
+    one = contender(world, lease=3.0)
     term = await one.acquire()
     assert term is not None
     ended = trio.Event()
@@ -123,11 +123,12 @@ async def test_watching_extends_the_term_until_it_is_lost(world: World) -> None:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hold_office)
-        await trio.sleep(1.5)
+        await trio.sleep(3.5)
         assert not ended.is_set()
         assert await holds(world, term)
         await expire(world)
-        with trio.fail_after(2):
+        # The next extension is refused, long before the time is up.
+        with trio.fail_after(1.8):
             await ended.wait()
 
 
@@ -141,7 +142,7 @@ async def test_a_leader_that_is_cut_off_gives_up_by_its_own_clock(world: World) 
         assert term is not None
         proxy.hold()
         began = trio.current_time()
-        with trio.CancelScope() as office:
+        with trio.fail_after(PATIENCE), trio.CancelScope() as office:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(one.watch, term, office)
                 try:
@@ -200,7 +201,7 @@ async def test_a_failure_of_the_work_is_passed_on_and_ends_the_term(world: World
     async def work(_term: Term) -> None:
         raise LookupError("ours")
 
-    with pytest.raises(ExceptionGroup) as failed:
+    with pytest.raises(ExceptionGroup) as failed, trio.fail_after(PATIENCE):
         await contender(world).run(work, trio.Event())
     assert failed.group_contains(LookupError)
     assert await contender(world).acquire() is not None

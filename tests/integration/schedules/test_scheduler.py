@@ -9,7 +9,9 @@ import trio
 from tests.integration.schedules.conftest import ADA, BOB, World, read_beat, soon
 from troupe.common.bridge import aio
 from troupe.platform.jobs import JobStore, NewJob, enqueue
+from troupe.platform.leadership import Leadership
 from troupe.platform.schedules import CronTimetable, Policy, Schedule, ScheduleChange
+from troupe.platform.schedules._writing import write_slots
 
 HOUR = timedelta(hours=1)
 ANNUAL, YEAR = "0 0 1 1 *", timedelta(days=366)
@@ -293,6 +295,27 @@ async def test_a_schedule_that_somebody_is_changing_is_left_for_later(world: Wor
     finally:
         await aio(holder.close())
     assert len(await world.slots(held)) == 1
+
+
+async def test_what_was_due_is_looked_at_again_under_its_lock(world: World) -> None:
+    """Between finding it and locking it, it may have been settled or switched off."""
+    off, elsewhere, due = [await world.make(ANNUAL) for _ in range(3)]
+    for each in (off, elsewhere, due):
+        await world.outage(each, YEAR)
+    await world.change(
+        "UPDATE platform.schedules SET enabled = false WHERE schedule_id = $1", off.id
+    )
+    later = "UPDATE platform.schedules SET due_at = now() + interval '1 h' WHERE schedule_id = $1"
+    await world.change(later, elsewhere.id)
+    term = await Leadership(world.database, "schedules").acquire()
+    assert term is not None
+    which = [off.id, elsewhere.id, due.id]
+    written = await world.database.run(
+        lambda connection: write_slots(connection, term, ADA, which, CronTimetable), tenant=ADA
+    )
+    assert (written.looked_at, written.outcomes.total()) == (1, 1)
+    assert await world.slots(off) == await world.slots(elsewhere) == []
+    assert len(await world.slots(due)) == 1
 
 
 async def test_slots_go_on_after_the_database_was_away(world: World) -> None:
