@@ -138,7 +138,7 @@ async def survive(
     assert worker.alive
     report = await worker.finish()
     waiting = await ground.look("SELECT count(*) FROM platform.jobs WHERE state = 'available'")
-    await _drain(ground)
+    await drain(ground)
 
     throughput = Throughput(await ground.rows(NAPS))
     before = throughput.between(began, struck)
@@ -171,7 +171,7 @@ async def _enqueue(ground: Ground, size: Size) -> int:
     return 4 * count
 
 
-async def _drain(ground: Ground) -> None:
+async def drain(ground: Ground) -> None:
     """Run what is left, without sleeping: whatever is not lost can be run."""
 
     async def at_once(run: JobRun) -> None:
