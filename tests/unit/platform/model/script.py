@@ -235,7 +235,7 @@ def _commands(shape: Shape) -> list[Command]:
                 found.append(Command("stop", supervisor=name))
         if name == _EXTRA:
             found += [Command("add", name, home), Command("add", name, home)]
-        if name == _EXTRA or name == "a":
+        if name in {_EXTRA, "a"}:
             found.append(Command("remove", name, home))
     waits = [Command("wait", ticks=ticks) for ticks in _WAITS]
     return found + waits * (1 + len(found) // 16)
