@@ -1,5 +1,6 @@
 """What docs/schedules.md says about Berlin is what happens there."""
 
+import doctest
 import re
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import takewhile
@@ -8,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from troupe.platform.schedules import CronTimetable
+from troupe.platform.schedules import CronTimetable, _cron
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "schedules.md"
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -41,3 +42,8 @@ def test_the_table_holds(cron: str, spring: str, autumn: str) -> None:
             [slot] = slots
             assert f"{slot:%H:%M}" == at
             assert f"{slot.astimezone(BERLIN):%H:%M}" == shown
+
+
+def test_the_examples_in_the_code_hold() -> None:
+    found = doctest.testmod(_cron)
+    assert (found.failed, found.attempted) == (0, 2)

@@ -105,11 +105,12 @@ class CronTimetable:
         last = instant.astimezone(UTC)
         repeats: deque[datetime] = deque()  # second occurrences whose turn has not come
         for reading in CronSim(self._cron, self._first_reading(last)):
+            occurrences = self._occurrences(reading)
+            if not occurrences:
+                continue
             # Second occurrences lie behind all first ones of their overlap; first ones never
             # decrease, but several readings of a gap share one.
-            first, *again = self._occurrences(reading) or (None,)
-            if first is None:
-                continue
+            first, *again = occurrences
             while repeats and repeats[0] < first:
                 if repeats[0] > last:
                     yield (last := repeats[0])
