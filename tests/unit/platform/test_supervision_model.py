@@ -1,8 +1,8 @@
 """Supervisors, actors and mailboxes against their executable model (`model/`).
 
 Every script is a tree of children, half of them with an actor or with a supervisor below the root,
-and some ten things that happen to it: crashes, normal exits, starts that fail or hang, operators who
-start, stop, restart, add and remove, stops that overrun their deadlines, more crashes than are
+and some ten things that happen to it: crashes, normal exits, starts that fail or hang, operators
+who start, stop, restart, add and remove, stops that overrun their deadlines, more crashes than are
 tolerated, floods of messages and questions under each overflow policy. What children do, what
 operators and senders are told, and after every step the whole tree and the mailboxes' books must be
 the model's, to the tick.
