@@ -125,14 +125,20 @@ class Ground:
 
     @asynccontextmanager
     async def running(
-        self, kinds: Mapping[str, JobKind], *, slots: int = 8, **settings: Any
+        self,
+        kinds: Mapping[str, JobKind],
+        *,
+        slots: int = 8,
+        database: Database | None = None,
+        **settings: Any,
     ) -> AsyncIterator[Supervisor]:
         """Run jobs in this process."""
+        used = database or self.database
         runner = JobRunner(
             GROUP,
             kinds,
             pool=Pool(GROUP, limit=slots),
-            database=lambda: self.database,
+            database=lambda: used,
             settings=RunnerSettings(**{"drain": 2.0} | settings),
         )
         supervisor = Supervisor("ground", [runner.child_spec()])
