@@ -152,7 +152,7 @@ async def test_with_completion_by_identifier_alone_the_stale_attempt_would_win(
     stale = await world.held(job)
     await world.rescue()
     await world.held(job)
-    by_id = "SELECT platform.bury_jobs(ARRAY[$1::uuid], ARRAY[$2::uuid], NULL, NULL, NULL)"
+    by_id = "SELECT platform.bury_jobs($1, ARRAY[$2::uuid], NULL, 'done', NULL)"
     await world.change(by_id, ADA, stale.job.id)
     assert (await world.get(job)).state is JobState.DONE
 
@@ -174,6 +174,35 @@ async def test_a_fenced_transaction_keeps_the_job_until_it_ends(world: World) ->
     finally:
         await aio(holder.close())
     assert [row["state"] for row in await world.rescue()] == ["cancelled"]
+
+
+async def test_a_transaction_left_open_keeps_the_job_but_holds_up_no_other(world: World) -> None:
+    """An attempt is reported as failed while its word to commit is still on its way."""
+    left_open = await aio(asyncpg.connect(world.where.runtime_url))
+
+    async def leaves_it_open_at_first(run: JobRun) -> None:
+        if run.job.attempt == 1:
+            await aio(left_open.execute("BEGIN"))
+            await aio(left_open.execute(f"SET LOCAL troupe.tenant_id = '{ADA}'"))
+            await aio(run.fence(left_open))
+            await aio(effect_in(left_open, run, 1))
+            raise TimeoutError
+        assert await world.commits(run, step=2)
+
+    job = await world.enqueue()
+    kinds = {"work": kind(leaves_it_open_at_first), "other": kind(simple)}
+    try:
+        async with world.running(world.runner(kinds)):
+            for _ in range(3):
+                await trio.sleep(0.5)
+                await world.becomes(await world.enqueue("other"), JobState.DONE)
+            assert (await world.get(job)).attempt == 1
+            await aio(left_open.execute("COMMIT"))
+            await world.becomes(job, JobState.DONE)
+    finally:
+        await aio(left_open.close())
+    steps = "SELECT array_agg(step ORDER BY position) FROM public.effects"
+    assert await world.look(steps) == [1, 2]
 
 
 async def test_a_fence_in_another_tenants_transaction_is_a_mistake_not_a_lost_lease(
@@ -239,6 +268,60 @@ async def test_a_process_declared_dead_loses_its_jobs_and_goes_on_under_a_new_na
         await soon(settled, "both attempts have ended")
     assert endings == ["cancelled"]
     assert (done.attempt, done.result) == (2, "again")
+
+
+SLOW_GRANTS = """
+    CREATE FUNCTION public.dawdle() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON platform.job_places
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.dawdle();
+"""
+
+
+async def test_a_job_that_comes_while_claims_wait_for_other_kinds_counts_towards_its_limit(
+    world: World,
+) -> None:
+    """Two processes wait for the locks of two kinds; jobs of a third come meanwhile."""
+    at_a_time, most = 0, 0
+
+    async def stays(_run: JobRun) -> None:
+        nonlocal at_a_time, most
+        at_a_time += 1
+        most = max(most, at_a_time)
+        await trio.sleep(1)
+        at_a_time -= 1
+
+    await world.change(SLOW_GRANTS)  # so that two claims that overlap do so for long
+    alone = {
+        name: kind(simple if name != "third" else stays, limit=1)
+        for name in ("first", "second", "third")
+    }
+    await world.database.execute("SELECT platform.register_kinds($1, $2)", GROUP, list(alone))
+    for name in ("first", "second"):
+        await world.enqueue(name)
+    holder = await aio(asyncpg.connect(world.where.admin_url))
+    try:
+        await aio(holder.execute("BEGIN"))
+        await aio(holder.execute("SELECT FROM platform.job_kinds WHERE kind <> 'third' FOR UPDATE"))
+        async with world.running(
+            *(
+                world.runner({name: alone[name], "third": alone["third"]}, lease=30)
+                for name in ("first", "second")
+            )
+        ):
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+            async def both_wait() -> bool:
+                return bool(await world.look(waiting) >= 2)
+
+            await soon(both_wait, "both claims wait")
+            await world.enqueue("third")
+            await world.enqueue("third")
+            await aio(holder.execute("COMMIT"))
+            await world.all_finished()
+    finally:
+        await aio(holder.close())
+    assert most == 1
 
 
 async def test_a_claim_whose_answer_is_lost_is_given_back(world: World) -> None:
