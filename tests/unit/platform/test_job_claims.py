@@ -16,23 +16,21 @@ def waits(claims: Claims, times: int) -> list[float]:
     """The waits after so many claims that found nothing."""
     seen = []
     for _ in range(times):
-        claims._decide(0, 8, None)
+        claims._decide(0, 8, None, asked=claims._listens and claims._backoff >= NOTIFY_AFTER)
         seen.append(claims.wait)
     return seen
 
 
 def test_a_claim_that_was_filled_is_followed_by_another_at_once():
     claims = make()
-    claims._decide(8, 8, None)
+    claims._decide(8, 8, None, asked=False)
     assert claims.wait == 0
-    claims._decide(7, 8, None)
+    claims._decide(7, 8, None, asked=False)
     assert claims.wait == FIRST_WAIT
 
 
-def test_waits_double_until_notifications_do_the_waking():
-    seen = waits(make(), 8)
-    assert seen == [0.004, 0.008, 0.016, 0.032, 0.064, 1.0, 1.0, 1.0]
-    assert seen[4] >= NOTIFY_AFTER
+def test_who_asks_to_be_notified_looks_once_more_and_then_waits():
+    assert waits(make(), 6) == [FIRST_WAIT, SOONEST, 1.0, 1.0, 1.0, 1.0]
 
 
 def test_without_notifications_waits_double_up_to_the_longest():
@@ -43,7 +41,7 @@ def test_without_notifications_waits_double_up_to_the_longest():
 def test_work_and_news_start_the_waits_over():
     claims = make()
     waits(claims, 8)
-    claims._decide(1, 8, None)
+    claims._decide(1, 8, None, asked=True)
     assert waits(claims, 1) == [FIRST_WAIT]
     waits(claims, 8)
     claims.hurry()
@@ -53,11 +51,11 @@ def test_work_and_news_start_the_waits_over():
 def test_a_delayed_job_is_waited_for_no_longer_than_it_takes():
     claims = make()
     waits(claims, 8)
-    claims._decide(0, 8, 0.3)
+    claims._decide(0, 8, 0.3, asked=True)
     assert claims.wait == 0.3
-    claims._decide(0, 8, -5.0)
+    claims._decide(0, 8, -5.0, asked=True)
     assert claims.wait == SOONEST
-    claims._decide(0, 8, 90.0)
+    claims._decide(0, 8, 90.0, asked=True)
     assert claims.wait == 1.0
 
 

@@ -304,13 +304,36 @@ CREATE TRIGGER forget_jobs AFTER DELETE ON platform.tenants
 
 -- ---- claiming
 
+-- The two that take rows by their place; the caller has locked them, so that they stay there. With all
+-- other kinds of scans forbidden, what they read does not depend on statistics.
+CREATE FUNCTION platform.promote_delayed(p_places tid[]) RETURNS void
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET enable_indexscan = off SET enable_bitmapscan = off
+AS $$
+    WITH come AS (
+        DELETE FROM platform.job_delayed d WHERE d.ctid = ANY (p_places) RETURNING d.*
+    )
+    INSERT INTO platform.job_tickets (ring, group_name, kind, tenant_id, priority, run_at, job_id)
+    SELECT r.current, c.group_name, c.kind, c.tenant_id, c.priority, c.run_at, c.job_id
+    FROM come c, platform.job_ring r
+$$;
+
+CREATE FUNCTION platform.use_tickets(p_ring integer, p_places tid[]) RETURNS void
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET enable_indexscan = off SET enable_bitmapscan = off
+AS $$
+    DELETE FROM platform.job_tickets t WHERE t.ring = p_ring AND t.ctid = ANY (p_places)
+$$;
+
 -- Up to p_wanted jobs for a process: in turns between tenants, starting behind p_after, and within a
 -- tenant by priority and age. Beside each kind stand how many this process has room for, and how many
 -- may run everywhere (p_limits) and of one tenant (p_tenant_limits); NULL is no limit.
 --
 -- The loop hops from tenant to tenant along the index, so a tenant with 100,000 jobs costs no more
--- than one with a single job. Statistics of a queue are never right for long, so the planner is not
--- left the choice of reading whole tables. The process's own row is locked against being declared
+-- than one with a single job. Statistics of a queue are never right for long: a table that was empty
+-- when it was last looked at is believed to have one row, and is then joined by reading all of it for
+-- each of the others. So no statement here joins jobs or tickets with anything: jobs are named by
+-- tenant and a list, tickets by their places, and nothing is left to choose. The process's own row is locked against being declared
 -- dead: no job can be claimed for a process that nobody would miss. Limits are counted under a lock on
 -- the kind, or two processes would both see the last free place.
 --
@@ -343,10 +366,12 @@ DECLARE
     wrapped       boolean;
     share         integer;
     hops          integer;
+    rings         smallint[];
+    places        tid[];
     tenants       uuid[];
     jobs          uuid[];
     times         timestamptz[];
-    is_limited    boolean[];
+    claimed       boolean;
 BEGIN
     SELECT p.waits INTO waited FROM platform.processes p
     WHERE p.process_id = p_process AND p.dead_at IS NULL FOR KEY SHARE;
@@ -355,16 +380,13 @@ BEGIN
     END IF;
 
     -- Those whose time has come get tickets.
-    WITH due AS MATERIALIZED (
-        SELECT d.ctid AS place FROM platform.job_delayed d
-        WHERE d.group_name = p_group AND d.run_at <= now()
-        ORDER BY d.run_at LIMIT 1000 FOR UPDATE SKIP LOCKED
-    ), come AS (
-        DELETE FROM platform.job_delayed d USING due WHERE d.ctid = due.place RETURNING d.*
-    )
-    INSERT INTO platform.job_tickets (ring, group_name, kind, tenant_id, priority, run_at, job_id)
-    SELECT r.current, c.group_name, c.kind, c.tenant_id, c.priority, c.run_at, c.job_id
-    FROM come c, platform.job_ring r;
+    SELECT array_agg(d.ctid) INTO places FROM (
+        SELECT o.ctid FROM platform.job_delayed o
+        WHERE o.group_name = p_group AND o.run_at <= now()
+        ORDER BY o.run_at LIMIT 1000 FOR UPDATE SKIP LOCKED) d;
+    IF places IS NOT NULL THEN
+        PERFORM platform.promote_delayed(places);
+    END IF;
 
     -- Kinds that get their first ticket after this look are not locked: they wait for the next claim.
     SELECT coalesce(array_agg(l.kind), '{}') INTO locked FROM (
@@ -430,8 +452,7 @@ BEGIN
             SELECT best.*, l.tenant_id <= p_after AS behind
             FROM unnest(lane_kinds, lane_tenants, lane_most) AS l (kind, tenant_id, most)
             CROSS JOIN LATERAL (
-                SELECT t.tableoid AS book, t.ctid AS place, t.kind, t.tenant_id, t.priority,
-                       t.run_at, t.job_id
+                SELECT t.ring, t.ctid AS place, t.kind, t.tenant_id, t.priority, t.run_at, t.job_id
                 FROM platform.job_tickets t
                 WHERE t.group_name = p_group AND t.kind = l.kind AND t.tenant_id = l.tenant_id
                 ORDER BY t.priority DESC, t.run_at, t.job_id
@@ -445,53 +466,60 @@ BEGIN
             SELECT p.*, row_number() OVER (
                 PARTITION BY p.kind ORDER BY p.turn, p.behind, p.tenant_id) AS of_kind
             FROM placed p
-        ), picked AS MATERIALIZED (
-            SELECT c.*, k.most IS NOT NULL OR k.of_tenant IS NOT NULL AS limited
-            FROM counted c
-            JOIN unnest(p_kinds, kind_rooms, p_limits, p_tenant_limits)
-                AS k (kind, room, most, of_tenant) ON k.kind = c.kind
+        ), picked AS (
+            SELECT c.*
+            FROM counted c JOIN unnest(p_kinds, kind_rooms) AS k (kind, room) ON k.kind = c.kind
             WHERE c.of_kind <= k.room
             ORDER BY c.turn, c.behind, c.tenant_id LIMIT p_wanted
-        ), used AS (
-            DELETE FROM platform.job_tickets t USING picked p
-            WHERE t.tableoid = p.book AND t.ctid = p.place
         )
-        SELECT array_agg(p.tenant_id), array_agg(p.job_id), array_agg(p.run_at),
-               array_agg(p.limited)
-        INTO tenants, jobs, times, is_limited FROM picked p;
+        SELECT array_agg(p.ring), array_agg(p.place), array_agg(p.tenant_id), array_agg(p.job_id),
+               array_agg(p.run_at)
+        INTO rings, places, tenants, jobs, times FROM picked p;
         EXIT WHEN jobs IS NULL;
+        FOR i IN 0..2 LOOP
+            IF i = ANY (rings) THEN
+                PERFORM platform.use_tickets(
+                    i, (SELECT array_agg(u.place) FROM unnest(rings, places) AS u (ring, place)
+                        WHERE u.ring = i));
+            END IF;
+        END LOOP;
 
-        RETURN QUERY
-        WITH claimed AS (
-            UPDATE platform.jobs j
-            SET state = 'running', process_id = p_process, attempt = j.attempt + 1,
-                started_at = now(), fencing_token = nextval('platform.fencing_tokens'),
-                limited = p.limited
-            FROM unnest(tenants, jobs, times, is_limited) AS p (tenant_id, job_id, run_at, limited)
-            WHERE j.tenant_id = p.tenant_id AND j.job_id = p.job_id
-              AND j.state = 'available' AND j.run_at = p.run_at
-            RETURNING j.tenant_id, j.job_id, j.fencing_token, j.kind, j.attempt, j.max_attempts,
-                j.priority, j.run_at, nullif(j.arguments, '{}') AS arguments, j.unique_key,
-                j.idempotency_key, j.created_at, j.started_at, j.limited,
-                CASE WHEN num_nonnulls(j.checkpoint, j.error_kind, j.progress_done,
-                        j.progress_total, j.progress_phase, j.progress_message) > 0
-                        OR j.progress_detail <> '{}'
-                    THEN jsonb_build_object(
-                        'checkpoint', j.checkpoint, 'error_kind', j.error_kind,
-                        'error_message', j.error_message, 'progress', jsonb_build_array(
-                            j.progress_done, j.progress_total, j.progress_phase,
-                            j.progress_message, j.progress_detail))
-                    END AS earlier
-        ), placed AS (
-            INSERT INTO platform.job_places (tenant_id, group_name, kind, fencing_token)
-            SELECT c.tenant_id, p_group, c.kind, c.fencing_token FROM claimed c
-            WHERE c.limited
-        )
-        SELECT c.tenant_id, c.job_id, c.fencing_token, c.kind, c.attempt, c.max_attempts, c.priority,
-               c.run_at, c.arguments, c.unique_key, c.idempotency_key, c.created_at, c.started_at,
-               c.earlier
-        FROM claimed c;
-        IF FOUND THEN
+        claimed := false;
+        FOREACH latest IN ARRAY ARRAY(SELECT DISTINCT t FROM unnest(tenants) t ORDER BY t) LOOP
+            RETURN QUERY
+            WITH claimed AS (
+                UPDATE platform.jobs j
+                SET state = 'running', process_id = p_process, attempt = j.attempt + 1,
+                    started_at = now(), fencing_token = nextval('platform.fencing_tokens'),
+                    limited = j.kind = ANY (locked)
+                WHERE j.tenant_id = latest
+                  AND j.job_id = ANY (ARRAY(SELECT u.job FROM unnest(tenants, jobs) AS u (tenant, job)
+                                            WHERE u.tenant = latest))
+                  AND j.state = 'available' AND j.run_at = ANY (times)
+                RETURNING j.tenant_id, j.job_id, j.fencing_token, j.kind, j.attempt,
+                    j.max_attempts, j.priority, j.run_at, nullif(j.arguments, '{}') AS arguments,
+                    j.unique_key, j.idempotency_key, j.created_at, j.started_at, j.limited,
+                    CASE WHEN num_nonnulls(j.checkpoint, j.error_kind, j.progress_done,
+                            j.progress_total, j.progress_phase, j.progress_message) > 0
+                            OR j.progress_detail <> '{}'
+                        THEN jsonb_build_object(
+                            'checkpoint', j.checkpoint, 'error_kind', j.error_kind,
+                            'error_message', j.error_message, 'progress', jsonb_build_array(
+                                j.progress_done, j.progress_total, j.progress_phase,
+                                j.progress_message, j.progress_detail))
+                        END AS earlier
+            ), placed AS (
+                INSERT INTO platform.job_places (tenant_id, group_name, kind, fencing_token)
+                SELECT c.tenant_id, p_group, c.kind, c.fencing_token FROM claimed c
+                WHERE c.limited
+            )
+            SELECT c.tenant_id, c.job_id, c.fencing_token, c.kind, c.attempt, c.max_attempts,
+                   c.priority, c.run_at, c.arguments, c.unique_key, c.idempotency_key,
+                   c.created_at, c.started_at, c.earlier
+            FROM claimed c;
+            claimed := claimed OR FOUND;
+        END LOOP;
+        IF claimed THEN
             IF waited THEN
                 UPDATE platform.processes p SET waits = false WHERE p.process_id = p_process;
             END IF;
@@ -514,30 +542,27 @@ $$;
 
 -- ---- ending
 
--- Moves jobs to the history: those whose row the caller has locked (token NULL), or those that the
--- attempt with the token still holds. No states: all are done. Details: result, error_kind, error_message, and progress as a
--- row [done, total, phase, message, detail].
+-- Moves jobs of one tenant to the history: those whose attempts (tokens) still hold them, or (NULL)
+-- those whose rows the caller has locked. An outcome may stand under the token's text: state (else
+-- p_state), result, error_kind, error_message, progress as [done, total, phase, message, detail].
 CREATE FUNCTION platform.bury_jobs(
-    p_tenants uuid[], p_jobs uuid[], p_tokens bigint[], p_states text[], p_details jsonb[]
+    p_tenant uuid, p_jobs uuid[], p_tokens bigint[], p_state text, p_outcomes jsonb
 ) RETURNS TABLE (job_id uuid, fencing_token bigint, state text)
-    LANGUAGE sql SET search_path = pg_catalog, pg_temp
-    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
 AS $$
     WITH gone AS (
         DELETE FROM platform.jobs j
-        USING unnest(p_tenants, p_jobs, p_tokens, p_states, p_details)
-            AS e (tenant_id, job_id, token, state, detail)
-        WHERE j.tenant_id = e.tenant_id AND j.job_id = e.job_id
-          AND (e.token IS NULL OR (j.fencing_token = e.token AND j.state = 'running'))
-        RETURNING j.*, e.state AS ending, e.detail
+        WHERE j.tenant_id = p_tenant AND j.job_id = ANY (p_jobs)
+          AND (p_tokens IS NULL OR (j.state = 'running' AND j.fencing_token = ANY (p_tokens)))
+        RETURNING j.*, p_outcomes -> j.fencing_token::text AS outcome
     ), places AS (
-        DELETE FROM platform.job_places p USING gone g
-        WHERE g.limited AND p.tenant_id = g.tenant_id AND p.group_name = g.group_name
-          AND p.kind = g.kind AND p.fencing_token = g.fencing_token
+        DELETE FROM platform.job_places p
+        WHERE p.tenant_id = p_tenant AND p.fencing_token IN (
+            SELECT g.fencing_token FROM gone g WHERE g.limited)
     ), requests AS (
-        DELETE FROM platform.job_cancellations c USING gone g
-        WHERE g.cancel_requested_at IS NOT NULL
-          AND c.tenant_id = g.tenant_id AND c.fencing_token = g.fencing_token
+        DELETE FROM platform.job_cancellations c
+        WHERE c.tenant_id = p_tenant AND c.fencing_token IN (
+            SELECT g.fencing_token FROM gone g WHERE g.cancel_requested_at IS NOT NULL)
     )
     INSERT INTO platform.job_history AS h (
         tenant_id, job_id, group_name, kind, state, priority, run_at, arguments, unique_key,
@@ -545,68 +570,54 @@ AS $$
         progress_total, progress_phase, progress_message, progress_detail, checkpoint, error_kind,
         error_message, result, created_at, started_at, finished_at)
     SELECT
-        g.tenant_id, g.job_id, g.group_name, g.kind, coalesce(g.ending, 'done'), g.priority, g.run_at, g.arguments,
+        g.tenant_id, g.job_id, g.group_name, g.kind, e.state, g.priority, g.run_at, g.arguments,
         g.unique_key, g.idempotency_key, g.attempt, g.max_attempts, g.fencing_token,
         g.cancel_requested_at,
-        CASE WHEN g.detail ? 'progress' THEN (g.detail -> 'progress' ->> 0)::bigint
-             ELSE g.progress_done END,
-        CASE WHEN g.detail ? 'progress' THEN (g.detail -> 'progress' ->> 1)::bigint
-             ELSE g.progress_total END,
-        CASE WHEN g.detail ? 'progress' THEN g.detail -> 'progress' ->> 2
-             ELSE g.progress_phase END,
-        CASE WHEN g.detail ? 'progress' THEN g.detail -> 'progress' ->> 3
-             ELSE g.progress_message END,
-        CASE WHEN g.detail ? 'progress' THEN g.detail -> 'progress' -> 4
-             ELSE g.progress_detail END,
+        CASE WHEN e.progress IS NULL THEN g.progress_done ELSE (e.progress ->> 0)::bigint END,
+        CASE WHEN e.progress IS NULL THEN g.progress_total ELSE (e.progress ->> 1)::bigint END,
+        CASE WHEN e.progress IS NULL THEN g.progress_phase ELSE e.progress ->> 2 END,
+        CASE WHEN e.progress IS NULL THEN g.progress_message ELSE e.progress ->> 3 END,
+        CASE WHEN e.progress IS NULL THEN g.progress_detail ELSE e.progress -> 4 END,
         g.checkpoint,
-        CASE WHEN g.ending <> 'done' THEN coalesce(g.detail ->> 'error_kind', g.error_kind) END,
-        CASE WHEN g.ending <> 'done' THEN coalesce(g.detail ->> 'error_message', g.error_message)
+        CASE WHEN e.state <> 'done' THEN coalesce(g.outcome ->> 'error_kind', g.error_kind) END,
+        CASE WHEN e.state <> 'done' THEN coalesce(g.outcome ->> 'error_message', g.error_message)
              END,
-        g.detail -> 'result', g.created_at, g.started_at, clock_timestamp()
+        g.outcome -> 'result', g.created_at, g.started_at, clock_timestamp()
     FROM gone g
+    CROSS JOIN LATERAL (
+        SELECT coalesce(g.outcome ->> 'state', p_state) AS state, g.outcome -> 'progress' AS progress
+    ) e
     RETURNING h.job_id, h.fencing_token, h.state
 $$;
 
--- Makes running jobs available again whose rows the caller has locked; p_refund is whether the attempt
--- does not count. Wakes whoever waits if they can be claimed at once.
+-- Makes running jobs of one tenant available again whose rows the caller has locked; p_refund is
+-- whether their attempts do not count. Outcomes as above, with delay (seconds). Wakes whoever waits,
+-- if one of them can be claimed at once.
 CREATE FUNCTION platform.return_jobs(
-    p_tenants uuid[], p_jobs uuid[], p_delays double precision[], p_refund boolean, p_details jsonb[]
+    p_tenant uuid, p_jobs uuid[], p_refund boolean, p_outcomes jsonb
 ) RETURNS TABLE (job_id uuid, fencing_token bigint)
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
     groups  text[];
 BEGIN
-    SELECT array_agg(DISTINCT j.group_name) INTO groups FROM platform.jobs j
-    JOIN unnest(p_tenants, p_jobs, p_delays) AS e (tenant_id, job_id, delay)
-        ON j.tenant_id = e.tenant_id AND j.job_id = e.job_id
-    WHERE e.delay <= 0;
     RETURN QUERY
     WITH back AS (
         UPDATE platform.jobs j
-        SET state = 'available', process_id = NULL, run_at = now() + make_interval(secs => e.delay),
-            attempt = j.attempt - p_refund::integer,
-            error_kind = coalesce(e.detail ->> 'error_kind', j.error_kind),
-            error_message = coalesce(e.detail ->> 'error_message', j.error_message),
-            progress_done = CASE WHEN e.detail ? 'progress'
-                THEN (e.detail -> 'progress' ->> 0)::bigint ELSE j.progress_done END,
-            progress_total = CASE WHEN e.detail ? 'progress'
-                THEN (e.detail -> 'progress' ->> 1)::bigint ELSE j.progress_total END,
-            progress_phase = CASE WHEN e.detail ? 'progress'
-                THEN e.detail -> 'progress' ->> 2 ELSE j.progress_phase END,
-            progress_message = CASE WHEN e.detail ? 'progress'
-                THEN e.detail -> 'progress' ->> 3 ELSE j.progress_message END,
-            progress_detail = CASE WHEN e.detail ? 'progress'
-                THEN e.detail -> 'progress' -> 4 ELSE j.progress_detail END
-        FROM unnest(p_tenants, p_jobs, p_delays, p_details) AS e (tenant_id, job_id, delay, detail)
-        WHERE j.tenant_id = e.tenant_id AND j.job_id = e.job_id
+        SET state = 'available', process_id = NULL, attempt = j.attempt - p_refund::integer,
+            run_at = now() + make_interval(secs => coalesce(
+                (p_outcomes -> j.fencing_token::text ->> 'delay')::double precision, 0)),
+            error_kind = coalesce(
+                p_outcomes -> j.fencing_token::text ->> 'error_kind', j.error_kind),
+            error_message = coalesce(
+                p_outcomes -> j.fencing_token::text ->> 'error_message', j.error_message)
+        WHERE j.tenant_id = p_tenant AND j.job_id = ANY (p_jobs)
         RETURNING j.*
     ), places AS (
-        DELETE FROM platform.job_places p USING back b
-        WHERE b.limited AND p.tenant_id = b.tenant_id AND p.group_name = b.group_name
-          AND p.kind = b.kind AND p.fencing_token = b.fencing_token
+        DELETE FROM platform.job_places p
+        WHERE p.tenant_id = p_tenant AND p.fencing_token IN (
+            SELECT b.fencing_token FROM back b WHERE b.limited)
     ), at_once AS (
         INSERT INTO platform.job_tickets
             (ring, group_name, kind, tenant_id, priority, run_at, job_id)
@@ -618,75 +629,85 @@ BEGIN
         FROM back b WHERE b.run_at > now()
     )
     SELECT b.job_id, b.fencing_token FROM back b;
+    UPDATE platform.jobs j
+    SET (progress_done, progress_total, progress_phase, progress_message, progress_detail) = (
+        SELECT (e.progress ->> 0)::bigint, (e.progress ->> 1)::bigint, e.progress ->> 2,
+               e.progress ->> 3, e.progress -> 4
+        FROM (SELECT p_outcomes -> j.fencing_token::text -> 'progress' AS progress) e)
+    WHERE j.tenant_id = p_tenant AND j.job_id = ANY (p_jobs)
+      AND p_outcomes -> j.fencing_token::text ? 'progress';
+    SELECT array_agg(DISTINCT j.group_name) INTO groups FROM platform.jobs j
+    WHERE j.tenant_id = p_tenant AND j.job_id = ANY (p_jobs) AND j.run_at <= now();
     PERFORM platform.wake_runners(groups);
 END
 $$;
 
--- Records how attempts ended, many at a time: done (or no endings: all are done, and nothing goes with
--- them), cancelled, failed (no retry helps), retry, or released (as if it had not been claimed). Details as for bury_jobs, with delay (seconds) for a
--- retry. Says what became of those that their attempts still held. In a tenant's transaction only
--- that tenant's jobs can be ended. A job that a transaction of its attempt still locks, perhaps one
--- whose client is gone, is not waited for: 55P03 after a second.
+-- Records how attempts ended, many at a time. Without outcomes all are done, and nothing goes with
+-- them. Else there is one under each token's text; its ending is done, cancelled, failed (no retry
+-- helps), retry (after delay, in seconds) or released (as if it had not been claimed). Says what became
+-- of those that their attempts still held. In a tenant's transaction only that tenant's jobs can be
+-- ended. A job that a transaction of its attempt still locks, perhaps one whose client is gone, is not
+-- waited for: 55P03 after a second.
 CREATE FUNCTION platform.finish_jobs(
-    p_tenants uuid[], p_jobs uuid[], p_tokens bigint[], p_endings text[], p_details jsonb[]
+    p_tenants uuid[], p_jobs uuid[], p_tokens bigint[], p_outcomes jsonb
 ) RETURNS TABLE (job_id uuid, fencing_token bigint, state text)
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s'
-    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '1s' SET enable_seqscan = off SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
-    tenants  uuid[];
-    jobs     uuid[];
-    states   text[];
-    details  jsonb[];
-    delays   double precision[];
-    refund   boolean;
+    tenant    uuid;
+    jobs      uuid[];
+    tokens    bigint[];
+    verdicts  jsonb;
+    refund    boolean;
 BEGIN
     IF platform.current_tenant() <> ANY (p_tenants) THEN
         RAISE EXCEPTION 'the transaction does not belong to this tenant'
             USING ERRCODE = 'insufficient_privilege';
     END IF;
-    IF p_endings IS NULL OR 'done' = ALL (p_endings) THEN
-        RETURN QUERY SELECT * FROM platform.bury_jobs(
-            p_tenants, p_jobs, p_tokens, p_endings, p_details);
-        RETURN;
-    END IF;
-    -- Locked first; then each is judged by its own row.
-    FOR refund IN VALUES (false), (true) LOOP
-        SELECT array_agg(h.tenant_id), array_agg(h.job_id), array_agg(h.verdict),
-               array_agg(h.detail), array_agg(h.delay)
-        INTO tenants, jobs, states, details, delays
+    FOR tenant, jobs, tokens IN
+        SELECT e.tenant_id, array_agg(e.job_id), array_agg(e.token)
+        FROM unnest(p_tenants, p_jobs, p_tokens) AS e (tenant_id, job_id, token)
+        GROUP BY e.tenant_id ORDER BY e.tenant_id
+    LOOP
+        IF p_outcomes IS NULL THEN
+            RETURN QUERY SELECT * FROM platform.bury_jobs(tenant, jobs, tokens, 'done', NULL);
+            CONTINUE;
+        END IF;
+        -- Locked first; then each is judged by its own row.
+        SELECT jsonb_object_agg(
+            j.fencing_token::text,
+            j.outcome || jsonb_build_object('job', j.job_id, 'state', CASE
+                WHEN j.ending IN ('done', 'cancelled') THEN j.ending
+                WHEN j.cancel_requested_at IS NOT NULL THEN 'cancelled'
+                WHEN j.ending = 'released' THEN 'available'
+                WHEN j.ending = 'failed' THEN 'failed'
+                WHEN j.attempt >= j.max_attempts THEN 'dead'
+                ELSE 'available' END))
+        INTO verdicts
         FROM (
-            SELECT j.tenant_id, j.job_id, e.detail,
-                CASE WHEN e.ending IN ('done', 'cancelled') THEN e.ending
-                     WHEN j.cancel_requested_at IS NOT NULL THEN 'cancelled'
-                     WHEN e.ending = 'released' THEN 'available'
-                     WHEN e.ending = 'failed' THEN 'failed'
-                     WHEN j.attempt >= j.max_attempts THEN 'dead'
-                     ELSE 'available' END AS verdict,
-                coalesce((e.detail ->> 'delay')::double precision, 0) AS delay
-            FROM unnest(p_tenants, p_jobs, p_tokens, p_endings, p_details)
-                AS e (tenant_id, job_id, token, ending, detail)
-            JOIN platform.jobs j ON j.tenant_id = e.tenant_id AND j.job_id = e.job_id
-            WHERE j.state = 'running' AND j.fencing_token = e.token
-              AND (e.ending = 'released') = refund
-            ORDER BY j.tenant_id, j.job_id FOR UPDATE OF j
-        ) h;
-        CONTINUE WHEN jobs IS NULL;
-        RETURN QUERY SELECT b.job_id, b.fencing_token, b.state FROM platform.bury_jobs(
-            (SELECT array_agg(t) FROM unnest(tenants, states) AS u (t, s) WHERE s <> 'available'),
-            (SELECT array_agg(t) FROM unnest(jobs, states) AS u (t, s) WHERE s <> 'available'),
-            NULL,
-            (SELECT array_agg(s) FROM unnest(states) AS u (s) WHERE s <> 'available'),
-            (SELECT array_agg(t) FROM unnest(details, states) AS u (t, s) WHERE s <> 'available')
-        ) b;
-        RETURN QUERY SELECT b.job_id, b.fencing_token, 'available' FROM platform.return_jobs(
-            (SELECT array_agg(t) FROM unnest(tenants, states) AS u (t, s) WHERE s = 'available'),
-            (SELECT array_agg(t) FROM unnest(jobs, states) AS u (t, s) WHERE s = 'available'),
-            (SELECT array_agg(t) FROM unnest(delays, states) AS u (t, s) WHERE s = 'available'),
-            refund,
-            (SELECT array_agg(t) FROM unnest(details, states) AS u (t, s) WHERE s = 'available')
-        ) b;
+            SELECT o.*, p_outcomes -> o.fencing_token::text AS outcome,
+                   p_outcomes -> o.fencing_token::text ->> 'ending' AS ending
+            FROM platform.jobs o
+            WHERE o.tenant_id = tenant AND o.job_id = ANY (jobs)
+              AND o.state = 'running' AND o.fencing_token = ANY (tokens)
+            ORDER BY o.job_id FOR UPDATE
+        ) j;
+        CONTINUE WHEN verdicts IS NULL;
+        RETURN QUERY SELECT * FROM platform.bury_jobs(
+            tenant,
+            ARRAY(SELECT (v.value ->> 'job')::uuid FROM jsonb_each(verdicts) v
+                  WHERE v.value ->> 'state' <> 'available'),
+            NULL, 'done', verdicts);
+        FOR refund IN VALUES (false), (true) LOOP
+            RETURN QUERY SELECT b.job_id, b.fencing_token, 'available' FROM platform.return_jobs(
+                tenant,
+                ARRAY(SELECT (v.value ->> 'job')::uuid FROM jsonb_each(verdicts) v
+                      WHERE v.value ->> 'state' = 'available'
+                        AND (v.value ->> 'ending' = 'released') = refund),
+                refund, verdicts) b;
+        END LOOP;
     END LOOP;
 END
 $$;
@@ -723,8 +744,7 @@ BEGIN
         PERFORM pg_notify('troupe_jobs_' || found.group_name, 'cancel');
         RETURN NEXT found;
     ELSIF found.state = 'available' THEN
-        PERFORM platform.bury_jobs(
-            ARRAY[tenant], ARRAY[p_job], ARRAY[NULL::bigint], ARRAY['cancelled'], ARRAY[NULL::jsonb]);
+        PERFORM platform.bury_jobs(tenant, ARRAY[p_job], NULL, 'cancelled', NULL);
         RETURN QUERY SELECT h.* FROM platform.job_history h
             WHERE h.tenant_id = tenant AND h.job_id = p_job;
     END IF;
@@ -811,38 +831,33 @@ CREATE FUNCTION platform.take_jobs_from(p_processes uuid[], p_limit integer, p_r
 AS $$
 #variable_conflict use_column
 DECLARE
-    tenants  uuid[];
+    tenant   uuid;
+    verdict  text;
     jobs     uuid[];
-    states   text[];
-    detail   CONSTANT jsonb := CASE WHEN NOT p_refund THEN jsonb_build_object(
-        'error_kind', 'ProcessDied', 'error_message', 'The process that ran the job died.') END;
+    why      jsonb;
 BEGIN
-    SELECT array_agg(o.tenant_id), array_agg(o.job_id), array_agg(o.verdict)
-    INTO tenants, jobs, states
-    FROM (
-        SELECT j.tenant_id, j.job_id,
-            CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'cancelled'
-                 WHEN j.attempt >= j.max_attempts AND NOT p_refund THEN 'dead'
-                 ELSE 'available' END AS verdict
-        FROM platform.jobs j WHERE j.state = 'running' AND j.process_id = ANY (p_processes)
-        LIMIT p_limit FOR UPDATE SKIP LOCKED
-    ) o;
-    IF jobs IS NULL THEN
-        RETURN;
-    END IF;
-    PERFORM platform.bury_jobs(
-        (SELECT array_agg(t) FROM unnest(tenants, states) AS u (t, s) WHERE s <> 'available'),
-        (SELECT array_agg(t) FROM unnest(jobs, states) AS u (t, s) WHERE s <> 'available'),
-        NULL,
-        (SELECT array_agg(s) FROM unnest(states) AS u (s) WHERE s <> 'available'),
-        (SELECT array_agg(detail) FROM unnest(states) AS u (s) WHERE s <> 'available'));
-    PERFORM platform.return_jobs(
-        (SELECT array_agg(t) FROM unnest(tenants, states) AS u (t, s) WHERE s = 'available'),
-        (SELECT array_agg(t) FROM unnest(jobs, states) AS u (t, s) WHERE s = 'available'),
-        (SELECT array_agg(0.0) FROM unnest(states) AS u (s) WHERE s = 'available'),
-        p_refund,
-        (SELECT array_agg(detail) FROM unnest(states) AS u (s) WHERE s = 'available'));
-    RETURN QUERY SELECT * FROM unnest(jobs, states);
+    FOR tenant, verdict, jobs, why IN
+        SELECT o.tenant_id, o.verdict, array_agg(o.job_id),
+               CASE WHEN NOT p_refund THEN jsonb_object_agg(o.fencing_token::text, jsonb_build_object(
+                   'error_kind', 'ProcessDied',
+                   'error_message', 'The process that ran the job died.')) END
+        FROM (
+            SELECT j.tenant_id, j.job_id, j.fencing_token,
+                CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'cancelled'
+                     WHEN j.attempt >= j.max_attempts AND NOT p_refund THEN 'dead'
+                     ELSE 'available' END AS verdict
+            FROM platform.jobs j WHERE j.state = 'running' AND j.process_id = ANY (p_processes)
+            LIMIT p_limit FOR UPDATE SKIP LOCKED
+        ) o
+        GROUP BY o.tenant_id, o.verdict
+    LOOP
+        IF verdict = 'available' THEN
+            PERFORM platform.return_jobs(tenant, jobs, p_refund, why);
+        ELSE
+            PERFORM platform.bury_jobs(tenant, jobs, NULL, verdict, why);
+        END IF;
+        RETURN QUERY SELECT j, verdict FROM unnest(jobs) j;
+    END LOOP;
 END
 $$;
 
@@ -1035,7 +1050,7 @@ BEGIN
         'platform.claim_jobs(text, uuid, text[], integer[], integer[], integer[], integer, uuid,'
             || ' boolean)',
         'platform.next_delayed_job(text)',
-        'platform.finish_jobs(uuid[], uuid[], bigint[], text[], jsonb[])',
+        'platform.finish_jobs(uuid[], uuid[], bigint[], jsonb)',
         'platform.endings_of(uuid[], uuid[], bigint[])',
         'platform.request_cancel(uuid)',
         'platform.revive_jobs(uuid[], text, integer)',
@@ -1059,8 +1074,10 @@ BEGIN
         'platform.announce_jobs()',
         'platform.forget_jobs()',
         'platform.wake_runners(text[])',
-        'platform.bury_jobs(uuid[], uuid[], bigint[], text[], jsonb[])',
-        'platform.return_jobs(uuid[], uuid[], double precision[], boolean, jsonb[])',
+        'platform.promote_delayed(tid[])',
+        'platform.use_tickets(integer, tid[])',
+        'platform.bury_jobs(uuid, uuid[], bigint[], text, jsonb)',
+        'platform.return_jobs(uuid, uuid[], boolean, jsonb)',
         'platform.take_jobs_from(uuid[], integer, boolean)',
         'platform.few_tickets_in(integer, integer)'
     ]::regprocedure[] LOOP

@@ -2,9 +2,9 @@
 
 How often. After a claim that was filled there is more: ask again at once. After one that was not,
 wait a moment, so that what trickles in comes in batches; after each that found nothing, twice as
-long, until the process says that it wants to be notified. From then on a notification makes it
-quick and polling makes it sure. A busy system therefore notifies nobody, and an idle one asks once
-a second. Delayed jobs need neither: the database tells when the next is due.
+long, until the process notes that it wants to be notified, and looks once more. From then on a
+notification makes it quick and polling makes it sure. A busy system therefore notifies nobody, and
+an idle one asks once a second. Delayed jobs need neither: the database tells when the next is due.
 
 Whose. The database hands out jobs tenant by tenant from behind the one that this process served
 last.
@@ -26,8 +26,8 @@ from troupe.platform.jobs._enqueue import QUERIES
 CLAIM_DEADLINE: Final = 4 * SECONDS
 """What a claim has locked when its connection is cut off stays locked for a second longer."""
 FIRST_WAIT: Final = 4 * MILLISECONDS
-NOTIFY_AFTER: Final = 60 * MILLISECONDS
-"""A process whose next wait is at least this long is notified of new jobs."""
+NOTIFY_AFTER: Final = 2 * FIRST_WAIT
+"""A process whose next wait is at least this long wants to be notified of new jobs."""
 SOONEST: Final = 1 * MILLISECONDS
 
 
@@ -61,6 +61,7 @@ class Claims:
         self._longest_wait = longest_wait
         self._listens = listens
         self._backoff = FIRST_WAIT
+        self._noted = False  # whether the database knows that we wait
         # The tenant served last; where to begin is left to chance, so that processes differ.
         self._served = uuid.uuid4()
 
@@ -100,23 +101,28 @@ class Claims:
 
         rows, due = await self._database.run(unit, deadline=CLAIM_DEADLINE)
         jobs = [ClaimedJob(row, self._group) for row in rows]
-        self._decide(len(jobs), wanted, due)
+        self._decide(len(jobs), wanted, due, asked=waits)
         self._remember(jobs)
         return jobs
 
     def hurry(self) -> None:
         """Something happened: claim soon and often again."""
         self._backoff = FIRST_WAIT
+        self._noted = False
 
-    def _decide(self, found: int, wanted: int, due: float | None) -> None:
+    def _decide(self, found: int, wanted: int, due: float | None, *, asked: bool) -> None:
         if found:
             self._backoff = FIRST_WAIT
+            self._noted = False
             self.wait = 0.0 if found == wanted else FIRST_WAIT
             return
-        self.wait = self._backoff
-        asks_to_be_notified = self._listens and self._backoff >= NOTIFY_AFTER
-        longer = self._longest_wait if asks_to_be_notified else 2 * self._backoff
-        self._backoff = min(longer, self._longest_wait)
+        if asked and not self._noted:
+            # Who enqueued before our note was committed has not seen it: look once more.
+            self._noted = True
+            self.wait = SOONEST
+            return
+        self.wait = self._longest_wait if asked else self._backoff
+        self._backoff = min(2 * self._backoff, self._longest_wait)
         if due is not None:
             self.wait = min(self.wait, max(due, SOONEST))
 

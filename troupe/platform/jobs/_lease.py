@@ -69,7 +69,10 @@ class Lease:
         """
         asked = trio.current_time()
         alive: bool = await self._database.fetch_value(
-            QUERIES["extend_lease"], self.process_id, deadline=self._seconds / 2
+            # So that a second try fits into the lease when the first one's connection is silent.
+            QUERIES["extend_lease"],
+            self.process_id,
+            deadline=self._seconds / 6,
         )
         if alive:
             self._confirmed = asked

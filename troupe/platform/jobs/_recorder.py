@@ -137,16 +137,15 @@ class Recorder:
         """Write a group; fencing token to state, of those attempts that held their jobs."""
         keys = list(zip(*(entry.attempt.claimed.key for entry in group), strict=True))
         tokens: Sequence[int] = keys[2]
-        endings = [entry.outcome.ending for entry in group]
-        details = [_detail(entry) for entry in group]
-        plain = set(endings) == {DONE.ending} and not any(details)
+        plain = all(_is_plain(entry) for entry in group)
+        outcomes = {} if plain else {str(e.attempt.claimed.token): _told(e) for e in group}
 
         async def unit(connection: asyncpg.Connection) -> dict[int, str]:
-            if plain:  # the most of what is written in a hurry; five arrays take longer than three
+            if plain:  # most of what is written in a hurry: nothing to be told but that it is done
                 if await connection.fetchval(QUERIES["finish_done"], *keys) == len(group):
                     return dict.fromkeys(tokens, DONE.ending)
                 return dict(map(tuple, await connection.fetch(QUERIES["endings"], *keys)))
-            rows = await connection.fetch(QUERIES["finish"], *keys, endings, details)
+            rows = await connection.fetch(QUERIES["finish"], *keys, outcomes)
             states: dict[int, str] = dict(map(tuple, rows))
             if len(states) < len(group):
                 states |= dict(map(tuple, await connection.fetch(QUERIES["endings"], *keys)))
@@ -155,10 +154,21 @@ class Recorder:
         return await self._database.run(unit, deadline=WRITE_DEADLINE)
 
 
-def _detail(entry: _Entry) -> dict[str, Any] | None:
-    """What goes with an outcome, the progress that was not written yet included."""
+def _is_plain(entry: _Entry) -> bool:
+    """Whether there is nothing to tell but that the job is done."""
+    return entry.outcome is DONE and entry.attempt.run.unreported is None
+
+
+def _told(entry: _Entry) -> dict[str, Any]:
+    """An outcome as the database wants it, with the progress that was not written yet."""
+    told: dict[str, Any] = {"ending": entry.outcome.ending, **(entry.outcome.detail or {})}
     progress = entry.attempt.run.unreported
-    if progress is None:
-        return dict(entry.outcome.detail) if entry.outcome.detail is not None else None
-    told = [progress.done, progress.total, progress.phase, progress.message, dict(progress.detail)]
-    return {**(entry.outcome.detail or {}), "progress": told}
+    if progress is not None:
+        told["progress"] = [
+            progress.done,
+            progress.total,
+            progress.phase,
+            progress.message,
+            dict(progress.detail),
+        ]
+    return told

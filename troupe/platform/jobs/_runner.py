@@ -332,10 +332,8 @@ class JobRunner:
         if unknown:
             log.warning("jobs_without_attempt_released", jobs=len(unknown))
             keys = zip(*unknown, strict=True)
-            endings, details = ["released"] * len(unknown), [None] * len(unknown)
-            await self._database.execute(
-                QUERIES["finish"], *keys, endings, details, deadline=CALL_DEADLINE
-            )
+            outcomes = {str(token): {"ending": "released"} for _, _, token in unknown}
+            await self._database.execute(QUERIES["finish"], *keys, outcomes, deadline=CALL_DEADLINE)
 
     async def _reserve(self, wanted: int, running: int) -> list[Slot]:
         """Slots for at most `wanted` jobs; waits for the first one, in turn with all others."""

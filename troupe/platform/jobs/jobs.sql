@@ -117,8 +117,8 @@ RETURNING true
 -- name: complete
 -- A row, if the attempt held the job. $4: the result.
 SELECT true FROM platform.finish_jobs(
-    ARRAY[$1::uuid], ARRAY[$2::uuid], ARRAY[$3::bigint], ARRAY['done'],
-    ARRAY[jsonb_build_object('result', $4::jsonb)])
+    ARRAY[$1::uuid], ARRAY[$2::uuid], ARRAY[$3::bigint],
+    jsonb_build_object($3::bigint, jsonb_build_object('ending', 'done', 'result', $4::jsonb)))
 
 -- name: request_cancel
 SELECT * FROM platform.request_cancel($1)
@@ -152,12 +152,12 @@ SELECT * FROM platform.claim_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9)
 SELECT platform.next_delayed_job($1)
 
 -- name: finish
--- Arrays: tenants, jobs, fencing tokens, endings, details.
-SELECT fencing_token, state FROM platform.finish_jobs($1, $2, $3, $4, $5)
+-- Arrays: tenants, jobs, fencing tokens; then an object of outcomes by token.
+SELECT fencing_token, state FROM platform.finish_jobs($1, $2, $3, $4)
 
 -- name: finish_done
 -- Arrays: tenants, jobs, fencing tokens. How many attempts still held their jobs, which are done now.
-SELECT count(*) FROM platform.finish_jobs($1, $2, $3, NULL, NULL)
+SELECT count(*) FROM platform.finish_jobs($1, $2, $3, NULL)
 
 -- name: endings
 -- Arrays: tenants, jobs, fencing tokens. How those attempts ended that have ended their jobs.
