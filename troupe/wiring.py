@@ -20,7 +20,7 @@ from troupe.actors.data.days import INGEST
 from troupe.actors.data.ingestion import ingest_kind
 from troupe.actors.data.master_data import IMPORT_MASTER_DATA, master_data_kind
 from troupe.common.config import Configuration, GroupSettings
-from troupe.common.database import Database, PoolSettings, open_database
+from troupe.common.database import CACHED_STATEMENTS, Database, PoolSettings, open_database
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
 from troupe.http import analytics as analytics_routes
@@ -111,8 +111,11 @@ def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
             site.runtime_url(),
             connections=settings.database_connections,
             application_name=f"troupe {name}",
+            listen_url=database.listen_url.get_secret_value() or None,
             settings=PoolSettings(
-                deadline=database.statement_deadline, connect_deadline=database.connect_deadline
+                deadline=database.statement_deadline,
+                connect_deadline=database.connect_deadline,
+                statement_cache_size=0 if database.transaction_pooler else CACHED_STATEMENTS,
             ),
         )
 

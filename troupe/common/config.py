@@ -93,6 +93,12 @@ class DatabaseSettings(_Section):
     CREATEROLE, or is a member of troupe_owner. Empty starts the embedded one."""
     runtime_url: SecretStr = SecretStr("")
     """Connection URL of the role troupe_runtime on that server; needed when `url` is given."""
+    transaction_pooler: bool = False
+    """Whether `runtime_url` leads to a pooler that gives every transaction another connection, such
+    as PgBouncer in transaction mode. Statements are then not prepared by name."""
+    listen_url: SecretStr = SecretStr("")
+    """Connection URL of troupe_runtime for LISTEN, directly to the server; needed with
+    `transaction_pooler`. Without it notifications are lost and everything waits for polling."""
     embedded_account: str = ""
     """Account that the embedded PostgreSQL runs as when Troupe runs as root; empty: `postgres` if
     it exists, else `nobody`. Ignored without root."""

@@ -7,9 +7,10 @@ from troupe.common.database._failures import CommitUnknown, UnitBroken
 from troupe.common.database._json import dumps, loads
 from troupe.common.database._listener import MISSED
 from troupe.common.database._pool import Database, PoolStatistics, Unit, open_database
-from troupe.common.database._settings import PoolSettings
+from troupe.common.database._settings import CACHED_STATEMENTS, PoolSettings
 
 __all__ = [
+    "CACHED_STATEMENTS",
     "MISSED",
     "CommitUnknown",
     "Database",

@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
 
 from troupe.common.units import MINUTES, SECONDS
+
+CACHED_STATEMENTS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,6 @@ class PoolSettings:
     max_age: float = 30 * MINUTES
     age_jitter: float = 0.2
     max_idle: float = 5 * MINUTES
-    statement_cache_size: int = 200
+    statement_cache_size: int = CACHED_STATEMENTS
     probe_interval: float = 15 * SECONDS
     server_settings: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
