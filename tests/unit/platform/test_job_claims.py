@@ -34,7 +34,7 @@ def test_who_asks_to_be_notified_looks_once_more_and_then_waits():
 
 
 def test_without_notifications_waits_double_up_to_the_longest():
-    assert waits(make(listens=False), 10)[-3:] == [0.512, 1.0, 1.0]
+    assert waits(make(listens=False), 11)[-3:] == [0.512, 1.0, 1.0]
     assert max(waits(make(longest=0.1), 10)) == 0.1
 
 

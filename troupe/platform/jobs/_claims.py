@@ -25,7 +25,7 @@ from troupe.platform.jobs._enqueue import QUERIES
 
 CLAIM_DEADLINE: Final = 4 * SECONDS
 """What a claim has locked when its connection is cut off stays locked for a second longer."""
-FIRST_WAIT: Final = 4 * MILLISECONDS
+FIRST_WAIT: Final = 2 * MILLISECONDS
 NOTIFY_AFTER: Final = 2 * FIRST_WAIT
 """A process whose next wait is at least this long wants to be notified of new jobs."""
 SOONEST: Final = 1 * MILLISECONDS
