@@ -28,18 +28,10 @@ async def test_they_start_together_and_stop_together():
     begun = trio.current_time()
     async with serving(row(stage)):
         assert trio.current_time() - begun == pytest.approx(1 + 3 + 1)
-        assert stage.take() == [
-            "a starts",
-            "a ready",
-            "b starts",
-            "c starts",
-            "d starts",
-            "c ready",
-            "d ready",
-            "b ready",
-            "e starts",
-            "e ready",
-        ]
+        trace = stage.take()
+        assert trace[:2] == ["a starts", "a ready"]
+        assert set(trace[2:5]) == {"b starts", "c starts", "d starts"}  # in no order
+        assert trace[5:] == ["c ready", "d ready", "b ready", "e starts", "e ready"]
         begun = trio.current_time()
     assert trio.current_time() - begun == pytest.approx(1 + 3 + 1)
     assert stage.take() == ["e stops", "d stops", "b stops", "c stops", "a stops"]
