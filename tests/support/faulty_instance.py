@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from troupe import instance, wiring
 from troupe.common.units import MiB
+from troupe.platform.group import Group
 
 serve_really = wiring.serve
 
@@ -61,13 +62,19 @@ def faulty(app: Any) -> Any:
 
 
 async def serve(app: Any, *arguments: Any, **options: Any) -> None:
-    """Serve, after a start that is as hard as the test wants it."""
+    """Serve, unless the test wants a crash."""
     if os.environ.get("FAULT_CRASH"):
         os.abort()
-    burn(float(os.environ.get("FAULT_START", "0")))
     await serve_really(faulty(app), *arguments, **options)
+
+
+def compose(*arguments: Any) -> list[Group]:
+    """Put the group together as laboriously as the test wants it."""
+    burn(float(os.environ.get("FAULT_START", "0")))
+    return wiring.compose(*arguments)
 
 
 if __name__ == "__main__":
     wiring.serve = serve
+    instance.compose = compose
     os._exit(instance.main(int(sys.argv[1])))

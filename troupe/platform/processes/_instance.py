@@ -147,17 +147,23 @@ async def open_instance(descriptor: int) -> AsyncIterator[Instance]:
         ProcessEnded: The supervisor is gone.
         ProtocolBroken: It cannot be understood, or said nothing.
     """
-    stream = trio.SocketStream(trio.socket.from_stdlib_socket(socket.socket(fileno=descriptor)))
-    async with stream:
-        channel: Channel[_ToChild] = Channel(stream, to_child, patience=PATIENCE)
-        begin: _ToChild | None = None
-        with trio.move_on_after(BEGIN_DEADLINE):
-            begin = await channel.receive()
-        if not isinstance(begin, Begin):
-            raise ProtocolBroken("the supervisor did not say what to run")
-        instance = Instance(begin, channel)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(instance._listen)  # noqa: SLF001 - the same module
-            nursery.start_soon(instance._measure)  # noqa: SLF001
-            yield instance
-            nursery.cancel_scope.cancel()
+    ours = trio.socket.from_stdlib_socket(socket.socket(fileno=descriptor))
+    async with trio.SocketStream(ours) as stream, converse(stream) as instance:
+        yield instance
+
+
+@asynccontextmanager
+async def converse(stream: trio.abc.Stream) -> AsyncIterator[Instance]:
+    """`open_instance` over any stream."""
+    channel: Channel[_ToChild] = Channel(stream, to_child, patience=PATIENCE)
+    begin: _ToChild | None = None
+    with trio.move_on_after(BEGIN_DEADLINE):
+        begin = await channel.receive()
+    if not isinstance(begin, Begin):
+        raise ProtocolBroken("the supervisor did not say what to run")
+    instance = Instance(begin, channel)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(instance._listen)  # noqa: SLF001 - the same module
+        nursery.start_soon(instance._measure)  # noqa: SLF001
+        yield instance
+        nursery.cancel_scope.cancel()
