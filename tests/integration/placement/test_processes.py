@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -16,7 +17,8 @@ from troupe.platform.errors import ChildFailedToStart
 from troupe.platform.supervision import State
 
 REPLACED = 5
-"""Seconds after the watchdog's limit within which a stuck process is replaced."""
+"""Seconds after the watchdog's limit within which a stuck process is replaced, unless the machine is
+so busy that the imports alone take most of that."""
 WORKERS = 4
 
 
@@ -69,6 +71,13 @@ async def held_by(url: str, outcomes: list[int | None]) -> None:
             outcomes.append(None)
 
 
+async def imports_take() -> float:
+    """Seconds for the largest part of a start, now."""
+    begun = trio.current_time()
+    await trio.run_process([sys.executable, "-c", "import troupe.instance"])
+    return trio.current_time() - begun
+
+
 async def test_a_killed_process_takes_along_what_it_held_and_nothing_else(install: Install) -> None:
     with trio.fail_after(120):
         async with install(processes=2) as installation:
@@ -118,7 +127,7 @@ async def test_a_stuck_loop_is_replaced_in_time_while_the_others_answer(install:
                 await others.more(20)
                 nursery.cancel_scope.cancel()
             assert limit <= found_out <= limit + 2.5
-            assert replaced <= limit + REPLACED
+            assert replaced <= limit + max(REPLACED, 2.5 + 2 * await imports_take())
             assert others.failed == 0
             (stuck,) = (i for i in instances(installation) if i.restarts)
             assert "did not turn" in str(stuck.last_error)
