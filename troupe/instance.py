@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from troupe.common import logs
 from troupe.common.bridge import open_bridge
-from troupe.common.config import Configuration
+from troupe.common.config import Configuration, revealed
 from troupe.common.errors import TroupeError
 from troupe.platform.errors import unexpected
 from troupe.platform.processes import Instance, confine, die_with_supervisor, open_instance
@@ -53,7 +53,7 @@ class Assignment(BaseModel):
 
     Attributes:
         group: Which one.
-        configuration: In force, without the database's URLs.
+        configuration: In force, without `database.url` and `database.runtime_url`.
         runtime_url: Where `troupe_runtime` connects.
         urls: Group to the URL of its port; of all groups.
         plain_tracebacks: Whether a person reads the supervisor's log.
@@ -67,9 +67,17 @@ class Assignment(BaseModel):
     urls: dict[str, str]
     plain_tracebacks: bool
 
+    def as_message(self) -> dict[str, Any]:
+        """Plain JSON values, secrets included."""
+        others = self.model_dump(mode="json", exclude={"configuration"})
+        return {**others, "configuration": revealed(self.configuration)}
+
 
 def without_database(configuration: Configuration) -> Configuration:
-    """The configuration as instances get it: an instance has no use for the owner's rights."""
+    """The configuration as instances get it.
+
+    An instance has no use for the owner's rights, and its own URL may change.
+    """
     nothing = {"url": SecretStr(""), "runtime_url": SecretStr("")}
     return configuration.model_copy(
         update={"database": configuration.database.model_copy(update=nothing)}

@@ -34,6 +34,8 @@ COMMAND: Final = (sys.executable, "-P", "-m", "troupe.instance")
 """What an instance is started with; without the current directory among the places of modules."""
 SPARE_CONNECTIONS: Final = 20
 """Beyond the pools: listeners, migrations, the command line."""
+LISTENERS: Final = 2
+"""Connections of a process that listen, beyond its pool."""
 RESTARTS: Final = 5
 """Restarts within a minute that a group in processes tolerates, for each of its instances. One
 that fails over and over is held back by its backoff before it exhausts what two may use; when all
@@ -66,7 +68,7 @@ def _connections(settings: GroupSettings) -> int:
     if settings.placement is Placement.INLINE:
         return settings.database_connections
     # One more: the sessions of a process that was killed end a little after its successor began.
-    return settings.database_connections * (settings.processes + 1)
+    return (settings.database_connections + LISTENERS) * (settings.processes + 1)
 
 
 def place(site: Site, name: str, *, abreast: bool) -> ChildSpec:
@@ -94,7 +96,7 @@ def _in_processes(site: Site, name: str) -> Supervisor:
             runtime_url=site.runtime_url(),
             urls=dict(site.urls),
             plain_tracebacks=is_for_people(configuration.log.style),
-        ).model_dump(mode="json")
+        ).as_message()
 
     def group() -> dict[str, Any]:
         return _bounded(supervisor.snapshot().as_dict())

@@ -293,6 +293,29 @@ def _first_problem(error: ValidationError) -> str:
     return f"{where}: {problem['msg']}"
 
 
+def revealed(configuration: Configuration) -> dict[str, Any]:
+    """The tree as plain JSON values, secrets included; for a private channel to a process of ours.
+
+    `Configuration.model_validate` reads it again.
+    """
+    tree: dict[str, Any] = _plain(configuration.model_dump())
+    return tree
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case SecretStr():
+            return value.get_secret_value()
+        case dict():
+            return {key: _plain(inner) for key, inner in value.items()}
+        case tuple():
+            return [_plain(inner) for inner in value]
+        case Path():
+            return str(value)
+        case _:
+            return value
+
+
 def read_file(path: Path) -> dict[str, Any]:
     """The tree in one TOML file.
 

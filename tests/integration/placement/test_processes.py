@@ -17,8 +17,8 @@ from troupe.platform.errors import ChildFailedToStart
 from troupe.platform.supervision import State
 
 REPLACED = 5
-"""Seconds after the watchdog's limit within which a stuck process is replaced, unless the machine is
-so busy that the imports alone take most of that."""
+"""Seconds after the watchdog's limit within which a stuck process is replaced, unless the machine
+is so busy that the imports alone take most of that."""
 WORKERS = 4
 
 

@@ -8,7 +8,7 @@ import pytest
 from troupe.common.config import Configuration, load
 from troupe.common.errors import ConfigurationError
 from troupe.instance import Assignment, without_database
-from troupe.placement import SPARE_CONNECTIONS, check_placements, connections_needed
+from troupe.placement import LISTENERS, SPARE_CONNECTIONS, check_placements, connections_needed
 
 
 def configured(**data: object) -> Configuration:
@@ -26,16 +26,17 @@ def test_the_embedded_database_has_room_for_every_process_and_one_that_is_leavin
     inline = connections_needed(configured(database_connections=10))
     assert inline == 4 + 10 + 4 + SPARE_CONNECTIONS
     several = configured(database_connections=10, placement="process", processes=3)
-    assert connections_needed(several) == inline + 3 * 10
+    assert connections_needed(several) == inline - 10 + 4 * (10 + LISTENERS)
 
 
-def test_an_instance_gets_the_whole_configuration_but_no_url_of_the_database() -> None:
+def test_an_instance_gets_the_whole_configuration_without_the_rights_of_the_owner() -> None:
     configuration = load(
         environment={},
         overrides={
             "database": {
                 "url": "postgresql://owner:canary@h/d",
                 "runtime_url": "postgresql://runtime:canary@h/d",
+                "listen_url": "postgresql://runtime:password@direct/d",
                 "statement_deadline": 7,
             },
             "auth": {"allow_private_peers": ["10.0.0.0/8"]},
@@ -50,11 +51,12 @@ def test_an_instance_gets_the_whole_configuration_but_no_url_of_the_database() -
         plain_tracebacks=False,
     )
     assert "password" not in repr(assignment)
-    sent = json.dumps(assignment.model_dump(mode="json"))
+    sent = json.dumps(assignment.as_message())
     assert "canary" not in sent
     arrived = Assignment.model_validate(json.loads(sent))
     assert arrived == assignment
     assert arrived.configuration.database.statement_deadline == 7
     assert arrived.configuration.database.url.get_secret_value() == ""
+    assert "password" in arrived.configuration.database.listen_url.get_secret_value()
     assert arrived.configuration.auth.allow_private_peers == ("10.0.0.0/8",)
     assert arrived.configuration.state_directory == Path("/somewhere")
