@@ -6,7 +6,7 @@
     ├── postgres                 the embedded server, when no other is configured
     ├── migrations               once, before any group
     ├── auth                     a group: its own database pool, actors and HTTP server, on 8003
-    ├── data                     …on 8002
+    ├── data                     …on 8002, in this process or in processes of its own
     └── analytics                …on 8001
 
 The root owns the listening sockets. They are bound before anything else starts, so a port that is
@@ -14,10 +14,11 @@ taken is an error at once and not after a minute of start-up; and they stay open
 restarted, so that its callers wait in the kernel's queue instead of being refused.
 
 An unexpected exception anywhere in a group ends at most that group; the root starts it again.
-Stopping goes backwards: the groups drain first, PostgreSQL stops last.
+Stopping goes backwards: the groups drain first, all at the same time, and PostgreSQL stops last.
 
 This is the one module that may know every part (with `troupe.wiring`, which says what each group
-consists of). It contains no behaviour of its own beyond the order of things.
+consists of, and `troupe.placement`, which says where it runs). It contains no behaviour of its own
+beyond the order of things.
 """
 
 import json
@@ -33,7 +34,7 @@ from typing import Final
 import trio
 
 from troupe.common.bridge import aio, open_bridge
-from troupe.common.config import Configuration, Placement
+from troupe.common.config import Configuration
 from troupe.common.errors import (
     CallerError,
     ConfigurationError,
@@ -49,9 +50,9 @@ from troupe.common.postgres import (
     prepare_external,
     start_embedded,
 )
-from troupe.common.secrets import KeyRing
 from troupe.common.units import MINUTES, SECONDS
 from troupe.http.server import bind, url_of
+from troupe.placement import check_placements, connections_needed, place
 from troupe.platform.supervision import (
     Backoff,
     ChildContext,
@@ -61,14 +62,13 @@ from troupe.platform.supervision import (
     Snapshot,
     Supervisor,
 )
-from troupe.wiring import GROUPS, Site, compose
+from troupe.platform.systemd import Systemd
+from troupe.wiring import GROUPS, Site, key_ring
 
 POSTGRES_START: Final = 3 * MINUTES
 POSTGRES_STOP: Final = 45 * SECONDS
 MIGRATION_DEADLINE: Final = 30 * MINUTES
 _RUN_FILE: Final = "run.json"
-SPARE_CONNECTIONS: Final = 20
-"""Beyond the pools: listeners, migrations, the command line."""
 
 # With this backoff no group can fail as often as that: the root never gives up on one group, which
 # would take the other two down with it.
@@ -159,27 +159,17 @@ def check_supported(configuration: Configuration) -> None:
     """Refuse what this version cannot do, instead of doing something else.
 
     Raises:
-        ConfigurationError: A placement other than inline, or half a database.
+        ConfigurationError: A placement that is not available, or half a database.
     """
     database = configuration.database
     if bool(database.url.get_secret_value()) != bool(database.runtime_url.get_secret_value()):
         raise ConfigurationError("database.url and database.runtime_url go together")
-    for name in GROUPS:
-        placement = configuration.groups.named(name).placement
-        if placement is not Placement.INLINE:
-            raise ConfigurationError(
-                f"groups.{name}.placement: only 'inline' is available in this version"
-            )
-
-
-def _connections_needed(configuration: Configuration) -> int:
-    pools = (configuration.groups.named(name).database_connections for name in GROUPS)
-    return sum(pools) + SPARE_CONNECTIONS
+    check_placements(configuration)
 
 
 def _postgres(configuration: Configuration, urls: _DatabaseUrls) -> ChildSpec:
     settings = ClusterSettings(
-        max_connections=_connections_needed(configuration),
+        max_connections=connections_needed(configuration),
         account=configuration.database.embedded_account,
     )
 
@@ -225,19 +215,6 @@ def _migrations(configuration: Configuration, urls: _DatabaseUrls) -> ChildSpec:
     )
 
 
-def key_ring(configuration: Configuration) -> KeyRing:
-    """The key-encryption keys: the operator's file, or one made on the first start.
-
-    Raises:
-        ConfigurationError: The file cannot be read or holds no keys.
-    """
-    given = configuration.auth.key_encryption_key_file
-    if given:
-        return KeyRing.load(Path(given))
-    configuration.state_directory.mkdir(parents=True, exist_ok=True)
-    return KeyRing.load_or_create(configuration.state_directory / "keys")
-
-
 def _bind_all(configuration: Configuration, stack: ExitStack) -> dict[str, socket]:
     sockets: dict[str, socket] = {}
     for name in GROUPS:
@@ -265,17 +242,15 @@ def _build(configuration: Configuration, sockets: Mapping[str, socket]) -> Insta
     site = Site(
         configuration=configuration,
         sockets=sockets,
+        urls={name: url_of(listener) for name, listener in sockets.items()},
         runtime_url=runtime_url,
         keys=key_ring(configuration),
         snapshot=snapshot,
     )
-    groups = compose(site)
-    stopping = configuration.shutdown.grace
-    children += [group.as_child(shutdown=stopping) for group in groups]
+    # Groups do not stand on one another: they start together and drain together.
+    children += [place(site, name, abreast=position > 0) for position, name in enumerate(GROUPS)]
     tree = Supervisor("troupe", children, intensity=_PATIENCE)
-    return Installation(
-        configuration, {name: url_of(listener) for name, listener in sockets.items()}, tree, urls
-    )
+    return Installation(configuration, site.urls, tree, urls)
 
 
 @asynccontextmanager
@@ -369,7 +344,7 @@ async def stop_on_signals(
 async def run(
     configuration: Configuration, *, on_ready: Callable[[Installation], None] | None = None
 ) -> None:
-    """Run an installation until a signal asks it to stop.
+    """Run an installation until a signal asks it to stop; systemd, if there is one, is told.
 
     Args:
         configuration: What to run.
@@ -379,13 +354,17 @@ async def run(
         TroupeError: Something did not start, or the tree failed.
     """
     stop = trio.Event()
+    systemd = Systemd()
     async with trio.open_nursery() as nursery:
         await nursery.start(stop_on_signals, stop)
+        nursery.start_soon(systemd.keep_alive)
         try:
             async with open_installation(configuration, stop=stop) as installation:
+                systemd.ready()
                 if on_ready is not None:
                     on_ready(installation)
                 await stop.wait()
+                systemd.stopping()
         except* StoppedEarly:
             _log.info("stopped_early")
         nursery.cancel_scope.cancel()

@@ -5,11 +5,12 @@ what the groups have in common is PostgreSQL and this file.
 """
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from socket import socket
-from typing import Final
+from typing import Any, Final
 
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.auth.login import Logins, LoginSettings
@@ -34,7 +35,7 @@ from troupe.http.dashboard import pages
 from troupe.http.idempotency import PostgresIdempotencyStore, sweep_answers
 from troupe.http.operations import Gauge, Readiness
 from troupe.http.security import page_policy
-from troupe.http.server import serve, url_of
+from troupe.http.server import serve
 from troupe.platform.group import Group, Resource
 from troupe.platform.jobs import JobRunner, RunnerSettings
 from troupe.platform.schedules import Scheduler
@@ -49,17 +50,23 @@ class Site:
 
     Attributes:
         configuration: In force.
-        sockets: Group to its listening socket.
+        sockets: Group to its listening socket; those of the groups that run here.
+        urls: Group to the URL of its port; of all groups.
         runtime_url: Where PostgreSQL is now; raises DatabaseUnavailable before it has started.
         keys: Key-encryption keys.
-        snapshot: The whole tree as it is now.
+        snapshot: The whole tree in this process as it is now.
+        instance: Name of the one instance of a group that this process is; empty: it is none.
+        around: How the whole group of this instance looks from outside; None: not known yet.
     """
 
     configuration: Configuration
     sockets: Mapping[str, socket]
+    urls: Mapping[str, str]
     runtime_url: Callable[[], str]
     keys: KeyRing
     snapshot: Callable[[], Snapshot]
+    instance: str = ""
+    around: Callable[[], Mapping[str, Any] | None] = lambda: None
 
     def settings(self, group: str) -> GroupSettings:
         """The group's section of the configuration."""
@@ -68,12 +75,12 @@ class Site:
     @property
     def auth_url(self) -> str:
         """Where browsers reach the auth group."""
-        return self.configuration.auth.public_url or url_of(self.sockets["auth"])
+        return self.configuration.auth.public_url or self.urls["auth"]
 
     @property
     def dashboard_url(self) -> str:
         """Where browsers reach the dashboard."""
-        return self.configuration.auth.dashboard_url or url_of(self.sockets["analytics"])
+        return self.configuration.auth.dashboard_url or self.urls["analytics"]
 
     def guard(self) -> OutboundGuard:
         """What decides which hosts a tenant may name."""
@@ -96,9 +103,23 @@ class Site:
         )
 
 
-def compose(site: Site) -> list[Group]:
-    """The groups, in start order."""
-    return [_auth(site), _data(site), _analytics(site)]
+def key_ring(configuration: Configuration) -> KeyRing:
+    """The key-encryption keys: the operator's file, or one made on the first start.
+
+    Raises:
+        ConfigurationError: The file cannot be read or holds no keys.
+    """
+    given = configuration.auth.key_encryption_key_file
+    if given:
+        return KeyRing.load(Path(given))
+    configuration.state_directory.mkdir(parents=True, exist_ok=True)
+    return KeyRing.load_or_create(configuration.state_directory / "keys")
+
+
+def compose(site: Site, names: Iterable[str] = GROUPS) -> list[Group]:
+    """The groups of these names."""
+    build = {"auth": _auth, "data": _data, "analytics": _analytics}
+    return [build[name](site) for name in names]
 
 
 def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
@@ -110,7 +131,7 @@ def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
         return open_database(
             site.runtime_url(),
             connections=settings.database_connections,
-            application_name=f"troupe {name}",
+            application_name=f"troupe {site.instance or name}",
             listen_url=database.listen_url.get_secret_value() or None,
             settings=PoolSettings(
                 deadline=database.statement_deadline,
@@ -150,7 +171,7 @@ def _application(
 ) -> Application:
     def readiness() -> Readiness:
         tree = site.snapshot().find(group.name)
-        return Readiness(ready=tree.ready, parts=tree.as_dict())
+        return Readiness(ready=tree.ready, parts=site.around() or tree.as_dict())
 
     def gauges() -> list[Gauge]:
         pool, connections = group.pool.statistics(), database.statistics()

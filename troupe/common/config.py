@@ -117,9 +117,21 @@ class GroupSettings(_Section):
     port: Port
     """TCP port; 0 takes any free one."""
     placement: Placement = Placement.INLINE
-    """Where the group runs."""
+    """`inline`: in the supervisor's process, where it shares one event loop with every other such
+    group. `process`: in processes of its own, which a crash or a stuck loop elsewhere does not
+    touch. `elsewhere` is not available in this version."""
     processes: Annotated[int, Field(ge=1, le=64)] = 1
-    """Child processes, with placement = "process"."""
+    """Child processes, with placement = "process". Each has its own task pool, database pool and
+    about 150 MiB of memory."""
+    watchdog: Annotated[float, Field(ge=0, le=10 * MINUTES)] = 5 * SECONDS
+    """Seconds for which the event loop of a child process may stand still before the process is
+    killed and replaced; 0: for ever. Too short: a busy host kills healthy processes."""
+    start_deadline: Annotated[float, Field(gt=0, le=1 * HOURS)] = 2 * MINUTES
+    """Seconds that a child process may take to become ready, during which the watchdog does not
+    look. Too short: a slow host never gets it started."""
+    memory_limit: Annotated[int, Field(ge=0)] = 0
+    """MiB of resident memory above which a child process is killed and replaced (Linux); 0: no
+    limit. Too low: requests are lost over and over."""
     hosts: tuple[str, ...] = ()
     """Names of the supervisors that run the group; empty: every one."""
     tasks: Annotated[int, Field(ge=1, le=1024)] = 32
@@ -279,6 +291,29 @@ def _first_problem(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in problem["loc"]) or "the file"
     return f"{where}: {problem['msg']}"
+
+
+def revealed(configuration: Configuration) -> dict[str, Any]:
+    """The tree as plain JSON values, secrets included; for a private channel to a process of ours.
+
+    `Configuration.model_validate` reads it again.
+    """
+    tree: dict[str, Any] = _plain(configuration.model_dump())
+    return tree
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case SecretStr():
+            return value.get_secret_value()
+        case dict():
+            return {key: _plain(inner) for key, inner in value.items()}
+        case tuple():
+            return [_plain(inner) for inner in value]
+        case Path():
+            return str(value)
+        case _:
+            return value
 
 
 def read_file(path: Path) -> dict[str, Any]:

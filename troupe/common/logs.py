@@ -27,6 +27,7 @@ _TALKATIVE = ("httpx2", "httpcore2", "asyncssh", "urllib3", "google.auth")
 """Libraries that tell at level info what we log ourselves, some of them with whole URLs."""
 _HARMLESS = frozenset({"token_id", "fencing_token", "token_kind"})
 
+Style = Literal["auto", "json", "console"]
 
 _scope: ContextVar[Mapping[str, object] | None] = ContextVar("log_context", default=None)
 
@@ -49,11 +50,17 @@ def _mask_secrets(
     return event
 
 
+def is_for_people(style: Style, target: TextIO | None = None) -> bool:
+    """Whether a style means text rather than JSON on a stream (default: standard error)."""
+    return style == "console" or (style == "auto" and (target or sys.stderr).isatty())
+
+
 def configure(
     *,
     level: str = "info",
-    style: Literal["auto", "json", "console"] = "auto",
+    style: Style = "auto",
     stream: TextIO | None = None,
+    plain_tracebacks: bool = False,
 ) -> None:
     """Set up logging for this process; also routes the standard library's loggers through it.
 
@@ -61,9 +68,12 @@ def configure(
         level: debug, info, warning or error.
         style: ``auto`` writes for people when the stream is a terminal, else JSON.
         stream: Where to write; standard error by default.
+        plain_tracebacks: Whether JSON holds tracebacks as text, because a person reads them in
+            the end (see `relay`).
     """
     target = stream or sys.stderr
-    human = style == "console" or (style == "auto" and target.isatty())
+    human = is_for_people(style, target)
+    tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         _merge_scope,
@@ -87,9 +97,9 @@ def configure(
         ]
         if human
         else [
-            structlog.processors.ExceptionRenderer(
-                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-            ),
+            structlog.processors.format_exc_info
+            if plain_tracebacks
+            else structlog.processors.ExceptionRenderer(tracebacks),
             structlog.processors.JSONRenderer(),
         ]
     )
@@ -105,6 +115,18 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+
+
+def relay(event: Mapping[str, object]) -> None:
+    """Write a line that another process logged; its time, level and logger stay what they are.
+
+    Args:
+        event: What the other process wrote as JSON. An unknown level counts as info.
+    """
+    level = logging.getLevelNamesMapping().get(str(event.get("level")).upper(), logging.INFO)
+    logger = logging.getLogger(str(event.get("logger", __name__)))
+    # Handed to the formatter as structlog itself hands its finished events over.
+    logger.log(level, dict(event), extra={"_logger": None, "_name": "relay"})
 
 
 class log_context:  # noqa: N801 - used like a function

@@ -7,7 +7,12 @@ They say that our own runtime could not do what was asked, whoever asked::
         ├── SupervisionError            the tree of children
         │   ├── UnknownChild            no child of that name here
         │   ├── ChildFailedToStart      ended, or ran out of time, before it was ready
-        │   └── RestartsExhausted       failed more often than its supervisor tolerates
+        │   ├── RestartsExhausted       failed more often than its supervisor tolerates
+        │   └── ProcessError            a child that is a process
+        │       ├── ProcessEnded        it ended, by itself or by a signal of somebody else
+        │       ├── ProcessStuck        its loop did not turn for too long; it was killed
+        │       ├── MemoryExceeded      it used more memory than it may; it was killed
+        │       └── ProtocolBroken      it, or its supervisor, said what cannot be understood
         ├── Overloaded                  a bound was reached; worth a retry a little later
         │   ├── MailboxFull             an actor's mailbox takes no more
         │   └── PoolSaturated           the group's task pool takes no more
@@ -53,6 +58,26 @@ class ChildFailedToStart(SupervisionError):
 
 class RestartsExhausted(SupervisionError):
     """Children failed more often than the restart intensity allows; the supervisor gave up."""
+
+
+class ProcessError(SupervisionError):
+    """A child that is a process failed."""
+
+
+class ProcessEnded(ProcessError):
+    """The process ended, by itself or by a signal of somebody else."""
+
+
+class ProcessStuck(ProcessError):
+    """The process's loop did not turn for longer than it may; it was killed."""
+
+
+class MemoryExceeded(ProcessError):
+    """The process used more memory than it may; it was killed."""
+
+
+class ProtocolBroken(ProcessError):
+    """One end of a control channel said something that the other cannot understand, or nothing."""
 
 
 class Overloaded(PlatformError):

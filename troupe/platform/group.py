@@ -175,13 +175,14 @@ class Group:
             details=self._details,
         )
 
-    def as_child(self, *, shutdown: float | None = None) -> ChildSpec:
+    def as_child(self, *, shutdown: float | None = None, abreast: bool = False) -> ChildSpec:
         """This group as a child, restarted by itself after a growing wait.
 
         Args:
             shutdown: Seconds until it is ended by force; by default as long as its parts may take.
+            abreast: Whether it goes up and down together with the child before it.
         """
-        return self.supervisor().as_child(backoff=GROUP_BACKOFF, shutdown=shutdown)
+        return self.supervisor().as_child(backoff=GROUP_BACKOFF, shutdown=shutdown, abreast=abreast)
 
     def _details(self) -> dict[str, Detail]:
         pool = self.pool.statistics()

@@ -23,7 +23,8 @@ from troupe.common.errors import DatabaseUnavailable, PeerRefused
 from troupe.common.ids import TenantId
 from troupe.common.secrets import Vault
 from troupe.common.units import MINUTES, SECONDS
-from troupe.supervisor import Installation, key_ring
+from troupe.supervisor import Installation
+from troupe.wiring import key_ring
 from troupe_demo.bigquery.accounts import create_service_account
 from troupe_demo.ga4 import TenantProfile
 

@@ -92,7 +92,7 @@ async def test_a_crash_in_one_group_leaves_the_others_alone(
     monkeypatch.setattr(
         wiring, "compose", partial(_note_sockets, wiring.compose, sockets), raising=True
     )
-    monkeypatch.setattr("troupe.supervisor.compose", wiring.compose)
+    monkeypatch.setattr("troupe.placement.compose", wiring.compose)
     configuration = load(
         environment={},
         overrides={
@@ -125,6 +125,8 @@ async def test_a_crash_in_one_group_leaves_the_others_alone(
             assert load_on.failed[victim] <= 4 * WORKERS
 
 
-def _note_sockets(compose: Any, sockets: dict[str, socket], site: wiring.Site) -> Any:
+def _note_sockets(
+    compose: Any, sockets: dict[str, socket], site: wiring.Site, names: Sequence[str]
+) -> Any:
     sockets.update(site.sockets)
-    return compose(site)
+    return compose(site, names)

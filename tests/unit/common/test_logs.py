@@ -65,3 +65,39 @@ def test_talkative_libraries_do_not_tell_urls() -> None:
     logs.configure(style="json", level="info", stream=stream)
     logging.getLogger("httpx2").info("GET https://idp.example/token?code=canary")
     assert stream.getvalue() == ""
+
+
+def test_a_line_of_another_process_is_relayed_as_it_is() -> None:
+    stream = io.StringIO()
+    logs.configure(style="json", stream=stream)
+    line = {
+        "event": "job_started",
+        "level": "error",
+        "logger": "troupe.platform.jobs",
+        "timestamp": "2026-01-01T00:00:00Z",
+        "process": 4711,
+        "access_token": "***",
+    }
+    logs.relay(line)
+    assert json.loads(stream.getvalue()) == line
+
+
+def test_a_relayed_traceback_can_be_read_by_a_person() -> None:
+    written, shown = io.StringIO(), io.StringIO()
+    logs.configure(style="json", stream=written, plain_tracebacks=True)
+    try:
+        _fail()
+    except RuntimeError:
+        logs.get_logger("troupe.test").exception("request_failed")
+    assert "canary-in-a-local" not in written.getvalue()
+    logs.configure(style="console", stream=shown)
+    logs.relay(json.loads(written.getvalue()))
+    assert "RuntimeError: it broke" in shown.getvalue()
+    assert "in _fail" in shown.getvalue()
+
+
+def test_a_relayed_line_below_the_level_is_not_written() -> None:
+    stream = io.StringIO()
+    logs.configure(style="json", level="warning", stream=stream)
+    logs.relay({"event": "child_started", "level": "info", "logger": "troupe.x"})
+    assert stream.getvalue() == ""

@@ -205,19 +205,23 @@ class Run:
                 if record.state is State.BACKING_OFF:
                     record.enter(State.STOPPED)
                 record.retire()
+        waits = False
         for record in reversed(self.records.values()):
-            if not record.leaving:
-                continue
-            if record.state is not State.STOPPING:
-                self._ask_to_stop(record)
-            if self._ordered and not record.stuck:
+            if record.leaving:
+                if record.state is not State.STOPPING:
+                    self._ask_to_stop(record)
+                waits = waits or not record.stuck
+            if self._ordered and waits and not record.specification.abreast:
                 return
 
     def _bring_up(self, now: float, nursery: trio.Nursery) -> None:
         ordered = self._ordered
         if ordered and any(record.leaving for record in self.records.values()):
             return
+        waits = False
         for record in self.records.values():
+            if ordered and waits and not record.specification.abreast:
+                return
             if not record.wanted:
                 continue
             if not record.alive:
@@ -225,8 +229,7 @@ class Run:
                     self._start(record, nursery)
                 else:
                     record.enter(State.BACKING_OFF)
-            if ordered and record.state is not State.RUNNING:
-                return
+            waits = waits or record.state is not State.RUNNING
 
     def _start(self, record: Record, nursery: trio.Nursery) -> None:
         record.incarnation += 1

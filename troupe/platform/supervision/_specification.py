@@ -144,6 +144,8 @@ class ChildSpec:
         backoff: Wait before a restart.
         kind: What status pages call it: task, actor, group, supervisor, resource, …
         backend: What it runs on.
+        abreast: Whether it does not stand on the child before it, but beside it: where children go
+            up and down one by one, the two go together.
         retired: Called when the supervisor will not start the child again by itself: it was
             stopped, exhausted, or finished. An operator may still start it later.
     """
@@ -157,6 +159,7 @@ class ChildSpec:
     backoff: Backoff = Backoff()
     kind: str = "task"
     backend: Backend = field(default_factory=TaskBackend)
+    abreast: bool = False
     retired: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:

@@ -144,14 +144,16 @@ class Supervisor:
         backoff: Backoff | None = None,
         start_deadline: float | None = None,
         shutdown: float | None = None,
+        abreast: bool = False,
     ) -> ChildSpec:
         """This supervisor as a child of another.
 
-        Both deadlines default to the sum of its children's, since those are spent one by one.
+        Both deadlines default to the sum of its children's, since those are spent one by one; of
+        children that stand abreast only the longest counts.
         """
-        children = self._declared
-        starting = sum(child.start_deadline for child in children) + 1 * SECONDS
-        stopping = sum(child.shutdown for child in children) + KILL_GRACE
+        rows = self._rows()
+        starting = sum(max(child.start_deadline for child in row) for row in rows) + 1 * SECONDS
+        stopping = sum(max(child.shutdown for child in row) for row in rows) + KILL_GRACE
         return ChildSpec(
             name=self.name,
             start=self.run,
@@ -160,7 +162,17 @@ class Supervisor:
             start_deadline=starting if start_deadline is None else start_deadline,
             shutdown=stopping if shutdown is None else shutdown,
             kind=self.kind,
+            abreast=abreast,
         )
+
+    def _rows(self) -> list[list[ChildSpec]]:
+        rows: list[list[ChildSpec]] = []
+        for child in self._declared:
+            if child.abreast and rows:
+                rows[-1].append(child)
+            else:
+                rows.append([child])
+        return rows
 
     def request_stop(self) -> None:
         """Stop all children in reverse order, then end. Returns at once; harmless when repeated."""

@@ -1,0 +1,159 @@
+"""What a supervisor and a child process say to each other.
+
+One JSON object a line, each with the protocol's version and its type. Both ends are always of the
+same installation, yet a process may be older than the files on the disk: a version that is not ours
+is refused, never guessed at.
+
+============== ============ =======================================================
+message        said by      meaning
+============== ============ =======================================================
+``begin``      supervisor   the first message: who you are and what you shall run
+``ready``      child        everything runs
+``ping``       supervisor   answer at once, from the loop
+``pong``       child        the answer, with the loop's lag since the last one
+``survey``     supervisor   how the whole group looks; say how you look
+``report``     child        the answer: the child's supervision tree
+``database``   supervisor   PostgreSQL is somewhere else now
+``stop``       supervisor   drain and end
+``failed``     child        the last message before an end that nobody asked for: why
+============== ============ =======================================================
+"""
+
+import json
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from troupe.common.units import MiB
+from troupe.platform.errors import ProtocolBroken
+
+VERSION: Final = 1
+MAX_MESSAGE: Final = 1 * MiB
+"""Bytes of one message, its end of line included."""
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    version: Literal[1] = VERSION
+
+
+class Begin(_Message):
+    """Who the child is.
+
+    Attributes:
+        instance: Its name, such as ``data-1``.
+        descriptors: What it inherited, by name.
+        memory_limit: MiB; 0: none.
+        assignment: What it shall run, for the program and not for the platform to understand.
+    """
+
+    type: Literal["begin"] = "begin"
+    instance: str
+    descriptors: dict[str, int]
+    memory_limit: int
+    assignment: dict[str, Any]
+
+
+class Ready(_Message):
+    """Everything runs."""
+
+    type: Literal["ready"] = "ready"
+
+
+class Ping(_Message):
+    """Answer at once."""
+
+    type: Literal["ping"] = "ping"
+    sequence: int
+
+
+class Pong(_Message):
+    """The answer to the ping of the same number.
+
+    Attributes:
+        sequence: Of the ping.
+        lag: Seconds by which the loop was late at most since the last pong.
+    """
+
+    type: Literal["pong"] = "pong"
+    sequence: int
+    lag: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Survey(_Message):
+    """How the group looks from outside, all instances; answered by a report."""
+
+    type: Literal["survey"] = "survey"
+    group: dict[str, Any]
+
+
+class Report(_Message):
+    """The child's supervision tree, as `Snapshot.as_dict` writes it."""
+
+    type: Literal["report"] = "report"
+    tree: dict[str, Any]
+
+
+class DatabaseMoved(_Message):
+    """PostgreSQL is at this URL now."""
+
+    type: Literal["database"] = "database"
+    url: str = Field(repr=False)
+
+
+class Stop(_Message):
+    """Drain and end.
+
+    Attributes:
+        grace: Seconds for that.
+    """
+
+    type: Literal["stop"] = "stop"
+    grace: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Failed(_Message):
+    """Why the child ends.
+
+    Attributes:
+        fault: Whose, so that the supervisor's command ends with the right code.
+        reason: One line without secrets.
+    """
+
+    type: Literal["failed"] = "failed"
+    fault: Literal["configuration", "database", "peer", "ours"]
+    reason: Annotated[str, Field(max_length=1000)]
+
+
+ToChild = Annotated[Begin | Ping | Survey | DatabaseMoved | Stop, Field(discriminator="type")]
+FromChild = Annotated[Ready | Pong | Report | Failed, Field(discriminator="type")]
+
+to_child: Final[TypeAdapter[Begin | Ping | Survey | DatabaseMoved | Stop]] = TypeAdapter(ToChild)
+from_child: Final[TypeAdapter[Ready | Pong | Report | Failed]] = TypeAdapter(FromChild)
+
+
+def encode(message: _Message) -> bytes:
+    """The line of a message.
+
+    Raises:
+        ProtocolBroken: It is larger than `MAX_MESSAGE`.
+    """
+    line = json.dumps(message.model_dump(mode="json"), separators=(",", ":")).encode() + b"\n"
+    if len(line) > MAX_MESSAGE:
+        raise ProtocolBroken(f"a message has {len(line)} bytes, more than {MAX_MESSAGE}")
+    return line
+
+
+def decode(adapter: TypeAdapter[Any], line: bytes) -> Any:
+    """The message in a line.
+
+    Raises:
+        ProtocolBroken: It is none; the reason quotes nothing of the line, which may hold secrets.
+    """
+    try:
+        return adapter.validate_json(line)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in problem["loc"]) or "the line"
+        raise ProtocolBroken(f"not a message: {where}: {problem['type']}") from None
