@@ -144,7 +144,7 @@ async def _run(
         start - commit if start else float("inf")
         for start, commit in zip(starts, commits, strict=True)
     ]
-    windows = _windows(starts, min(commits), seconds)
+    windows = windows_of(starts, min(commits), seconds)
     return Endurance(
         offered=count,
         started=sum(start > 0 for start in starts),
@@ -161,7 +161,7 @@ async def _run(
     )
 
 
-def _windows(starts: "array[float]", beginning: float, seconds: float) -> list[float]:
+def windows_of(starts: "array[float]", beginning: float, seconds: float) -> list[float]:
     """Handlers started per second in each whole window while jobs arrived."""
     counts = [0] * max(1, int(seconds / WINDOW))
     width = min(WINDOW, seconds)

@@ -70,6 +70,16 @@ class Process:
         await self._silent.wait()
         raise ContenderFailed(f"{self._name} ended with {await self._process.wait()}")
 
+    async def ended(self) -> None:
+        """Wait until it has ended by itself, as it shall after its last answer."""
+        try:
+            async with asyncio.timeout(END_DEADLINE):
+                code = await self._process.wait()
+        except TimeoutError:
+            raise ContenderFailed(f"{self._name} does not end") from None
+        if code != 0:
+            raise ContenderFailed(f"{self._name} ended with {code}")
+
     async def end(self) -> None:
         """Let it stop in order; it has written its instants then."""
         self._orders_pipe.close()
@@ -93,8 +103,7 @@ async def started(entrant: Entrant, urls: dict[str, str], **order: Any) -> Async
     reading = asyncio.create_task(ours.read())
     try:
         yield ours
-        async with asyncio.timeout(END_DEADLINE):
-            await process.wait()
+        await ours.ended()
     finally:
         if process.returncode is None:
             process.kill()

@@ -17,6 +17,7 @@ import threading
 import time
 from array import array
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -170,8 +171,8 @@ def obey(contender: Contender, given: dict[str, Any]) -> None:
             say(**asdict(contender.drain(given["count"])))
         case "consume":
             started = Instants(Path(given["file"]), given["count"])
-            threading.Thread(target=_tell_progress, args=(started,), daemon=True).start()
-            contender.consume(started)
+            with _telling_progress(started):
+                contender.consume(started)
             started.write()
             say(done=True)
         case "produce":
@@ -186,7 +187,18 @@ def obey(contender: Contender, given: dict[str, Any]) -> None:
             raise ValueError(f"no such order: {unknown}")
 
 
-def _tell_progress(instants: Instants) -> None:
-    while True:
-        time.sleep(PROGRESS_EVERY)
-        say(noted=instants.noted)
+@contextmanager
+def _telling_progress(instants: Instants) -> Iterator[None]:
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(PROGRESS_EVERY):
+            say(noted=instants.noted)
+
+    thread = threading.Thread(target=tell)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
