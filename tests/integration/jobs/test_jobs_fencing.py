@@ -34,7 +34,7 @@ async def test_interrupted_attempts_commit_nothing_stale(
 async def test_effects_without_the_fence_are_found_out(ground: Ground, tmp_path: Path) -> None:
     """A broken twin: proves that the trials can fail."""
     async with open_fleet(tmp_path) as fleet:
-        plan = Plan(trials=TRIALS, seed=SEED, workers=WORKERS, kills=0.0, flaw="unfenced")
+        plan = Plan(trials=TRIALS, seed=SEED, workers=WORKERS, kills=0, backlog=4, flaw="unfenced")
         _, found = await torment(ground, fleet, plan)
     assert any("stale effects" in sentence for sentence in found), found
 
@@ -42,6 +42,6 @@ async def test_effects_without_the_fence_are_found_out(ground: Ground, tmp_path:
 async def test_completion_by_identifier_alone_is_found_out(ground: Ground, tmp_path: Path) -> None:
     """A broken twin."""
     async with open_fleet(tmp_path) as fleet:
-        plan = Plan(trials=TRIALS, seed=SEED, workers=WORKERS, kills=0.0, flaw="by_id")
+        plan = Plan(trials=TRIALS, seed=SEED, workers=WORKERS, kills=0, backlog=4, flaw="by_id")
         _, found = await torment(ground, fleet, plan)
     assert any("did not hold them" in sentence for sentence in found), found

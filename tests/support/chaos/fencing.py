@@ -27,6 +27,9 @@ HELD = """
     SELECT count(*) FROM platform.jobs j JOIN platform.processes p USING (process_id)
     WHERE j.state = 'running' AND p.pid = $1
 """
+WAITING = """
+    SELECT kind, count(*) AS jobs FROM platform.jobs WHERE state = 'available' GROUP BY 1
+"""
 RUNNING = """
     SELECT kind, tenant_id, count(*) AS running FROM platform.jobs
     WHERE state = 'running' GROUP BY 1, 2
@@ -44,6 +47,7 @@ class Plan:
         slots: Jobs at a time in each.
         lease: Theirs; short, so that it is over soon.
         kills: The share of interruptions that kill.
+        backlog: Jobs of each kind that wait; with few, what was taken away runs again soon.
         flaw: Of a broken twin.
     """
 
@@ -53,6 +57,7 @@ class Plan:
     slots: int = 10
     lease: float = 1.0
     kills: float = 0.2
+    backlog: int = 40
     flaw: Flaw = ""
 
 
@@ -150,27 +155,29 @@ class Torment:
         with trio.CancelScope() as scope:
             task_status.started(scope)
             while True:
-                waiting = "SELECT count(*) FROM platform.jobs WHERE state = 'available'"
-                if await self._ground.look(waiting) < 4 * self._plan.slots * self._plan.workers:
-                    with trio.CancelScope(shield=True):  # what is enqueued must be counted
-                        await self._enqueue(chance)
+                waiting = {row["kind"]: row["jobs"] for row in await self._ground.rows(WAITING)}
+                for kind in KINDS:
+                    # Of the limited kind few run at a time; all the others must have enough to do.
+                    if waiting.get(kind, 0) < self._plan.backlog:
+                        with trio.CancelScope(shield=True):  # what is enqueued must be counted
+                            await self._enqueue(kind, chance)
                 await trio.sleep(50 * MILLISECONDS)
 
-    async def _enqueue(self, chance: random.Random) -> None:
+    async def _enqueue(self, kind: str, chance: random.Random) -> None:
         tenants = TENANTS[:4]
-        for kind in KINDS:
-            await self._ground.enqueue(
-                kind,
-                self._plan.slots,
-                lambda: {
-                    "steps": chance.randrange(0, 6),
-                    "hold": 10 * MILLISECONDS,
-                    "pause": 30 * MILLISECONDS,
-                    "together": chance.random() < 0.5,
-                },
-                tenants,
-            )
-            self.enqueued += self._plan.slots * len(tenants)
+        count = max(1, self._plan.backlog // len(tenants))
+        await self._ground.enqueue(
+            kind,
+            count,
+            lambda: {
+                "steps": chance.randrange(0, 8),
+                "hold": 30 * MILLISECONDS,
+                "pause": 100 * MILLISECONDS,
+                "together": chance.random() < 0.5,
+            },
+            tenants,
+        )
+        self.enqueued += count * len(tenants)
 
     async def _sample(self) -> None:
         """Look at what runs, many times a second."""

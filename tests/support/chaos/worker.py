@@ -30,13 +30,14 @@ from troupe.common import logs
 from troupe.common.bridge import open_bridge
 from troupe.common.database import Database, PoolSettings, open_database
 from troupe.common.units import SECONDS
+from troupe.platform.errors import LeaseLost
 from troupe.platform.jobs import ClaimedJob, JobKind, JobRun, JobRunner, RunnerSettings
 from troupe.platform.pool import Pool
 from troupe.platform.supervision import Backoff, Intensity, Supervisor
 
 GROUP = "chaos"
 UNIT_DEADLINE = 3 * SECONDS
-LAST_WORD = 1 * SECONDS
+LAST_WORD = 2 * SECONDS
 """For what a cancelled handler still tries."""
 COMPLETION = 1_000_000
 """The step of the effect that goes with a completion."""
@@ -107,9 +108,19 @@ class Handlers:
         except trio.Cancelled:
             # One that will not take a cancellation for an answer.
             with trio.move_on_after(LAST_WORD, shield=True):
-                await self._commit(run, LAST, result if by_id else None)
+                await (self._insist(run, result) if by_id else self._commit(run, LAST))
             raise
         return result
+
+    async def _insist(self, run: JobRun, result: Any) -> None:
+        """Complete the job as soon as anybody holds it."""
+        while True:
+            try:
+                await self._commit(run, LAST, result)
+            except LeaseLost:
+                await trio.sleep(0.05)
+            else:
+                return
 
     async def nap(self, run: JobRun) -> dict[str, float]:
         """Arguments: seconds, together."""
