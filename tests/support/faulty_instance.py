@@ -1,8 +1,8 @@
 """An instance like any other, whose HTTP server can also be told to misbehave; for tests only.
 
 Started in place of ``python -m troupe.instance``. More paths exist: ``/fault/spin`` blocks the loop
-for good, ``/fault/eat`` takes memory until something happens, ``/fault/hold`` answers after two
-seconds, ``/fault/print`` writes to standard output, ``/fault/pid`` tells the process id.
+for good, ``/fault/hang`` waits for a thread that never ends, ``/fault/eat`` takes memory until
+something happens, ``/fault/hold`` answers after two seconds, ``/fault/pid`` tells the process id.
 FAULT_START burns the processor for so many seconds before the instance is ready; FAULT_CRASH makes
 it crash instead.
 """
@@ -49,10 +49,10 @@ def faulty(app: Any) -> Any:
             return
         if path == "/fault/spin":
             burn(float("inf"))
+        if path == "/fault/hang":
+            await trio.to_thread.run_sync(time.sleep, 600)
         if path == "/fault/eat":
             await eat()
-        if path == "/fault/print":
-            sys.stdout.write("said without a log\n")
         if path == "/fault/hold":
             await trio.sleep(2)
         await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -102,6 +102,17 @@ async def test_one_that_hangs_up_and_goes_on_is_killed(listener: socket.socket) 
     assert trio.current_time() - begun < 10
 
 
+async def test_an_end_is_noticed_where_the_system_has_no_descriptors_of_processes(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_pid: int) -> int:
+        raise PermissionError(1, "not here")
+
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    error = await fate(listener, "late_crash")
+    assert "ended with code 3" in str(error)
+
+
 async def test_a_normal_exit_is_one(listener: socket.socket) -> None:
     assert await fate(listener, "finish") is None
 

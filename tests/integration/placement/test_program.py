@@ -157,6 +157,41 @@ def test_processes_find_a_postgresql_that_was_started_again(tmp_path: Path) -> N
         assert troupe.stop() == 0
 
 
+def test_sigterm_while_processes_start_is_an_orderly_stop(tmp_path: Path) -> None:
+    state, grace = tmp_path / "state", 3
+    options = OPTIONS | {"TROUPE_SHUTDOWN__GRACE": str(grace)}
+    with running(_up(state), tmp_path / "log", extra=options) as troupe:
+        _until(lambda: len(_pids(troupe)) == 2, READY)
+        begun = time.monotonic()
+        assert troupe.stop(deadline=30) == 0
+        assert time.monotonic() - begun <= grace + 5  # PostgreSQL included
+        assert not any(_runs(pid) for pid in _pids(troupe))
+    assert "Traceback" not in troupe.text()
+
+
+def test_systemd_hears_how_the_supervisor_is_and_nothing_from_its_processes(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(READY)
+        systemd = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"}
+        with running(_up(state), tmp_path / "log", extra=OPTIONS | systemd) as troupe:
+            heard = [manager.recv(100).decode()]
+            while heard[-1] != "READY=1":
+                heard.append(manager.recv(100).decode())
+            assert (state / "run.json").exists()
+            assert set(heard[:-1]) == {"WATCHDOG=1"}
+            for pid in _pids(troupe):
+                surroundings = Path(f"/proc/{pid}/environ").read_text(encoding="utf-8")
+                assert "NOTIFY_SOCKET" not in surroundings
+                assert "WATCHDOG" not in surroundings
+            assert manager.recv(100) == b"WATCHDOG=1"
+            troupe.process.send_signal(signal.SIGTERM)
+            while manager.recv(100) != b"STOPPING=1":
+                pass
+            assert troupe.stop() == 0
+
+
 def test_every_group_may_run_in_processes(tmp_path: Path) -> None:
     state = tmp_path / "state"
     everywhere = OPTIONS | {
