@@ -77,7 +77,7 @@ REAP_DEADLINE: Final = 5 * SECONDS
 LAST_WORDS: Final = 0.5 * SECONDS
 """For a process that is gone, until its output is read; for one that is stuck, to say where."""
 BETWEEN_WEIGHINGS: Final = 500 * MILLISECONDS
-KILLED_AFTER: Final = 0.7 * SECONDS
+KILLED_AFTER: Final = 0.5 * SECONDS
 """Beyond the grace: for a child that cuts its own drain off in time to clean up and exit."""
 _FAULTS: Final[dict[str, type[TroupeError]]] = {
     "configuration": ConfigurationError,
