@@ -4,7 +4,7 @@ import trio
 import trio.testing
 
 from tests.unit.platform.model.foretell import Trace, foretell
-from tests.unit.platform.model.perform import Stage
+from tests.unit.platform.model.perform import NeverEnds, Stage
 from tests.unit.platform.model.script import Script
 
 
@@ -21,7 +21,10 @@ def compare(script: Script) -> None:
     """
     expected, unordered = foretell(script)
     clock = trio.testing.MockClock(autojump_threshold=0)
-    real = trio.run(Stage(script).play, clock=clock).settle_order(unordered)
+    try:
+        real = trio.run(Stage(script).play, clock=clock).settle_order(unordered)
+    except NeverEnds:
+        raise Divergence("the root was asked to stop and does not end") from None
     if real not in expected:
         raise Divergence("\n".join(_first_difference(one, real) for one in expected))
 

@@ -42,6 +42,10 @@ class Fault(TroupeError):
     """What a script makes go wrong."""
 
 
+class NeverEnds(AssertionError):
+    """The root was asked to stop long ago, and goes on."""
+
+
 @dataclass(frozen=True)
 class Message(Request[str]):
     sender: str
@@ -266,7 +270,10 @@ class Stage:
             for ticks in (STOPPING, LONG):
                 await trio.sleep(_seconds(ticks))
                 await self._look()
-            assert not self.serving, "it does not end"
+            never_ends = bool(self.serving)
+            nursery.cancel_scope.cancel()
+        if never_ends:
+            raise NeverEnds
         return self.trace
 
     async def _step(self, nursery: trio.Nursery, step: tuple[Command, ...], number: int) -> None:
