@@ -96,7 +96,7 @@ class Extraction:
                 deadline=SEAL_DEADLINE,
             )
         except BaseException:
-            await self._discard(name)
+            await self.discard(name)
             raise
         return StagedDay(
             source_day=table.day,
@@ -117,7 +117,8 @@ class Extraction:
         if dropped:
             _log.info("staged_days_swept", job_id=str(self.job), dropped=dropped)
 
-    async def _discard(self, name: str) -> None:
+    async def discard(self, name: str) -> None:
+        """Drop a staged table that will not be published; no effect on one that has been."""
         with trio.move_on_after(CLEAN_UP_DEADLINE, shield=True):
             try:
                 await self.database.run(

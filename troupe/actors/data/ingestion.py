@@ -273,7 +273,7 @@ class _Ingestion:
                 if known is not None and known.is_current(table, fingerprint):
                     await self._leave_as_it_is(day)
                 else:
-                    await self._publish(await self._extraction.stage(table, self._count))
+                    await self._replace(await self._extraction.stage(table, self._count))
             except PeerUnavailable as error:
                 wait = max(pause, error.retry_after or 0.0)
                 if attempt == DAY_ATTEMPTS or wait > LONGEST_DAY_PAUSE:
@@ -293,6 +293,13 @@ class _Ingestion:
         await self._run.progress(phase="loading", message=message, **self._tally.progress())
 
     # ---- what is written
+
+    async def _replace(self, day: StagedDay) -> None:
+        try:
+            await self._publish(day)
+        except BaseException:
+            await self._extraction.discard(day.table)
+            raise
 
     async def _publish(self, day: StagedDay) -> None:
         async def unit(connection: asyncpg.Connection) -> int:
