@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.conftest import Demo
 from tests.support import tenancy
 from troupe.common.postgres import running_server
+from troupe.platform.jobs import NewJob, enqueue_many
 
 MAY_BE_EMPTY = frozenset({"data.staged_days", "platform.schedules", "platform.schedule_slots"})
 """Rows are there only while a day is being loaded, or once somebody has made a schedule; the latter
@@ -57,6 +58,18 @@ def filled(demo: Demo) -> Demo:
             timeout=60,
         )
         assert answer.status_code == 202, answer.text
+
+    async def enqueue(_admin: asyncpg.Connection, runtime: asyncpg.Connection) -> None:
+        """A live job with a key, of a kind that nobody runs."""
+        waiting = NewJob(group="data", kind="waiting", idempotency_key="tenancy")
+        for tenant in demo.tenants:
+            async with runtime.transaction():
+                await runtime.execute(
+                    "SELECT set_config('troupe.tenant_id', $1, true)", str(tenant.id)
+                )
+                await enqueue_many(runtime, [waiting])
+
+    _with_connections(demo, enqueue)
     return demo
 
 
