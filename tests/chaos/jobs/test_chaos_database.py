@@ -9,7 +9,9 @@ from tests.support.chaos.faults import FAULTS, Stage, open_stage
 from tests.support.chaos.recovery import Recovery, Size
 from troupe.common.units import SECONDS
 
-SIZE = Size(before=20 * SECONDS, grace=10 * SECONDS, after=20 * SECONDS, share=0.99)
+SIZE = Size(
+    before=20 * SECONDS, grace=10 * SECONDS, after=20 * SECONDS, share=0.99, nap=3 * SECONDS
+)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)

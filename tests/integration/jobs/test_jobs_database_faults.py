@@ -5,12 +5,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.chaos.faults import FAULTS, Stage, open_stage
+from tests.support.chaos.faults import (
+    Stage,
+    half_open_connections,
+    immediate_restart,
+    killed_backends,
+    open_stage,
+    pooler_restart,
+)
 from tests.support.chaos.recovery import Recovery, Size
-from troupe.common.units import SECONDS
+from troupe.common.units import MILLISECONDS, SECONDS
 
 # Short windows on a busy machine: less is asked of the throughput, all of the rest.
-SIZE = Size(before=3 * SECONDS, grace=10 * SECONDS, after=3 * SECONDS, share=0.85)
+SIZE = Size(
+    before=2 * SECONDS,
+    grace=8 * SECONDS,
+    after=2 * SECONDS,
+    share=0.8,
+    nap=400 * MILLISECONDS,
+)
+
+
+FAULTS = (immediate_restart, killed_backends, half_open_connections, pooler_restart)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)

@@ -1,14 +1,16 @@
 """Throughput before, during and after a fault of the database, under a steady load.
 
 The load. One worker process with all its slots busy: there is always more to do. Jobs sleep, so
-that what bounds the throughput is slots, not processors; the rest of a job (a claim, a fenced
-transaction, a completion) takes a few milliseconds beside the 400 that it sleeps.
+that what bounds the throughput is slots, not processors. The rest of a job (a claim, a fenced
+transaction, a completion) takes 10 ms or, on a busy machine, several times that: the longer jobs
+sleep beside it, the finer are the differences that can be told from noise.
 
-The measure. A job counts in each window with the share of its sleep that lies there: windows need
-not fit the jobs, and a slot that waits for the database counts as idle. Only jobs that are done
-count, and of each only the attempt that completed it, as its result tells.
+The measure. What counts in a window is the sleep that lies there, in jobs of average length:
+windows need not fit the jobs, and a slot that waits for the database counts as idle. Only jobs that
+are done count, and of each only the attempt that completed it, as its result tells.
 """
 
+import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -24,7 +26,8 @@ from troupe.common.units import MILLISECONDS, MINUTES, SECONDS
 from troupe.platform.jobs import JobKind, JobRun
 
 SLOTS = 16
-NAP = 400 * MILLISECONDS
+LONGEST_NAP = 1.5
+"""Of the average."""
 WINDOW = 1 * SECONDS
 STEP = 100 * MILLISECONDS
 WARM_UP = 2 * SECONDS
@@ -45,12 +48,14 @@ class Size:
         grace: From the fault's end until it must be as before.
         after: What is compared with the baseline.
         share: Of the baseline.
+        nap: How long jobs sleep, on average.
     """
 
     before: float
     grace: float
     after: float
     share: float
+    nap: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,18 +88,17 @@ class Throughput:
 
     Args:
         naps: When each job began and ended to sleep.
+        nap: How long jobs sleep on average, in seconds.
     """
 
-    def __init__(self, naps: Iterable[asyncpg.Record]) -> None:
-        self._naps = [(nap["began"], nap["ended"]) for nap in naps]
+    def __init__(self, naps: Iterable[tuple[float, float]], nap: float) -> None:
+        self._nap = nap
+        self._naps = list(naps)
 
     def between(self, start: float, end: float) -> float:
         """In a window."""
-        inside = sum(
-            max(0.0, min(ended, end) - max(began, start)) / (ended - began)
-            for began, ended in self._naps
-        )
-        return inside / (end - start)
+        inside = sum(max(0.0, min(ended, end) - max(began, start)) for began, ended in self._naps)
+        return inside / self._nap / (end - start)
 
     def back_after(self, moment: float, enough: float, at_most: float) -> float:
         """Seconds until a whole window has enough; ``at_most`` if it takes longer."""
@@ -104,6 +108,11 @@ class Throughput:
                 return waited
             waited += STEP
         return at_most
+
+
+async def naps(ground: Ground) -> list[tuple[float, float]]:
+    """When jobs began and ended to sleep, of those that are done."""
+    return [(row["began"], row["ended"]) for row in await ground.rows(NAPS)]
 
 
 async def survive(
@@ -140,8 +149,9 @@ async def survive(
     waiting = await ground.look("SELECT count(*) FROM platform.jobs WHERE state = 'available'")
     await drain(ground)
 
-    throughput = Throughput(await ground.rows(NAPS))
-    before = throughput.between(began, struck)
+    throughput = Throughput(await naps(ground), size.nap)
+    # What the fault interrupts counts nowhere: the baseline ends before any of that began.
+    before = throughput.between(began, struck - LONGEST_NAP * size.nap)
     recovery = Recovery(
         before=before,
         after=throughput.between(over + size.grace, end),
@@ -163,11 +173,16 @@ async def survive(
 
 async def _enqueue(ground: Ground, size: Size) -> int:
     seconds = WARM_UP + size.before + LONGEST_FAULT + size.grace + size.after
-    count = int(seconds * SLOTS / NAP / 4)
-    for tenant in TENANTS[:2]:
-        for together in (True, False):
-            arguments = {"seconds": NAP, "together": together}
-            await ground.enqueue("nap", count, lambda arguments=arguments: arguments, [tenant])  # type: ignore[misc]
+    count = int(seconds * SLOTS / size.nap / 4)
+    chance = random.Random(count)
+    for together in (True, False):
+
+        def arguments(together: bool = together) -> dict[str, float | bool]:
+            # Were they all equal, jobs would begin and end together for ever.
+            seconds = chance.uniform(2 - LONGEST_NAP, LONGEST_NAP) * size.nap
+            return {"seconds": round(seconds, 3), "together": together}
+
+        await ground.enqueue("nap", count, arguments, TENANTS[:2])
     return 4 * count
 
 

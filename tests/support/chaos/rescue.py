@@ -16,7 +16,7 @@ import trio
 from tests.support.chaos import checks
 from tests.support.chaos.fleet import Fleet, Worker
 from tests.support.chaos.ground import TENANTS, Ground
-from tests.support.chaos.recovery import NAPS, Throughput, drain
+from tests.support.chaos.recovery import Throughput, drain, naps
 from tests.support.chaos.worker import COMPLETION, Options
 from troupe.common.units import MILLISECONDS, SECONDS
 
@@ -142,7 +142,7 @@ async def endure(
         await worker.finish()
     await drain(ground)
 
-    throughput = Throughput(await ground.rows(NAPS))
+    throughput = Throughput(await naps(ground), NAP)
     endurance = Endurance(
         kills=kills,
         before=throughput.between(began, struck),
