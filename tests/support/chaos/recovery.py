@@ -171,18 +171,23 @@ async def survive(
     return recovery, found
 
 
-async def _enqueue(ground: Ground, size: Size) -> int:
-    seconds = WARM_UP + size.before + LONGEST_FAULT + size.grace + size.after
-    count = int(seconds * SLOTS / size.nap / 4)
+async def enqueue_naps(ground: Ground, count: int, nap: float) -> None:
+    """Enqueue four times so many jobs: of two tenants, completed in either way."""
     chance = random.Random(count)
     for together in (True, False):
 
         def arguments(together: bool = together) -> dict[str, float | bool]:
             # Were they all equal, jobs would begin and end together for ever.
-            seconds = chance.uniform(2 - LONGEST_NAP, LONGEST_NAP) * size.nap
+            seconds = chance.uniform(2 - LONGEST_NAP, LONGEST_NAP) * nap
             return {"seconds": round(seconds, 3), "together": together}
 
         await ground.enqueue("nap", count, arguments, TENANTS[:2])
+
+
+async def _enqueue(ground: Ground, size: Size) -> int:
+    seconds = WARM_UP + size.before + LONGEST_FAULT + size.grace + size.after
+    count = int(seconds * SLOTS / size.nap / 4)
+    await enqueue_naps(ground, count, size.nap)
     return 4 * count
 
 

@@ -15,14 +15,14 @@ import trio
 
 from tests.support.chaos import checks
 from tests.support.chaos.fleet import Fleet, Worker
-from tests.support.chaos.ground import TENANTS, Ground
-from tests.support.chaos.recovery import Throughput, drain, naps
+from tests.support.chaos.ground import Ground
+from tests.support.chaos.recovery import Throughput, drain, enqueue_naps, naps
 from tests.support.chaos.worker import COMPLETION, Options
 from troupe.common.units import MILLISECONDS, SECONDS
 
 SLOTS = 4
 WORKERS = 3
-NAP = 100 * MILLISECONDS
+NAP = 250 * MILLISECONDS
 LEASE = 2 * SECONDS
 WARM_UP = 2 * SECONDS
 
@@ -119,9 +119,7 @@ async def endure(
     """
     options = Options(url=ground.where.runtime_url, slots=SLOTS, lease=LEASE, poll=0.2)
     count = int((WARM_UP + before + during + 2 * every) * WORKERS * SLOTS / NAP / 4)
-    for together in (True, False):
-        arguments = {"seconds": NAP, "together": together}
-        await ground.enqueue("nap", count, lambda arguments=arguments: arguments, TENANTS[:2])  # type: ignore[misc]
+    await enqueue_naps(ground, count, NAP)
     workers = [await fleet.start(options) for _ in range(WORKERS)]
     await trio.sleep(WARM_UP)
     began = time.time()

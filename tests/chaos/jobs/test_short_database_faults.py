@@ -1,4 +1,4 @@
-"""The database fails under load, and is back; the long form is in tests/chaos/jobs."""
+"""The database fails under load, and is back, in short."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path

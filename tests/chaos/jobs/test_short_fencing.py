@@ -1,4 +1,4 @@
-"""Stopped and killed workers commit nothing stale; the long form is in tests/chaos/jobs."""
+"""Stopped and killed workers commit nothing stale, in short."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Killed processes: their jobs run again soon, the others go on; long form in tests/chaos/jobs."""
+"""Killed processes: their jobs run again soon, the others go on, in short."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
