@@ -26,7 +26,7 @@ async def test_repeated_kills_keep_95_percent_of_the_throughput_of_the_slots_tha
 ) -> None:
     async with open_fleet(tmp_path) as fleet:
         endurance, found = await endure(
-            ground, fleet, before=20 * SECONDS, during=90 * SECONDS, every=5 * SECONDS
+            ground, fleet, before=20 * SECONDS, during=96 * SECONDS, every=8 * SECONDS
         )
     record_property("repeated kills", str(endurance))
     assert found == []
