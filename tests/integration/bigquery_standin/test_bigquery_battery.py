@@ -1,5 +1,6 @@
 """Everything TRAPS lists, and more: the stand-in must say what Google's evaluator says."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,11 @@ def test_the_judge_can_tell_a_wrong_answer(export: Court):
         other = export.judge(wrong)
         assert right.stand_in != other.oracle
         assert right.oracle != other.stand_in
+
+
+def test_the_judge_minds_the_order_only_where_the_query_asks_for_one(export: Court):
+    verdict = export.judge("SELECT x FROM UNNEST([1, 2]) x ORDER BY x")
+    types, rows = verdict.oracle
+    turned = (types, rows[::-1])
+    assert not replace(verdict, oracle=turned).agrees
+    assert replace(verdict, query="SELECT x FROM UNNEST([1, 2]) x", oracle=turned).agrees
