@@ -8,7 +8,11 @@ from uuid import UUID, uuid4
 
 from tests.integration.analytics.warehouse import Warehouse
 from troupe.actors.analytics.answers import Answers
+from troupe.actors.analytics.keeping import AnswerCache
+from troupe.actors.analytics.standing import Standing
+from troupe.common.units import MiB
 from troupe.http import analytics
+from troupe.http.answering import Answering
 from troupe.http.application import Application, create_app
 from troupe.http.dashboard import pages
 from troupe.http.principal import SESSION_COOKIE, Principal, Role
@@ -56,6 +60,7 @@ class Site:
     """The application, and the instant that it takes for the present."""
 
     app: Application
+    answering: Answering
     now: datetime = field(default=NOON)
 
     async def get(self, path: str, shop: str | None, **headers: str) -> Reply:
@@ -80,8 +85,12 @@ class Site:
 
 def make_site(answers: Answers, shops: list[Warehouse]) -> Site:
     app = create_app("analytics", resolver=Staff({shop.name: shop for shop in shops}))
-    site = Site(app)
-    analytics.declare(app.api, answers, lambda: site.now)
+    cache = AnswerCache(8 * MiB)
+    # Looks every time: what a test changes behind everybody's back is seen at once.
+    standing = Standing(answers.reporting, cache.drop, max_age=0)
+    answering = Answering(answers, cache=cache, standing=standing, clock=lambda: site.now)
+    site = Site(app, answering)
+    analytics.declare(app.api, answering)
     addresses = pages.Addresses("https://auth.example", "https://board.example")
     pages.declare(app, answers, addresses, lambda: site.now)
     return site

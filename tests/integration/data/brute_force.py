@@ -49,6 +49,9 @@ class Event:
     refund_value: float | None = None
     bundle_sequence_id: int | None = None
     batch_event_index: int | None = None
+    page_title: str | None = None
+    search_term: str | None = None
+    items: str | None = None
 
     @property
     def session_key(self) -> tuple[str, str, int] | None:
@@ -112,9 +115,13 @@ class _Reading:
         for key, members in groups.items():
             self.sessions[key] = self.session(key, members)
         self.purchases = self.purchase_rows()
+        sold: dict[tuple[str, str, int], list[datetime]] = defaultdict(list)
         for purchase in self.purchases:
             if purchase["counted"] and purchase["session"] is not None:
                 self.sessions[purchase["session"]]["purchases"] += 1
+                sold[purchase["session"]].append(purchase["purchased_at"])
+        for key, members in groups.items():
+            self.sessions[key] |= funnel([event for _, event in members], sold[key])
 
     def day(self, instant: datetime) -> date:
         return instant.astimezone(self.rules.zone).date()
@@ -383,6 +390,22 @@ class _Reading:
             "money_rollup": self.money(refunds),
         }
         return {name: ordered(rows) for name, rows in found.items()}
+
+
+def funnel(events: list[Event], purchases: list[datetime]) -> Row:
+    """The shortest chains through the funnel, in microseconds: every chain is tried."""
+
+    def times(name: str) -> list[datetime]:
+        return [event.event_at for event in events if event.event_name == name]
+
+    steps = [times("view_item"), times("add_to_cart"), times("begin_checkout"), purchases]
+    chains = {(at, at) for at in steps[0]}
+    found: Row = {}
+    for name, later in zip(("cart", "checkout", "purchase"), steps[1:], strict=True):
+        chains = {(began, at) for began, ended in chains for at in later if at >= ended}
+        spans = [(at - began) // timedelta(microseconds=1) for began, at in chains]
+        found[f"{name}_within"] = min(spans, default=None)
+    return found
 
 
 COUNTS = (
