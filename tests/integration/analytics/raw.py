@@ -33,15 +33,14 @@ DEVICES = ["desktop", "mobile", None]
 COUNTRIES = ["Germany", "Österreich", None]
 BRANCHES = ["B1", "B2", None]
 CUSTOMERS = ["C1", "C2", None]
-PAGES = [
-    "https://a.example/", "https://a.example/x?utm=1", "https://a.example/x#top", "/y", None,
-]  # fmt: skip
+HOME = "https://a.example/"
+PAGES = [HOME, f"{HOME}x?utm=1", f"{HOME}x#top", "/y", None]
 TERMS = ["Hammer", "  hammer ", "HAMMER", "Straße", "strasse", "a\u00a0 b", "ﬁx", "  ", None]
 PRODUCTS = ["P1", "P2", "P3", "(not set)", None]
 NAMES = [
     "page_view", "page_view", "page_view", "screen_view", "view_item", "view_item", "add_to_cart",
-    "begin_checkout", "begin_checkout", "purchase", "refund", "view_search_results", FAILED, "first_visit",
-    "session_start", "user_engagement",
+    "begin_checkout", "begin_checkout", "purchase", "refund", "view_search_results", FAILED,
+    "first_visit", "session_start", "user_engagement",
 ]  # fmt: skip
 FILTERS = ("location", "channel", "device", "country", "customer")
 Chosen = dict[str, list[str]]

@@ -1,15 +1,16 @@
 """The analytics group's application over a real database, for people who are named by a token."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-from tests.integration.analytics.warehouse import Warehouse
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.keeping import AnswerCache
 from troupe.actors.analytics.standing import Standing
+from troupe.common.ids import TenantId
 from troupe.common.units import MiB
 from troupe.http import analytics
 from troupe.http.answering import Answering
@@ -21,11 +22,18 @@ NOON = datetime(2026, 3, 31, 14, 0, tzinfo=UTC)
 """16:00 on the same day in Berlin, 01:00 on 1 April on Lord Howe."""
 
 
+class Shop(Protocol):
+    """A tenant that can be named by a token."""
+
+    name: str
+    tenant: TenantId
+
+
 @dataclass
 class Staff:
     """Everybody's token and session is the name of their shop."""
 
-    shops: dict[str, Warehouse]
+    shops: dict[str, Shop]
 
     async def resolve(
         self, bearer: str | None, session_cookie: str | None, requested_tenant: UUID | None
@@ -83,11 +91,11 @@ class Site:
         return Reply(response.status_code, response.headers, (await response.get_data()).decode())
 
 
-def make_site(answers: Answers, shops: list[Warehouse]) -> Site:
+def make_site(answers: Answers, shops: Sequence[Shop], *, max_age: float = 0) -> Site:
     app = create_app("analytics", resolver=Staff({shop.name: shop for shop in shops}))
     cache = AnswerCache(8 * MiB)
-    # Looks every time: what a test changes behind everybody's back is seen at once.
-    standing = Standing(answers.reporting, cache.drop, max_age=0)
+    # By default looks every time: what a test changes behind everybody's back is seen at once.
+    standing = Standing(answers.reporting, cache.drop, max_age=max_age)
     answering = Answering(answers, cache=cache, standing=standing, clock=lambda: site.now)
     site = Site(app, answering)
     analytics.declare(app.api, answering)

@@ -383,6 +383,8 @@ class _Reading:
             "purchases": self.purchases,
             "refunds": refunds,
             "user_day": self.user_days(),
+            "visitor_returns": returns(self.user_days(), by_branch=False),
+            "location_returns": returns(self.user_days(), by_branch=True),
             "hourly_rollup": hours,
             "daily_rollup": [
                 {"day": day, "location_id": branch} | row for (day, branch), row in daily.items()
@@ -390,6 +392,27 @@ class _Reading:
             "money_rollup": self.money(refunds),
         }
         return {name: ordered(rows) for name, rows in found.items()}
+
+
+def returns(user_days: list[Row], *, by_branch: bool) -> list[Row]:
+    """Of each day and flag: how many visitors were seen last on which earlier day."""
+    flags = {
+        "total": None, "active": "active", "new": "new", "returning": "returning",
+        "purchasers": "purchaser",
+    }  # fmt: skip
+    found: dict[tuple[Any, ...], Row] = defaultdict(lambda: dict.fromkeys(flags, 0))
+    for name, flag in flags.items():
+        days: dict[tuple[Any, ...], set[date]] = defaultdict(set)
+        for row in user_days:
+            if flag is None or row[flag]:
+                scope = (row["location_id"],) if by_branch else ()
+                days[(*scope, row["user_pseudo_id"])].add(row["day"])
+        for (*scope, _), seen in days.items():
+            for day in seen:
+                before = max((one for one in seen if one < day), default=date.min)
+                found[(*scope, day, before)][name] += 1
+    keys = ("location_id", "day", "previous_day") if by_branch else ("day", "previous_day")
+    return [dict(zip(keys, key, strict=True)) | row for key, row in found.items()]
 
 
 def funnel(events: list[Event], purchases: list[datetime]) -> Row:
