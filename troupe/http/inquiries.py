@@ -283,10 +283,11 @@ def _inquiry_of_subjects(name: str, kind: Kind) -> Inquiry[top_models.TopQuery, 
     def order_of(query: top_models.TopQuery) -> str:
         return f"{name} {sort_of(query)}"
 
-    def after(query: top_models.TopQuery) -> Place | None:
+    def after(query: top_models.TopQuery) -> tuple[Decimal, str] | None:
         if not query.cursor:
             return None
-        return cast("Place", decode_cursor(query.cursor, order_of(query), _SUBJECT_PLACE))
+        place = decode_cursor(query.cursor, order_of(query), _SUBJECT_PLACE)
+        return cast("tuple[Decimal, str]", place)
 
     def check(query: top_models.TopQuery) -> None:
         sort_of(query)
@@ -354,7 +355,7 @@ def _write_complete(
         "channels": _part_rows(asked, parts[Dimension.CHANNEL], query.limit),
         "devices": _part_rows(asked, parts[Dimension.DEVICE], query.limit),
         "countries": _part_rows(asked, parts[Dimension.COUNTRY], query.limit),
-        "funnel": funnel_models.funnel_steps(funnels[0], *(funnels[1:] or [None])),
+        "funnel": funnel_models.funnel_steps(funnels[0], funnels[1] if funnels[1:] else None),
     }
 
 

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from troupe.actors.analytics.answers import Snapshot
 from troupe.actors.analytics.filters import EVERYTHING, Filters
 from troupe.actors.analytics.metrics import Figure, Unit, ratio
 from troupe.actors.analytics.periods import Period
 from troupe.common.dates import DateRange
+
+if TYPE_CHECKING:
+    import asyncpg
 
 
 class Kind(StrEnum):
@@ -44,6 +47,7 @@ class SubjectMeasures:
 
 
 _NAMES: Final = tuple(SubjectMeasures.__slots__)
+_DECIMALS: Final = ("quantity", "revenue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +234,7 @@ async def read_subjects(
     return SubjectPage(found, rows[0]["total"] if rows else 0, found[-1].place if more else None)
 
 
-def _measures(row: Mapping[str, int | str | None], suffix: str) -> SubjectMeasures:
-    values = {name: row[name + suffix] or 0 for name in _NAMES}
-    money = {name: Decimal(values.pop(name)) for name in ("quantity", "revenue")}
-    return SubjectMeasures(**{name: int(value) for name, value in values.items()}, **money)
+def _measures(row: "asyncpg.Record", suffix: str) -> SubjectMeasures:
+    counts = {name: row[name + suffix] or 0 for name in _NAMES if name not in _DECIMALS}
+    quantity, revenue = (Decimal(row[name + suffix] or 0) for name in _DECIMALS)
+    return SubjectMeasures(**counts, quantity=quantity, revenue=revenue)
