@@ -90,7 +90,9 @@ class DatabaseSettings(_Section):
 
     url: SecretStr = SecretStr("")
     """Connection URL of an existing server, for migrations: its role owns the database and has
-    CREATEROLE, or is a member of troupe_owner. Empty starts the embedded one."""
+    CREATEROLE, or is a member of troupe_owner. Empty starts the embedded one. Several servers may
+    be named (`postgresql://…@db1:5432,db2:5432/troupe`): the one that takes changes is used, also
+    after a failover."""
     runtime_url: SecretStr = SecretStr("")
     """Connection URL of the role troupe_runtime on that server; needed when `url` is given."""
     transaction_pooler: bool = False
