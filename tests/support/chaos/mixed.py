@@ -132,11 +132,12 @@ class MixedLoad:
                 nursery.start_soon(self._ingest)
 
     async def stop(self) -> None:
-        """Begin nothing more, and stop the schedules."""
+        """Begin nothing more, and stop the schedules.
+
+        The store's own way of doing so gives up slots that are due and not yet written.
+        """
         self._stop.set()
-        store = ScheduleStore(self._ground.database)
-        for schedule, _ in self._schedules:
-            await store.disable(self._shop.id, schedule.id)
+        await self._ground.change("UPDATE platform.schedules SET enabled = false")
 
     async def more_reads(self, count: int = 20) -> None:
         """Wait until every page has been answered so many more times."""
