@@ -35,6 +35,7 @@ from troupe.http.answering import Answering
 from troupe.http.application import OWN_PAGE_POLICY, Application, HttpSettings, create_app
 from troupe.http.credentials import CookiePolicy, Credentials
 from troupe.http.dashboard import pages
+from troupe.http.front import KeptAnswers
 from troupe.http.idempotency import PostgresIdempotencyStore, sweep_answers
 from troupe.http.operations import Gauge, Readiness
 from troupe.http.security import page_policy
@@ -154,9 +155,11 @@ def _add_http(site: Site, group: Group, build: Callable[[], Application]) -> Non
     limits = Limits(connections=settings.connections, requests=settings.requests, drain=grace)
 
     async def start(child: ChildContext) -> None:
+        app = build()
         await serve(
-            build(),
+            app,
             [site.sockets[group.name]],
+            front=app.front,
             shutdown=child.stopping,
             limits=limits,
             task_status=child,
@@ -319,11 +322,12 @@ def _analytics(site: Site) -> Group:
     group.add_actor(ChildSpec(name="freshness", start=freshness))
 
     def build() -> Application:
+        credentials = Credentials(database.get())
         app = _application(
             site,
             group,
             database.get(),
-            Credentials(database.get()),
+            credentials,
             description="Figures of the shop, and the dashboard.",
             settings=site.http(
                 public_url=site.dashboard_url,
@@ -332,6 +336,7 @@ def _analytics(site: Site) -> Group:
         )
         analytics_routes.declare(app.api, answering.get())
         pages.declare(app, answering.get().answers, addresses)
+        app.front = KeptAnswers(app, answering.get(), credentials)
         return app
 
     _add_http(site, group, build)

@@ -159,6 +159,11 @@ class Credentials:
             return None
         return _of_session(session, session_cookie, requested_tenant)
 
+    def recall_token(self, bearer: str) -> Principal | None:
+        """Whom a token belongs to, if that is remembered and still good; asks nobody."""
+        token = self._recall(_key("token", bearer))
+        return _of_token(token, None) if isinstance(token, ResolvedToken) else None
+
     def forget(self, kind: Literal["session", "token"], secret: str) -> None:
         """Stop accepting a credential that this process has just ended, at once."""
         self._remembered.pop(_key(kind, secret), None)

@@ -103,7 +103,7 @@ def client_of(
         forwarded_proto: ``X-Forwarded-Proto``.
         trusted: Networks of the operator's proxies.
     """
-    if not _is_within(peer, trusted):
+    if not is_within(peer, trusted):
         return Client(peer, scheme)
     if forwarded_proto in {"http", "https"}:
         scheme = forwarded_proto
@@ -114,12 +114,13 @@ def client_of(
         except ValueError:
             break
         address = hop
-        if not _is_within(hop, trusted):
+        if not is_within(hop, trusted):
             break
     return Client(address, scheme)
 
 
-def _is_within(address: str, networks: Sequence[IPNetwork]) -> bool:
+def is_within(address: str, networks: Sequence[IPNetwork]) -> bool:
+    """Whether an address lies in one of these networks; what is no address lies in none."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
