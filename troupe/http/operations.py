@@ -132,6 +132,7 @@ class HttpMetrics:
             registry=self.registry,
         ).labels(group)
         self.registry.register(_GroupGauges(group, gauges))
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def begin(self) -> None:
         """A request arrived."""
@@ -140,9 +141,16 @@ class HttpMetrics:
     def end(self, method: str, route: str, status: int, seconds: float) -> None:
         """Its answer began, or it was given up (499)."""
         self._in_flight.dec()
-        method = method if method in _KNOWN_METHODS else "OTHER"
-        self._requests.labels(self._group, method, route, str(status)).inc()
-        self._seconds.labels(self._group, method, route).observe(seconds)
+        key = method if method in _KNOWN_METHODS else "OTHER", route, status
+        if key not in self._children:
+            labels = self._group, *key[:2]
+            self._children[key] = (
+                self._requests.labels(*labels, str(status)),
+                self._seconds.labels(*labels),
+            )
+        answered, took = self._children[key]
+        answered.inc()
+        took.observe(seconds)
 
     def text(self) -> bytes:
         """Prometheus' exposition format."""
