@@ -15,7 +15,7 @@ import trio
 from tests.support.chaos.ground import open_ground
 from tests.support.chaos.ledger import Ledger
 from tests.support.chaos.mixed import MixedLoad, Shop
-from tests.support.chaos.program import open_program
+from tests.support.chaos.program import READY, open_program
 from tests.support.postgres import TestDatabase
 from troupe.actors.auth.connections import put_connection
 from troupe.common.bridge import open_bridge
@@ -145,16 +145,21 @@ async def kill_at_random(
             await load.prepare()
             nursery.start_soon(load.run)
             await load.more_reads(5)
-            struck = trio.current_time()
-            while killed.total() < kills and trio.current_time() - struck < seconds:
-                await trio.sleep(chance.uniform(0, LONGEST_PAUSE))
-                if chance.random() < SUPERVISORS:
-                    await program.kill_supervisor()
-                    killed["supervisor"] += 1
-                elif program.kill_child(chance):
-                    killed["child"] += 1
-                await _forgive(ground.admin)
-            await program.ready()
+            async with trio.open_nursery() as keeping:
+                keeping.start_soon(program.keep)
+                struck = trio.current_time()
+                while killed.total() < kills and trio.current_time() - struck < seconds:
+                    await trio.sleep(chance.uniform(0, LONGEST_PAUSE))
+                    victim = "supervisor" if chance.random() < SUPERVISORS else "child"
+                    if victim == "child":
+                        killed[victim] += program.kill_child(chance)
+                    else:
+                        killed[victim] += program.kill_supervisor()
+                    await _forgive(ground.admin)
+                with trio.fail_after(READY):
+                    while not program.is_ready:
+                        await trio.sleep(0.1)
+                keeping.cancel_scope.cancel()
             await load.more_reads(5)
             await load.stop()
             await _forgive(ground.admin)
