@@ -52,7 +52,7 @@ class Source:
     def _connect(self, exports: Path, told: dict[str, str]) -> None:
         account = create_service_account(exports, TOOL_SHOP.project, f"{told['url']}/token")
         me = self._client.get(f"{self._site.urls['auth']}/api/v1/me").raise_for_status().json()
-        self._tenant = tenant = me["tenant"]["id"]
+        self._tenant = tenant = me["tenant"]["tenant_id"]
         config = {
             "project": TOOL_SHOP.project,
             "dataset": TOOL_SHOP.dataset,

@@ -102,6 +102,7 @@ class MixedLoad:
         self._ground = ground
         self._chance = random.Random(seed)
         self._stop = trio.Event()
+        self._finished = trio.Event()
         self._schedules: list[tuple[Schedule, datetime]] = []
 
     async def prepare(self) -> None:
@@ -130,6 +131,7 @@ class MixedLoad:
                 nursery.start_soon(self._enqueue, f"note-{number}")
             if self._shop.days is not None:
                 nursery.start_soon(self._ingest)
+        self._finished.set()
 
     async def stop(self) -> None:
         """Begin nothing more, and stop the schedules.
@@ -240,6 +242,8 @@ class MixedLoad:
 
     async def audit(self) -> list[str]:
         """What is wrong, in sentences; the program must run undisturbed now."""
+        with trio.fail_after(SETTLED):
+            await self._finished.wait()
         await self._ground.all_finish(patience=SETTLED)
         return [
             *await self._lost_or_doubled(),

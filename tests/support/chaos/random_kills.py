@@ -113,7 +113,14 @@ async def _forgive(admin: Database) -> None:
 
 
 async def kill_at_random(
-    directory: Path, *, seed: int, kills: int, seconds: float, flaw: str = ""
+    directory: Path,
+    *,
+    seed: int,
+    kills: int,
+    seconds: float,
+    flaw: str = "",
+    supervisors: float = SUPERVISORS,
+    ingests: bool = True,
 ) -> Trial:
     """Kill so many processes, or for so long, and audit what is left.
 
@@ -123,6 +130,8 @@ async def kill_at_random(
         kills: After so many it ends.
         seconds: After so long it ends.
         flaw: Of the program, see `effectful`.
+        supervisors: The share of the kills that hit the supervisor.
+        ingests: Whether ingestions belong to the load.
     """
     chance = random.Random(seed)
     killed: Counter[str] = Counter()
@@ -139,7 +148,7 @@ async def kill_at_random(
             tenant = TenantId(UUID(identifier))
             await connect(ground.database, program.state, tenant, exported, bigquery)
             days = (LAST_DAY - timedelta(DAYS - 1), LAST_DAY)
-            shop = Shop(id=tenant, token=token, days=days)
+            shop = Shop(id=tenant, token=token, days=days if ingests else None)
             ledger = Ledger(directory / "ledger.jsonl")
             load = MixedLoad(program.urls, shop, ground, ledger, seed)
             await load.prepare()
@@ -150,7 +159,7 @@ async def kill_at_random(
                 struck = trio.current_time()
                 while killed.total() < kills and trio.current_time() - struck < seconds:
                     await trio.sleep(chance.uniform(0, LONGEST_PAUSE))
-                    victim = "supervisor" if chance.random() < SUPERVISORS else "child"
+                    victim = "supervisor" if chance.random() < supervisors else "child"
                     if victim == "child":
                         killed[victim] += program.kill_child(chance)
                     else:
