@@ -216,6 +216,7 @@ class MixedLoad:
                 await self._pause(1 * SECONDS)
             # Whatever was left out by chance: in the end all days must be there.
             whole = {"start_date": first.isoformat(), "end_date": last.isoformat()}
+            number += 1
             while not await self._ingest_once(client, f"ingestion-{number}", whole):
                 number += 1
 
