@@ -80,6 +80,8 @@ class Source:
             time.sleep(0.2)
             job = self._client.get(f"{url}/api/v1/jobs/{job['id']}").raise_for_status().json()
             self.rows = max(self.rows, job["progress"]["rows"] or 0)
+        if job["state"] not in ENDED:
+            self._client.post(f"{url}/api/v1/jobs/{job['id']}/cancel")
         if job["state"] in {"failed", "dead"}:
             raise RuntimeError(job["error"])
 
