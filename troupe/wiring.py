@@ -26,7 +26,7 @@ from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
 from troupe.http import analytics as analytics_routes
 from troupe.http import auth as auth_routes
-from troupe.http import auth_login
+from troupe.http import auth_login, data_imports
 from troupe.http import data as data_routes
 from troupe.http.application import OWN_PAGE_POLICY, Application, HttpSettings, create_app
 from troupe.http.connection import Limits
@@ -284,6 +284,7 @@ def _data(site: Site) -> Group:
             settings=site.http(cors_origins=(origin_of(site.dashboard_url),)),
         )
         data_routes.declare(app.api, database.get(), maximum_days=settings.maximum_days)
+        data_imports.declare(app.api, database.get(), guard)
         return app
 
     _add_http(site, group, build)
