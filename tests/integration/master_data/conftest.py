@@ -262,8 +262,8 @@ async def listener(world: World) -> AsyncIterator[Callable[..., Awaitable[int]]]
             async def guarded(stream: trio.SocketStream) -> None:
                 try:
                     await handler(stream)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    return
+                except* (trio.BrokenResourceError, trio.ClosedResourceError):
+                    pass  # the other side has left, as it may
 
             serve = partial(trio.serve_tcp, guarded, 0, host="127.0.0.1")
             listeners = await nursery.start(serve)

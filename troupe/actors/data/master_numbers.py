@@ -1,5 +1,8 @@
 """What a number in a workbook says: a number, a date, a time, an id with leading zeros.
 
+A number is written with as few digits as tell it apart from its neighbours, and never with an
+exponent; a whole number keeps all the digits that stand in the file.
+
 A workbook stores all of them as decimal numbers; which it is, only the cell's number format tells,
 by a code such as ``dd/mm/yyyy``. Codes are read as far as needed to know that much.
 """
@@ -80,12 +83,22 @@ def number_text(text: str, shown: NumberFormat, *, from_1904: bool) -> tuple[str
         shown: What it stands for.
         from_1904: Whether days are counted from 1904 instead of 1900.
     """
-    if len(text) > MAX_DIGITS or not _NUMBER.fullmatch(text):
+    value = _value_of(text)
+    if value is None:
         return "", "is not a number, although it says so"
-    value = Decimal(text)
     if shown.meaning == "number":
         return _plain(value, shown.zeros), None
     return _elapsed(value) if shown.meaning == "elapsed" else _instant(value, from_1904=from_1904)
+
+
+def _value_of(text: str) -> Decimal | None:
+    if len(text) > MAX_DIGITS or not _NUMBER.fullmatch(text):
+        return None
+    if text.isdigit():
+        return Decimal(text)
+    # A double. 1.1000000000000001, as Excel writes it, and 1.1 tell the same one.
+    value = Decimal(repr(float(text)))
+    return value if value.is_finite() else None
 
 
 def _plain(value: Decimal, zeros: int) -> str:

@@ -3,9 +3,9 @@
 A cell becomes the text that the same cell would have in a CSV file that its owner exports, as far
 as that can be had without losing something:
 
-- A number stays the digits that stand in the file: ``1001`` and not ``1001.0``, twenty digits if
-  there are twenty. One that is shown as ``00042``, by a format of nothing but zeros, is ``00042``,
-  because that is the id that its owner sees.
+- A number is what people would write: ``1001`` and not ``1001.0``, ``1.1`` where the file says
+  ``1.1000000000000001``, and twenty digits if there are twenty. One that is shown as ``00042``, by
+  a format of nothing but zeros, is ``00042``, because that is the id that its owner sees.
 - Dates and times are written as ISO 8601, whichever way the sheet shows them; both of Excel's
   epochs are known, and so is its 29 February 1900.
 - Of a formula counts the value that the program which saved the file has worked out. Nothing is
@@ -172,9 +172,9 @@ class _Text:
 
     def add(self, data: str) -> None:
         if self.within and not self.phonetic:
-            self._length += len(data)
-            if self._length <= MAX_TEXT + 1:  # one more, so that it is seen to be too long
-                self._pieces.append(data)
+            # One more than allowed, so that it is seen to be too long.
+            self._pieces.append(data[: MAX_TEXT + 1 - self._length])
+            self._length += len(self._pieces[-1])
 
     @property
     def value(self) -> str:
