@@ -13,7 +13,7 @@ much disk), the time between two pieces, and all of it by the route's deadline.
 import errno
 import hashlib
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Final
@@ -74,24 +74,26 @@ class StreamedBody:
         while len(self._data) >= UNREAD:
             await self._changed.wait()
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """What comes, as it comes; to be read once.
+    def __aiter__(self) -> "StreamedBody":
+        return self
+
+    async def __anext__(self) -> bytes:
+        """What has come since the last time.
 
         Raises:
-            RequestTimeout: Nothing has come for too long.
+            RequestTimeout: Nothing has, for too long.
         """
-        while True:
-            with trio.move_on_after(STALL) as scope:
-                while not self._data and not self._is_complete:
-                    await self._changed.wait()
-            if scope.cancelled_caught:
-                raise RequestTimeout
-            if not self._data:
-                return
-            piece = bytes(self._data)
-            self._data.clear()
-            self._wake()
-            yield piece
+        with trio.move_on_after(STALL) as scope:
+            while not self._data and not self._is_complete:
+                await self._changed.wait()
+        if scope.cancelled_caught:
+            raise RequestTimeout
+        if not self._data:
+            raise StopAsyncIteration
+        piece = bytes(self._data)
+        self._data.clear()
+        self._wake()
+        return piece
 
     def _wake(self) -> None:
         self._changed.set()
@@ -130,8 +132,6 @@ class Reception:
 
 
 async def _take(request: Request, file: BinaryIO, most: int) -> Received:
-    body = request.body
-    pieces = body.pieces() if isinstance(body, StreamedBody) else body
     digest = hashlib.sha256()
     size = 0
     waiting = bytearray()
@@ -149,7 +149,7 @@ async def _take(request: Request, file: BinaryIO, most: int) -> Received:
             raise
         waiting.clear()
 
-    async for piece in pieces:
+    async for piece in request.body:
         size += len(piece)
         if size > most:
             raise RequestEntityTooLarge
