@@ -32,12 +32,14 @@ from troupe.actors.data.master_sftp import SftpSource
 from troupe.common.database import Database
 from troupe.common.errors import DatabaseError, PeerError, PeerRefused, PeerUnavailable
 from troupe.common.logs import get_logger
-from troupe.common.units import MiB
+from troupe.common.units import MINUTES, MiB
 from troupe.platform.errors import JobInterrupted
 from troupe.platform.jobs import JobRun, JobValue
 
 WORTH_HOLDING: Final = 1 * MiB
 """Bytes of a broken transfer; fewer have arrived again before they are looked up."""
+GROWING: Final = 1 * MINUTES
+"""Until a file that is still being written is looked at again."""
 
 _log = get_logger(__name__)
 
@@ -127,7 +129,7 @@ class ServerImport:
             before = known.get(self._loading.known_as(arrival))
             try:
                 if candidate.file in growing:
-                    raise StillBeingWritten(f"{candidate.name} is still being written.")  # noqa: TRY301 - the same end as for one that changes while it is read
+                    raise _growing(f"{candidate.name} is still being written.")
                 content = await self._fetch(arrival, candidate)
                 await self._loading.load(arrival, content, before)
                 await self._put_away(arrival)
@@ -210,7 +212,7 @@ class ServerImport:
             raise failures[0]
         told = " ".join(map(str, failures))
         if any(isinstance(failure, StillBeingWritten) for failure in failures):
-            raise StillBeingWritten(told)
+            raise _growing(told)
         if failures:
             raise FilesNotImported(told)
 
@@ -225,6 +227,10 @@ class ServerImport:
 
     async def _tell(self, **others: Any) -> None:
         await self._run.progress(done=self._done, total=self._total, **others)
+
+
+def _growing(told: str) -> StillBeingWritten:
+    return StillBeingWritten(told, retry_after=GROWING)
 
 
 async def import_upload(
