@@ -61,6 +61,7 @@ from troupe.http.problems import MEDIA_TYPE as PROBLEM_TYPE
 from troupe.http.problems import Problem, leading_error, problem_of
 from troupe.http.request import (
     REQUEST_ID_HEADER,
+    TAKEN_EXTENSION,
     Request,
     client_of,
     request_id_of,
@@ -139,7 +140,9 @@ class _Connection(TrioASGIHTTPConnection):
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         upload = self.app.upload_at(self.scope["method"], self.scope["path"])
         limit = self.app.config["MAX_CONTENT_LENGTH"] if upload is None else upload.most
-        self._streamed = None if upload is None else StreamedBody()
+        extensions = cast("dict[str, Any]", self.scope.get("extensions") or {})
+        taken = extensions.get(TAKEN_EXTENSION, _nothing_held)
+        self._streamed = None if upload is None else StreamedBody(taken)
         received = 0
 
         async def receive_bounded() -> ASGIReceiveEvent:
@@ -368,6 +371,10 @@ def _wants_page(request: Request) -> bool:
         return False
     accepted = request.accept_mimetypes.best_match(["application/json", "text/html"])
     return accepted == "text/html"
+
+
+def _nothing_held(_size: int) -> None:
+    """Without our server nobody counts what is held."""
 
 
 def _ready() -> Readiness:

@@ -13,7 +13,7 @@ much disk), the time between two pieces, and all of it by the route's deadline.
 import errno
 import hashlib
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Final
@@ -52,9 +52,14 @@ class Received:
 
 
 class StreamedBody:
-    """In place of Quart's body, which takes all that comes whether it is read or not."""
+    """In place of Quart's body, which takes all that comes whether it is read or not.
 
-    def __init__(self) -> None:
+    Args:
+        taken: Called with the bytes that are no longer held here.
+    """
+
+    def __init__(self, taken: Callable[[int], None]) -> None:
+        self._taken = taken
         self._data = bytearray()
         self._is_complete = False
         self._changed = trio.Event()
@@ -92,6 +97,7 @@ class StreamedBody:
             raise StopAsyncIteration
         piece = bytes(self._data)
         self._data.clear()
+        self._taken(len(piece))
         self._wake()
         return piece
 

@@ -14,6 +14,7 @@ from tests.unit.http.sites import KeptInMemory
 from troupe.common.ids import TenantId, new_id
 from troupe.common.units import KiB, MiB
 from troupe.http import uploads
+from troupe.http.admission import Limits
 from troupe.http.application import Application, create_app
 from troupe.http.conventions import AnswerModel
 from troupe.http.declaration import Upload
@@ -197,6 +198,14 @@ async def test_a_client_that_leaves_frees_its_place(
     with trio.fail_after(WAIT):
         while (await server.ask(quick)).status != 200:
             await trio.sleep(0.02)
+
+
+async def test_what_is_written_is_no_longer_held(start: Any, app: Application) -> None:
+    """A port holds less than one file; several come through nevertheless."""
+    server: Running = await start(app, Limits(held_bytes=2 * MiB))
+    raw = request("POST", "/upload", TOKEN, TYPE, f"Content-Length: {MOST}", body=bytes(MOST))
+    for _ in range(3):
+        assert (await server.ask(raw)).status == 200
 
 
 async def test_a_client_is_not_read_faster_than_its_file_is_written(
