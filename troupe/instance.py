@@ -37,7 +37,7 @@ from troupe.common.config import Configuration, revealed
 from troupe.common.errors import TroupeError
 from troupe.platform.errors import unexpected
 from troupe.platform.processes import Instance, confine, die_with_supervisor, open_instance
-from troupe.platform.responsiveness import be_nice, favour_the_loop
+from troupe.platform.responsiveness import favour_the_loop
 from troupe.platform.supervision import ChildContext, Snapshot, State, Supervisor
 from troupe.wiring import Site, compose, key_ring
 
@@ -107,7 +107,6 @@ async def _converse(descriptor: int) -> None:
     async with open_instance(descriptor) as instance:
         confine(instance.memory_limit)
         assignment = Assignment.model_validate(instance.assignment)
-        be_nice(assignment.configuration.groups.named(assignment.group).niceness)
         settings = assignment.configuration.log
         logs.configure(
             level=settings.level, style="json", plain_tracebacks=assignment.plain_tracebacks

@@ -8,15 +8,15 @@ A request is answered in many short turns of the loop, and what delays one delay
 * **Garbage.** A full collection walks over everything that lives, most of which is modules and
   classes that never die: some 100 ms during which nothing else happens, every few minutes or, while
   rows pour in, seconds. What is there when the program has been loaded is set aside from that.
-* **Processors.** A process of a group that works in the background may be nicer than those that
-  answer people. That is of consequence only when there are too few processors for all.
+
+Processors are shared by the kernel: groups that work in the background are nicer than those that
+answer people (`groups.….niceness`).
 
 Rejected: a nicer worker thread beside the loop (it may be put aside while it has the interpreter's
 lock, and the loop with it); a cgroup's ``cpu.weight`` (needs a delegated hierarchy, see ADR 11).
 """
 
 import gc
-import os
 import sys
 from typing import Final
 
@@ -30,12 +30,3 @@ def favour_the_loop() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL)
     gc.collect()
     gc.freeze()
-
-
-def be_nice(niceness: int) -> None:
-    """Give way to other processes; 19 gives way most, and nothing can be taken back.
-
-    Args:
-        niceness: 0 to 19, beyond what this process was started with.
-    """
-    os.nice(niceness)
