@@ -104,6 +104,8 @@ def _measure(placement: str, directory: Path, options: Namespace) -> dict[str, F
                 figure.alone += look(number)
                 with troubles[name](figure):
                     figure.beside += look(number)
+                told = f"{placement}: {name}: {figure.ratio:.2f}"
+                print(f"round {number + 1}: {told}", file=sys.stderr)
     return figures
 
 
