@@ -14,7 +14,7 @@ from tests.support.hosts.network import open_network
 from tests.support.postgres import TestDatabase
 from troupe.common.units import SECONDS
 
-CUTS, SEED = 12, 3
+CUTS, SEED = 6, 3
 DEADLINE = 60 * SECONDS
 
 
