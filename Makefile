@@ -26,9 +26,11 @@ integration: setup  ## run the tests against real PostgreSQL, SFTP, SMTP and ide
 
 e2e: setup  ## run the whole system and a browser against it (installs Chromium when root on Debian)
 	ops/install_browser.sh
+	ops/install_network.sh
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
 
 chaos: setup  ## kill, stop, cut and restart for as long as it takes to be sure (about half an hour)
+	ops/install_network.sh
 	$(BIN)/python -m pytest tests/chaos $(ARGS)
 
 exact: setup  ## compare 1,000 random questions with a reading of the raw events
