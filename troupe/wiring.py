@@ -178,6 +178,7 @@ def _application(
     *,
     description: str,
     settings: HttpSettings,
+    own_gauges: Callable[[], list[Gauge]] = list,
 ) -> Application:
     def readiness() -> Readiness:
         tree = site.snapshot().find(group.name)
@@ -191,6 +192,7 @@ def _application(
             Gauge("troupe_pool_tasks_waiting", "Tasks waiting for a slot.", pool.waiting),
             Gauge("troupe_database_connections", "Connections open.", connections.size),
             Gauge("troupe_database_waiting", "Units waiting for one.", connections.waiting),
+            *own_gauges(),
         ]
 
     return create_app(
@@ -315,6 +317,15 @@ def _analytics(site: Site) -> Group:
     # Shared by who asks and who keeps it current; made anew with the pool that it reads from.
     answering = group.resource("answering", open_answering)
 
+    def kept() -> list[Gauge]:
+        found = cache.statistics()
+        return [
+            Gauge("troupe_answers_kept", "Answers in memory.", found.answers),
+            Gauge("troupe_answers_kept_bytes", "What they take.", found.size_bytes),
+            Gauge("troupe_answers_found", "Questions answered from memory.", found.hits),
+            Gauge("troupe_answers_computed", "Questions not found there.", found.misses),
+        ]
+
     async def freshness(child: ChildContext) -> None:
         child.started()
         await stay_current(
@@ -331,6 +342,7 @@ def _analytics(site: Site) -> Group:
             database.get(),
             credentials,
             description="Figures of the shop, and the dashboard.",
+            own_gauges=kept,
             settings=site.http(
                 public_url=site.dashboard_url,
                 page_policy=page_policy(forms=[auth_origin]),

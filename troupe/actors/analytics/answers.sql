@@ -257,7 +257,9 @@ WITH period AS (
     WHERE v.day >= p.first_day AND (p.until IS NULL OR v.started_at < p.until)
     GROUP BY 1, 2
 ), act AS MATERIALIZED (
-    SELECT p.position, a.*
+    SELECT p.position, a.hour_start, a.stream_id, a.user_pseudo_id, a.ga_session_id,
+           a.own_location_id, a.events, a.page_views, a.searches, a.failed_searches, a.active,
+           a.new, a."returning"
     FROM period p
     JOIN data.activity a
       ON a.tenant_id = $1 AND a.day BETWEEN p.first_day AND p.last_day
@@ -406,7 +408,8 @@ WITH period AS (
       AND ($8::text[] IS NULL OR coalesce(s.country, '') = ANY ($8))
       AND ($9::text[] IS NULL OR coalesce(s.customer_id, '') = ANY ($9))
 ), interest AS MATERIALIZED (
-    SELECT p.position, i.*
+    SELECT p.position, i.subject, i.label, i.stream_id, i.user_pseudo_id, i.ga_session_id,
+           i.own_location_id, i.first_at, i.views, i.cart_additions, i.failures
     FROM period p
     JOIN data.interests i
       ON i.tenant_id = $1 AND i.kind = $10 AND i.day BETWEEN p.first_day AND p.last_day
@@ -446,7 +449,8 @@ WITH period AS (
       AND data.page_of(v.landing_page) NOT IN ('', '(not set)')
     GROUP BY 1, 2
 ), deal AS MATERIALIZED (
-    SELECT p.position, b.*
+    SELECT p.position, b.stream_id, b.user_pseudo_id, b.ga_session_id, b.location_id, b.currency,
+           b.items
     FROM period p
     JOIN data.purchases b
       ON $10 = 'product' AND b.tenant_id = $1 AND b.day BETWEEN p.first_day AND p.last_day
