@@ -14,7 +14,7 @@ from uuid import UUID
 from quart import Response
 
 from troupe.actors.auth.errors import LoginDenied, LoginExpired, NotAMember
-from troupe.actors.auth.login import Logins, ProviderAnswer
+from troupe.actors.auth.login import Logins, ProviderAnswer, Whence
 from troupe.actors.auth.return_address import origin_of, return_address
 from troupe.actors.auth.sessions import is_csrf_token
 from troupe.common.errors import (
@@ -209,6 +209,7 @@ def _declare_way_in(api: Api, desk: Desk) -> None:
                 ),
                 binding=request.cookies.get(cookies.binding),
                 replaced_session=replaced,
+                whence=Whence(request.headers.get("User-Agent", ""), request.client.address),
             )
             if replaced:
                 desk.credentials.forget("session", replaced)
