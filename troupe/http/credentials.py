@@ -64,6 +64,11 @@ class CookiePolicy:
     binding: str
     secure: bool
 
+    @property
+    def logout(self) -> str:
+        """Name of the cookie that ties the way back from a provider's logout to its browser."""
+        return self.binding.removesuffix("login") + "logout"
+
     @classmethod
     def under(cls, public_url: str) -> "CookiePolicy":
         """The policy for the URL under which browsers reach us.

@@ -134,9 +134,7 @@ def independent_process(
 
 
 @pytest.fixture
-async def independent(
-    independent_process: IndependentProvider, site: Site
-) -> IndependentProvider:
+async def independent(independent_process: IndependentProvider, site: Site) -> IndependentProvider:
     """Set up at the tenant Harbor under all three clients, beside the development provider."""
     independent_process.configure(site.url)
     for name in CLIENTS:

@@ -126,6 +126,18 @@ class LoginFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class LogoutBegun:
+    """Where to send the browser so that it is logged out at the provider too.
+
+    Attributes:
+        state: Comes back with the browser, if the provider plays by the rules.
+    """
+
+    url: str
+    state: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class _Begun:
     tenant: TenantId
     provider: UUID
@@ -242,7 +254,7 @@ class Logins:
             )
         return LoginFinished(session, begun.next_url)
 
-    async def end(self, session: str) -> str | None:
+    async def end(self, session: str) -> LogoutBegun | None:
         """End a session; where to log out at the provider too, if that can be.
 
         The session is over whatever becomes of the provider.
@@ -258,15 +270,17 @@ class Logins:
             tokens = await SessionTokens.opened(
                 self._database, self._vault, tenant, row["session_id"], row["provider_tokens"]
             )
-            return await self._relying_party.logout_url(
+            state = new_handle()
+            url = await self._relying_party.logout_url(
                 provider.client,
                 token=tokens.id_token,
                 return_to=self.settings.home_url,
-                state=new_handle(),
+                state=state,
             )
         except (NotFound, PeerError, UnreadableSecret) as error:
             _logger.warning("provider_logout_left_out", reason=str(error), tenant_id=str(tenant))
             return None
+        return None if url is None else LogoutBegun(url, state)
 
     async def _take(self, state: str | None, binding: str | None) -> _Begun:
         if state is None or not is_handle(state):
