@@ -12,7 +12,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import trio
@@ -56,6 +56,8 @@ class HostileProvider:
         key_fetches: How often its keys were asked for.
         asked: What the token endpoint was asked last.
         authorization: How it was asked.
+        rotation: What becomes of a refresh token that comes a second time: ``strict`` ends the
+            grant, ``grace`` gives the same successor again; None: there are no refresh tokens.
         refreshes: Refresh tokens that were presented.
     """
 
@@ -74,7 +76,10 @@ class HostileProvider:
     key_fetches: int = 0
     asked: Json = field(default_factory=dict)
     authorization: str = ""
+    rotation: Literal["strict", "grace"] | None = None
     refreshes: list[str] = field(default_factory=list)
+    successors: dict[str, str] = field(default_factory=dict)
+    ended: bool = False
     nonces: list[str] = field(default_factory=lambda: [LOGIN.nonce])
 
     def behave(self) -> None:
@@ -101,13 +106,38 @@ class HostileProvider:
                 self.asked = {name: values[0] for name, values in parse_qs(body).items()}
                 self.authorization = headers.get("authorization", "")
                 if "refresh_token" in self.asked:
-                    self.refreshes.append(self.asked["refresh_token"])
+                    return self._refreshed(self.asked["refresh_token"])
                 tokens = {
+                    "refresh_token": None if self.rotation is None else self._new_token(),
                     "access_token": "at",
                     "token_type": "Bearer",
                     "id_token": self.id_token(),
                 }
                 return self.status, {}, _without_none(tokens | self.answer)
+
+    def _new_token(self) -> str:
+        token = secrets.token_hex(8)
+        self.successors[token] = ""
+        return token
+
+    def _refreshed(self, token: str) -> tuple[int, Json, Json]:
+        self.refreshes.append(token)
+        if self.status != 200:
+            return self.status, {}, _without_none({"error": "later"} | self.answer)
+        successor = self.successors.get(token)
+        if successor and self.rotation == "strict":
+            self.ended = True
+        if successor is None or self.ended:
+            return 400, {}, {"error": "invalid_grant"}
+        if not successor:
+            successor = self.successors[token] = self._new_token()
+        tokens = {
+            "access_token": "at",
+            "token_type": "Bearer",
+            "id_token": self.id_token(),
+            "refresh_token": successor,
+        }
+        return 200, {}, _without_none(tokens | self.answer)
 
     def _document(self) -> Json:
         return {
@@ -136,6 +166,7 @@ class HostileProvider:
             "email": "p@harbor.example",
             "email_verified": True,
             "name": "Person",
+            "jti": secrets.token_hex(8),
         }
         token = self.sign(_without_none(claims | self.claims))
         return token if self.mangle is None else self.mangle(token)
