@@ -51,6 +51,8 @@ class HostileProvider:
         metadata: Likewise of the discovery document.
         answer: Likewise of the token endpoint's answer.
         userinfo: The whole answer there.
+        introspected: What is said about an opaque token; None: it is void.
+        introspections: How often that was asked.
         callback: Likewise of what the browser brings back.
         status: Of the token endpoint.
         key_fetches: How often its keys were asked for.
@@ -71,6 +73,8 @@ class HostileProvider:
     metadata: Json = field(default_factory=dict)
     answer: Json = field(default_factory=dict)
     userinfo: Json = field(default_factory=dict)
+    introspected: Json | None = None
+    introspections: int = 0
     callback: Json = field(default_factory=dict)
     status: int = 200
     key_fetches: int = 0
@@ -89,7 +93,9 @@ class HostileProvider:
         self.header, self.claims, self.answer = {}, {}, {}
         self.metadata, self.userinfo, self.callback = {}, {}, {}
 
-    def reply(self, path: str, query: str, body: str, headers: Json) -> tuple[int, Json, Json]:
+    def reply(  # noqa: PLR0911  # one for each address
+        self, path: str, query: str, body: str, headers: Json
+    ) -> tuple[int, Json, Json]:
         """Status, headers and document."""
         match path:
             case "/.well-known/openid-configuration":
@@ -100,6 +106,12 @@ class HostileProvider:
                 return 200, {}, {"keys": own if self.published is None else self.published}
             case "/userinfo":
                 return 200, {}, self.userinfo
+            case "/introspect":
+                self.introspections += 1
+                self.authorization = headers.get("authorization", "")
+                void: Json = {"active": False}
+                said = self.introspected
+                return self.status, {}, void if said is None else {"active": True, **said}
             case "/authorize":
                 return 303, {"Location": self._authorized(parse_qs(query))}, {}
             case _:
@@ -146,6 +158,7 @@ class HostileProvider:
             "token_endpoint": f"{self.issuer}/token",
             "jwks_uri": f"{self.issuer}/jwks",
             "userinfo_endpoint": f"{self.issuer}/userinfo",
+            "introspection_endpoint": f"{self.issuer}/introspect",
         }
 
     def _authorized(self, query: dict[str, list[str]]) -> str:

@@ -34,6 +34,9 @@ from troupe.actors.auth.signed_token import ID_TOKEN, Kind
 MAX_ISSUERS: Final = 256
 _MAX_CLAIM: Final = 320
 _MAX_NAME: Final = 255
+_ROTATIONS: Final = 2
+"""Key sets that are tried after the one at hand: one that somebody else has just fetched, and one
+that is fetched for us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,10 +282,16 @@ class RelyingParty:
         # Size, form and algorithm first: a token that cannot be good does not cost a fetch.
         signed_token.require_algorithm(signed_token.read_header(token, kind), algorithms, kind)
         remembered = self._issuer(issuer).keys
-        try:
-            return signed_token.verified(token, kind, await remembered.get(), algorithms)
-        except UnknownKey:
-            return signed_token.verified(token, kind, await remembered.renew(), algorithms)
+        known = await remembered.get()
+        for _ in range(_ROTATIONS):
+            try:
+                return signed_token.verified(token, kind, known, algorithms)
+            except UnknownKey:
+                newer = await remembered.renew(instead_of=known)
+                if newer is known:
+                    raise
+                known = newer
+        return signed_token.verified(token, kind, known, algorithms)
 
     async def logout_url(
         self, client: Client, *, token: str | None, return_to: str, state: str
