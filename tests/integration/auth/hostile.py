@@ -53,6 +53,7 @@ class HostileProvider:
         userinfo: The whole answer there.
         introspected: What is said about an opaque token; None: it is void.
         introspections: How often that was asked.
+        released: Until it is set, that question is not answered.
         callback: Likewise of what the browser brings back.
         status: Of the token endpoint.
         key_fetches: How often its keys were asked for.
@@ -75,6 +76,7 @@ class HostileProvider:
     userinfo: Json = field(default_factory=dict)
     introspected: Json | None = None
     introspections: int = 0
+    released: trio.Event | None = None
     callback: Json = field(default_factory=dict)
     status: int = 200
     key_fetches: int = 0
@@ -243,6 +245,8 @@ class HostileProvider:
             body += await stream.receive_some(65536)
         target = urlsplit(lines[0].split(" ")[1])
         status, given, document = self.reply(target.path, target.query, body.decode(), headers)
+        if target.path == "/introspect" and self.released is not None:
+            await self.released.wait()
         content = json.dumps(document).encode()
         fields = {"Content-Length": len(content), "Connection": "close", **given}
         written = "".join(f"{name}: {value}\r\n" for name, value in fields.items())

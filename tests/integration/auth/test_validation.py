@@ -19,7 +19,7 @@ from tests.integration.auth.site import Browser, Site
 from tests.support.postgres import TestDatabase
 from troupe.actors.auth.access_tokens import issue_token
 from troupe.actors.auth.peer_http import PeerHttp
-from troupe.actors.auth.provider_tokens import MAX_AGE
+from troupe.actors.auth.provider_tokens import LEFT_ALONE, MAX_AGE, MAX_AT_ONCE
 from troupe.common.units import SECONDS
 from troupe.http.credentials import LOOPBACK_SESSION_COOKIE, Credentials
 
@@ -493,7 +493,37 @@ async def test_a_provider_that_cannot_say(
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert "opaque" not in answer.text
     hostile.status = 200
+    if expected == 503:
+        before = hostile.introspections
+        assert (await ask(site, "opaque", site.harbor)).status_code == 503
+        assert hostile.introspections == before, "it is left alone for a moment"
+        await trio.sleep(LEFT_ALONE)
     assert (await ask(site, "opaque", site.harbor)).status_code == 200
+
+
+async def test_a_provider_that_hangs_costs_nobody_else(
+    site: Site, hostile: HostileProvider, browser: Browser
+) -> None:
+    session = await log_in(site, browser)
+    hostile.introspected = GOOD
+    hostile.released = trio.Event()
+    answers: list[int] = []
+
+    async def one(number: int) -> None:
+        answers.append((await ask(site, f"opaque-{number}", site.harbor)).status_code)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3 * MAX_AT_ONCE):
+            nursery.start_soon(one, number)
+        with trio.fail_after(PATIENCE):
+            while len(answers) < 2 * MAX_AT_ONCE:
+                await trio.sleep(0.01)
+        assert answers == [503] * 2 * MAX_AT_ONCE
+        assert hostile.introspections == MAX_AT_ONCE
+        cookie = {"Cookie": f"{LOOPBACK_SESSION_COOKIE}={session}"}
+        assert (await browser.get("/api/v1/me", headers=cookie)).status_code == 200
+        hostile.released.set()
+    assert answers.count(200) == MAX_AT_ONCE
 
 
 async def test_another_tenants_provider_vouches_for_nobody_here(

@@ -11,7 +11,9 @@ of an issuer of his choice.
 **Opaque ones** are sent to the provider (RFC 7662). Nothing in such a token says whose it is, so
 the caller must name the tenant (``X-Tenant-Id``); it is asked at that tenant's providers only, and
 only they can vouch for it. What a provider calls void is remembered for a moment, so that a program
-with an expired token does not become a stream of requests.
+with an expired token does not become a stream of requests. At one provider no more than
+`MAX_AT_ONCE` are asked about at the same time, and one that has just not answered is left alone for
+a moment: a provider that hangs costs its own tenant 503s, and nobody else a connection.
 
 Either way a token is good for one person or program that is a member of the tenant, does what the
 role there allows, and is narrowed further by the scopes of ours that it lists. ``*`` is never read
@@ -24,6 +26,7 @@ cannot be revoked at the provider for anybody who reads it locally: it is good u
 """
 
 import hashlib
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -35,8 +38,8 @@ from uuid import UUID
 import trio
 
 from troupe.actors.auth.access_tokens import EVERY_SCOPE, SCOPES
-from troupe.actors.auth.errors import TokenInvalid
-from troupe.actors.auth.providers import load_provider
+from troupe.actors.auth.errors import ProviderUnavailable, TokenInvalid
+from troupe.actors.auth.providers import IdentityProvider, load_provider
 from troupe.actors.auth.relying_party import RelyingParty
 from troupe.actors.auth.sessions import SESSION_QUERIES, Membership, memberships_of
 from troupe.actors.auth.signed_token import (
@@ -65,6 +68,9 @@ MAX_AGE: Final = 24 * HOURS
 MAX_AUDIENCES: Final = 20
 VOID_REMEMBERED: Final = 10 * SECONDS
 MAX_VOID: Final = 4096
+MAX_AT_ONCE: Final = 8
+LEFT_ALONE: Final = 2 * SECONDS
+MAX_PROVIDERS: Final = 1024
 _LAST_INSTANT: Final = 253402300799.0  # the end of the year 9999
 
 _GRANTABLE: Final = frozenset(SCOPES) - {EVERY_SCOPE}
@@ -93,6 +99,19 @@ class ResolvedSubject:
         return next((one for one in self.memberships if one.tenant_id == tenant), None)
 
 
+@dataclass(slots=True)
+class _Asking:
+    """What is going on with one introspecting provider.
+
+    Attributes:
+        under_way: Requests to it.
+        left_alone: Until when it is not asked, by trio's clock.
+    """
+
+    under_way: int = 0
+    left_alone: float = -math.inf
+
+
 class ProviderTokens:
     """Reads them.
 
@@ -116,6 +135,7 @@ class ProviderTokens:
         self._relying_party = relying_party
         self._now = now
         self._void: OrderedDict[bytes, float] = OrderedDict()
+        self._asking: OrderedDict[UUID, _Asking] = OrderedDict()
 
     async def resolve(self, token: str, tenant: UUID | None) -> ResolvedSubject | None:
         """Whom a token stands for; None when it is not good.
@@ -185,7 +205,7 @@ class ProviderTokens:
             there = await load_provider(self._database, self._vault, tenant, provider)
         except NotFound:
             return None
-        said = await self._relying_party.introspect(there.client, token)
+        said = await self._introspect(there, token)
         if said is None:
             return None
         try:
@@ -197,6 +217,22 @@ class ProviderTokens:
         audiences = audiences_of(said)[:MAX_AUDIENCES]
         person = await self._person(there.client.issuer, subject, audiences, None, provider)
         return None if person is None else _resolved(person, said, expires)
+
+    async def _introspect(self, there: IdentityProvider, token: str) -> Mapping[str, Any] | None:
+        asking = self._asking.setdefault(there.provider_id, _Asking())
+        self._asking.move_to_end(there.provider_id)
+        while len(self._asking) > MAX_PROVIDERS:
+            self._asking.popitem(last=False)
+        if asking.under_way >= MAX_AT_ONCE or trio.current_time() < asking.left_alone:
+            raise ProviderUnavailable("The identity provider is not asked again yet.")
+        asking.under_way += 1
+        try:
+            return await self._relying_party.introspect(there.client, token)
+        except ProviderUnavailable:
+            asking.left_alone = trio.current_time() + LEFT_ALONE
+            raise
+        finally:
+            asking.under_way -= 1
 
     async def _person(
         self,
