@@ -146,7 +146,7 @@ class World:
     async def running(self, **settings: Any) -> AsyncIterator[JobRunner]:
         """The data group's job runner."""
         pool, threads = Pool("data", limit=8), Threads(8)
-        kind = ingest_kind(self.database, self.vault, threads, DataSettings(**settings))
+        kind = ingest_kind(self.database, self.vault, threads, DataSettings(**settings), pool=pool)
         runner = JobRunner(
             GROUP,
             {INGEST: kind},
