@@ -16,6 +16,7 @@ from troupe.actors.data.bigquery_errors import (
     PermissionMissing,
     QueryRefused,
     SourceMissing,
+    retried_at_once,
     sorted_errors,
     was_answered,
 )
@@ -102,6 +103,15 @@ def test_the_servers_hint_is_kept_within_reason(error: Exception, seconds: float
     with pytest.raises(PeerUnavailable) as caught, sorted_errors("reading x"):
         raise error
     assert caught.value.retry_after == seconds
+
+
+def test_a_call_with_a_time_to_wait_is_not_tried_again_before() -> None:
+    assert retried_at_once(job_error(api.TooManyRequests, "rateLimitExceeded"))
+    reasons = [{"reason": "rateLimitExceeded"}]
+    hinted = api.TooManyRequests("busy", errors=reasons, response=response("20"))
+    assert not retried_at_once(hinted)
+    assert not retried_at_once(job_error(api.BadRequest, "invalidQuery"))
+    assert retried_at_once(requests.ConnectionError("gone"))
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ from google.cloud.bigquery_storage_v1.types import (
 )
 from google.oauth2 import service_account
 
-from troupe.actors.data.bigquery_errors import LONGEST_HINT, sorted_errors
+from troupe.actors.data.bigquery_errors import LONGEST_HINT, retried_at_once, sorted_errors
 from troupe.actors.data.flattening import RANK, Family, FlattenQuery
 from troupe.common.connections import BigQueryConfig
 from troupe.common.errors import CredentialsRejected, PeerUnavailable
@@ -54,8 +54,10 @@ from troupe.common.units import MINUTES, SECONDS
 
 CALL_TIMEOUT: Final = 30 * SECONDS
 """Of one try of one call that is not the query itself."""
-CALL_RETRY: Final[Retry] = DEFAULT_RETRY.with_timeout(1 * MINUTES).with_delay(
-    initial=0.5 * SECONDS, maximum=10 * SECONDS, multiplier=2.0
+CALL_RETRY: Final[Retry] = (
+    DEFAULT_RETRY.with_timeout(1 * MINUTES)
+    .with_delay(initial=0.5 * SECONDS, maximum=10 * SECONDS, multiplier=2.0)
+    .with_predicate(retried_at_once)
 )
 STREAM_RETRY: Final[Retry] = Retry(
     if_exception_type(ServiceUnavailable, DeadlineExceeded, InternalServerError),
@@ -262,8 +264,7 @@ class Export:
     def _job_config(
         self, query: FlattenQuery, *, dry_run: bool = False, at_most: int | None = None
     ) -> bigquery.QueryJobConfig:
-        return bigquery.QueryJobConfig(
-            maximum_bytes_billed=at_most,
+        config = bigquery.QueryJobConfig(
             default_dataset=self._dataset,
             query_parameters=[
                 bigquery.ScalarQueryParameter(name, "STRING", value)
@@ -274,6 +275,9 @@ class Export:
             use_query_cache=False,
             use_legacy_sql=False,
         )
+        if at_most is not None:
+            config.maximum_bytes_billed = at_most
+        return config
 
     def _streamed(
         self, storage: BigQueryReadClient, session: ReadSession

@@ -11,7 +11,8 @@
         ├── CostLimitReached         the query would be billed for more than we allowed
         └── QueryRefused             our own query does not fit this table: our fault, not theirs
 
-What is retried inside the client (see bigquery.py) does not arrive here until its time is up.
+What is retried inside the client (see bigquery.py) does not arrive here until its time is up; what
+BigQuery gives a time for is not retried there, because the client would not keep to it.
 """
 
 import concurrent.futures
@@ -24,6 +25,7 @@ from typing import Final
 import google.auth.exceptions
 import requests
 from google.api_core import exceptions as api
+from google.cloud.bigquery import DEFAULT_RETRY
 from google.rpc.error_details_pb2 import RetryInfo
 
 from troupe.common.errors import CredentialsRejected, PeerError, PeerRefused, PeerUnavailable
@@ -91,6 +93,13 @@ def sorted_errors(what: str) -> Iterator[None]:
         TimeoutError,
     ) as error:
         raise PeerUnavailable(f"BigQuery does not answer while {what}.") from error
+
+
+def retried_at_once(error: Exception) -> bool:
+    """Whether the client itself shall try a call again, after a pause of its own choosing."""
+    may: bool = DEFAULT_RETRY._predicate(error)  # noqa: SLF001 - it has no other door
+    hint = _retry_after(error) if isinstance(error, api.GoogleAPICallError) else None
+    return may and hint is None
 
 
 def was_answered(error: PeerError) -> bool:

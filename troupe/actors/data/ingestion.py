@@ -106,6 +106,7 @@ class Ingestor:
         threads: The group's worker threads.
         settings: The operator's.
         pool: The group's slots.
+        connect: Opens a source, with the arguments of `Export`.
     """
 
     def __init__(
@@ -116,12 +117,14 @@ class Ingestor:
         settings: DataSettings,
         *,
         pool: Pool,
+        connect: Callable[..., Source] = Export,
     ) -> None:
         self._database = database
         self._vault = vault
         self._threads = threads
         self._settings = settings
         self._pool = pool
+        self._connect = connect
         self._memory = Memory(settings.memory_mib * MiB)
 
     async def handle(self, run: JobRun) -> JobValue:
@@ -140,8 +143,8 @@ class Ingestor:
         settings = TenantSettings.model_validate(row["settings"])
         zone = row["reporting_time_zone"]
         labels = {"tenant": str(tenant), "troupe_job": str(run.job.id)}
-        export: Source = await self._threads.run(
-            lambda: Export(
+        export = await self._threads.run(
+            lambda: self._connect(
                 config,
                 connection.secret,
                 labels=labels,
@@ -189,10 +192,16 @@ class Ingestor:
 
 
 def ingest_kind(
-    database: Database, vault: Vault, threads: Threads, settings: DataSettings, *, pool: Pool
+    database: Database,
+    vault: Vault,
+    threads: Threads,
+    settings: DataSettings,
+    *,
+    pool: Pool,
+    connect: Callable[..., Source] = Export,
 ) -> JobKind:
     """The kind ``ingest`` for a `JobRunner`; the arguments are those of `Ingestor`."""
-    ingestor = Ingestor(database, vault, threads, settings, pool=pool)
+    ingestor = Ingestor(database, vault, threads, settings, pool=pool, connect=connect)
     return JobKind(handler=ingestor.handle, concurrency=CONCURRENT_INGESTIONS, timeout=JOB_TIMEOUT)
 
 
