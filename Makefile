@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test unit integration e2e chaos soak bench bench-hostile lint format types contracts check lock clean
+.PHONY: bench-ingest help setup demo test unit integration e2e chaos soak bench bench-hostile lint format types contracts check lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ bench: setup  ## measure durable jobs beside their peers, which it installs; ARG
 
 bench-hostile: setup  ## measure what good clients notice of 2,000 slow and hostile ones
 	$(BIN)/python -m ops.bench.hostile $(ARGS)
+
+bench-ingest: setup  ## measure loading days beside dlt, which it installs; ARGS="--help" lists options
+	$(BIN)/python -m ops.bench.ingest $(ARGS)
 
 lint: setup  ## ruff: rules and format
 	$(BIN)/ruff check .

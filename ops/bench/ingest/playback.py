@@ -48,7 +48,7 @@ class Playback:
         """What the dry run said."""
         return self._scanned[self._name_in(query)]
 
-    def start(self, query: FlattenQuery, *, at_most: int | None) -> Path:  # noqa: ARG002 - free
+    def start(self, query: FlattenQuery, *, at_most: int | None = None) -> Path:  # noqa: ARG002 - free
         """The file with the answer."""
         return self._answers / f"{self._names[self._name_in(query)]}.arrow"
 

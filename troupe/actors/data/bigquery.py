@@ -198,7 +198,7 @@ class Export:
             )
             return int(job.total_bytes_processed or 0)
 
-    def start(self, query: FlattenQuery, *, at_most: int | None) -> bigquery.QueryJob:
+    def start(self, query: FlattenQuery, *, at_most: int | None = None) -> bigquery.QueryJob:
         """Send the query; returns as soon as BigQuery has it.
 
         Args:

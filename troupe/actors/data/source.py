@@ -35,7 +35,7 @@ class Source(Protocol):
     def estimate(self, query: FlattenQuery) -> int:
         """Bytes that the query would scan; costs nothing."""
 
-    def start(self, query: FlattenQuery, *, at_most: int | None) -> Any:
+    def start(self, query: FlattenQuery, *, at_most: int | None = None) -> Any:
         """Send a query; returns as soon as the source has it.
 
         Args:
