@@ -1,4 +1,4 @@
-"""The peers' virtual environment: made on first use, kept until their pins change."""
+"""The peers' virtual environment: made on first use, kept until ``peers.txt`` changes."""
 
 import asyncio
 import hashlib
@@ -14,20 +14,20 @@ INSTALL_DEADLINE: Final = 600.0
 """Seconds."""
 
 
-def pinned(package: str, pins: Path = PINS) -> str:
+def pinned(package: str) -> str:
     """The version of a peer."""
-    found = dict(
-        line.split("==") for line in pins.read_text().splitlines() if not line.startswith("#")
+    pins = dict(
+        line.split("==") for line in PINS.read_text().splitlines() if not line.startswith("#")
     )
-    return found[package]
+    return pins[package]
 
 
 async def install_peers(place: Path = PLACE, pins: Path = PINS) -> Path:
     """Install what is missing; the interpreter that has it."""
     python = place / "bin" / "python"
     stamp = place / "stamp"
-    text = pins.read_bytes()  # noqa: ASYNC240 - quick, and nothing is measured yet
-    want = hashlib.sha256(text + sys.version.encode()).hexdigest()
+    read = pins.read_bytes()  # noqa: ASYNC240 - nothing else runs yet
+    want = hashlib.sha256(read + sys.version.encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == want:
         return python
     print(f"installing the peers into {place.relative_to(ROOT)} ...", flush=True)
