@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from ops.bench.visitors import Seen, visitors
 RATIO: Final = 1.2
 MS: Final = 1e3
 MiB: Final = 1024 * 1024
+SETTLE: Final = 3.0
 NICENESS: Final = 10
 """Of the bad clients, which in reality would compute on machines of their own."""
 ANSWER: Final = "/api/v1/stats?preset=28d"
@@ -99,6 +101,7 @@ def measure(site: Site, options: Any) -> dict[str, Figures]:
             with crowd(Options(host, port, options.connections, kind)) as told:
                 figure.beside += good(number)
                 figure.memory.append(resident(site.pid))
+            time.sleep(SETTLE)  # two thousand connections are buried
             figure.open.append(told["open"])
             figure.ended.append(told["ended"])
             print(f"round {number + 1}: {kind}: {figure.ratio:.2f}", file=sys.stderr)

@@ -18,8 +18,9 @@ from typing import Final
 
 LONGEST: Final = 120.0
 COMEBACK: Final = 10.0
-RAMP: Final = 2.0
+RAMP: Final = 6.0
 """Seconds over which the first connections are spread."""
+SETTLE: Final = 2.0
 DRIP: Final = 1.0
 SIP: Final = 1024
 SMALL_BUFFER: Final = 4096
@@ -179,7 +180,7 @@ class Crowd:
         async with asyncio.TaskGroup() as group:
             for number in range(self._options.count):
                 group.create_task(self._come_back(RAMP * number / self._options.count))
-            await asyncio.sleep(RAMP + 1)
+            await asyncio.sleep(RAMP + SETTLE)
             print("ready", flush=True)
 
     async def _come_back(self, delay: float) -> None:
