@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table
 
-from ops.bench.hostile.crowd import KINDS, Options
+from ops.bench.hostile.crowd import KINDS, TO_AUTH, Options
 from ops.bench.site import Site, resident, running_site
 from ops.bench.visitors import Options as Visit
 from ops.bench.visitors import Seen, visitors
@@ -79,9 +79,7 @@ def crowd(options: Options) -> Iterator[dict[str, int]]:
 def measure(site: Site, options: Any) -> dict[str, Figures]:
     """All kinds in turn, alone and beside, in every round."""
     figures = {kind: Figures() for kind in options.only or KINDS}
-    address = urlsplit(site.urls["analytics"])
     token = site.tenant("Bench")
-    host, port = address.hostname or "", address.port or 0
 
     def good(seed: int) -> Seen:
         return visitors(
@@ -98,6 +96,8 @@ def measure(site: Site, options: Any) -> dict[str, Figures]:
     for number in range(options.rounds):
         for kind, figure in figures.items():
             figure.alone += good(number)
+            address = urlsplit(site.urls["auth" if kind in TO_AUTH else "analytics"])
+            host, port = address.hostname or "", address.port or 0
             with crowd(Options(host, port, options.connections, kind)) as told:
                 figure.beside += good(number)
                 figure.memory.append(resident(site.pid))
