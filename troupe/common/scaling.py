@@ -100,7 +100,9 @@ class Scaling:
             write_private(state_directory / FILE, json.dumps({"groups": groups}, indent=2) + "\n")
         except OSError as error:
             reason = error.strerror or str(error)
-            raise ConfigurationError(f"{state_directory / FILE}: cannot be kept: {reason}") from error
+            raise ConfigurationError(
+                f"{state_directory / FILE}: cannot be kept: {reason}"
+            ) from error
 
 
 def read_scaling(state_directory: Path) -> Scaling:
