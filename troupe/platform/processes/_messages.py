@@ -14,6 +14,12 @@ message        said by      meaning
 ``survey``     supervisor   how the whole group looks; say how you look
 ``report``     child        the answer: the child's supervision tree
 ``database``   supervisor   PostgreSQL is somewhere else now
+``adapt``      supervisor   other bounds hold from now on
+``adapted``    child        the answer: they do
+``scrape``     child        somebody asks me for the figures of the whole group
+``measure``    supervisor   what are yours?
+``measured``   child        the answer
+``figures``    supervisor   the answer to a scrape, one for each other instance, then an empty one
 ``stop``       supervisor   drain and end
 ``failed``     child        the last message before an end that nobody asked for: why
 ============== ============ =======================================================
@@ -102,6 +108,63 @@ class DatabaseMoved(_Message):
     url: str = Field(repr=False)
 
 
+class Adapt(_Message):
+    """Other bounds hold from now on.
+
+    Attributes:
+        number: Of this message, for its answer.
+        settings: For the program and not for the platform to understand.
+    """
+
+    type: Literal["adapt"] = "adapt"
+    number: int
+    settings: dict[str, Any]
+
+
+class Adapted(_Message):
+    """The bounds of the message of the same number hold."""
+
+    type: Literal["adapted"] = "adapted"
+    number: int
+
+
+class Scrape(_Message):
+    """Tell me the figures of the other instances of my group; one at a time."""
+
+    type: Literal["scrape"] = "scrape"
+    number: int
+
+
+class Measure(_Message):
+    """Tell me your figures."""
+
+    type: Literal["measure"] = "measure"
+    number: int
+
+
+class Measured(_Message):
+    """The figures of one instance, as `troupe.http.operations` writes them."""
+
+    type: Literal["measured"] = "measured"
+    number: int
+    figures: list[Any]
+
+
+class Figures(_Message):
+    """The figures of one other instance.
+
+    Attributes:
+        number: Of the scrape.
+        instance: Whose; empty: these were all.
+        figures: None: it did not answer.
+    """
+
+    type: Literal["figures"] = "figures"
+    number: int
+    instance: str
+    figures: list[Any] | None
+
+
 class Stop(_Message):
     """Drain and end.
 
@@ -126,11 +189,15 @@ class Failed(_Message):
     reason: Annotated[str, Field(max_length=1000)]
 
 
-ToChild = Annotated[Begin | Ping | Survey | DatabaseMoved | Stop, Field(discriminator="type")]
-FromChild = Annotated[Ready | Pong | Report | Failed, Field(discriminator="type")]
+SaidToChild = Begin | Ping | Survey | DatabaseMoved | Adapt | Measure | Figures | Stop
+SaidByChild = Ready | Pong | Report | Adapted | Scrape | Measured | Failed
 
-to_child: Final[TypeAdapter[Begin | Ping | Survey | DatabaseMoved | Stop]] = TypeAdapter(ToChild)
-from_child: Final[TypeAdapter[Ready | Pong | Report | Failed]] = TypeAdapter(FromChild)
+to_child: Final[TypeAdapter[SaidToChild]] = TypeAdapter(
+    Annotated[SaidToChild, Field(discriminator="type")]
+)
+from_child: Final[TypeAdapter[SaidByChild]] = TypeAdapter(
+    Annotated[SaidByChild, Field(discriminator="type")]
+)
 
 
 def encode(message: _Message) -> bytes:
