@@ -33,10 +33,10 @@ from troupe.http.connection import Limits
 from troupe.http.credentials import CookiePolicy, Credentials
 from troupe.http.dashboard import pages
 from troupe.http.idempotency import PostgresIdempotencyStore, sweep_answers
-from troupe.http.operations import Gauge, Readiness
+from troupe.http.operations import Gauge, Others, Readiness, nobody_else
 from troupe.http.security import page_policy
 from troupe.http.server import serve
-from troupe.platform.group import Group, Resource
+from troupe.platform.group import Group, Resource, Sizes
 from troupe.platform.jobs import JobRunner, RunnerSettings
 from troupe.platform.schedules import Scheduler
 from troupe.platform.supervision import ChildContext, ChildSpec, Snapshot
@@ -57,6 +57,8 @@ class Site:
         snapshot: The whole tree in this process as it is now.
         instance: Name of the one instance of a group that this process is; empty: it is none.
         around: How the whole group of this instance looks from outside; None: not known yet.
+        others: Asks the other instances of the group for their figures.
+        figures_from: Told how to get those of this one.
     """
 
     configuration: Configuration
@@ -67,6 +69,8 @@ class Site:
     snapshot: Callable[[], Snapshot]
     instance: str = ""
     around: Callable[[], Mapping[str, Any] | None] = lambda: None
+    others: Others = nobody_else
+    figures_from: Callable[[Callable[[], list[Any]]], None] = lambda _figures: None
 
     def settings(self, group: str) -> GroupSettings:
         """The group's section of the configuration."""
@@ -124,13 +128,18 @@ def compose(site: Site, names: Iterable[str] = GROUPS) -> list[Group]:
 
 def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
     settings = site.settings(name)
-    group = Group(name, tasks=settings.tasks, mailbox=settings.mailbox)
+    group = Group(
+        name,
+        tasks=settings.tasks,
+        mailbox=settings.mailbox,
+        database_connections=settings.database_connections,
+    )
     database = site.configuration.database
 
     def open_pool() -> AbstractAsyncContextManager[Database]:
         return open_database(
             site.runtime_url(),
-            connections=settings.database_connections,
+            connections=group.sizes.database_connections,
             application_name=f"troupe {site.instance or name}",
             listen_url=database.listen_url.get_secret_value() or None,
             settings=PoolSettings(
@@ -140,7 +149,23 @@ def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
             ),
         )
 
-    return group, group.resource("database", open_pool)
+    resource = group.resource("database", open_pool)
+
+    def fit() -> None:
+        if (pool := resource.held) is not None:
+            pool.resize(group.sizes.database_connections)
+
+    group.when_resized(fit)
+    return group, resource
+
+
+def sizes_of(settings: GroupSettings) -> Sizes:
+    """The bounds of a group that change while it runs."""
+    return Sizes(
+        tasks=settings.tasks,
+        mailbox=settings.mailbox,
+        database_connections=settings.database_connections,
+    )
 
 
 def _add_http(site: Site, group: Group, build: Callable[[], Application]) -> None:
@@ -183,7 +208,7 @@ def _application(
             Gauge("troupe_database_waiting", "Units waiting for one.", connections.waiting),
         ]
 
-    return create_app(
+    app = create_app(
         group.name,
         resolver=credentials,
         settings=settings,
@@ -191,7 +216,11 @@ def _application(
         gauges=gauges,
         idempotency=PostgresIdempotencyStore(database),
         description=description,
+        replica=site.instance,
+        others=site.others,
     )
+    site.figures_from(app.metrics.figures)
+    return app
 
 
 def _auth(site: Site) -> Group:

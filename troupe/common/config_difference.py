@@ -6,13 +6,14 @@ applies the steps is `troupe.reload`.
 ============ ====================================== ==============================================
 effect       keys                                   what happens
 ============ ====================================== ==============================================
-at once      a group's sizes, ``log``               bounds change in place, in every process
+at once      a group's sizes, ``log.level``         bounds change in place, in every process
 placement    ``placement``, ``processes``,          the group starts, stops, moves, or gets more or
              ``hosts``                              fewer processes
 succession   everything else                        a new generation of the groups concerned becomes
                                                     ready, then the old one drains
 restart      addresses, the state directory, the    refused; nothing changes
-             database, the file of keys
+             database, the file of keys, the
+             style of the log
 ============ ====================================== ==============================================
 
 A key that somebody adds and says nothing about is taken for the careful case: a succession of all
@@ -46,10 +47,10 @@ class Effect(StrEnum):
 
 _RULES: Final[tuple[tuple[re.Pattern[str], Effect], ...]] = (
     (re.compile(r"groups\.\w+\.(tasks|database_connections|mailbox)"), Effect.AT_ONCE),
-    (re.compile(r"log\.\w+"), Effect.AT_ONCE),
+    (re.compile(r"log\.level"), Effect.AT_ONCE),
     (re.compile(r"groups\.\w+\.(placement|processes|hosts)"), Effect.PLACEMENT),
     (re.compile(r"groups\.\w+\.(host|port)"), Effect.RESTART),
-    (re.compile(r"state_directory|host"), Effect.RESTART),
+    (re.compile(r"state_directory|host|log\.style"), Effect.RESTART),
     (
         re.compile(r"database\.(url|runtime_url|listen_url|transaction_pooler|embedded_account)"),
         Effect.RESTART,
@@ -166,13 +167,9 @@ def difference(before: Configuration, after: Configuration) -> Difference:
 def _step(
     group: str, before: Configuration, after: Configuration, changes: tuple[Change, ...]
 ) -> Step:
-    match before.runs_here(group), after.runs_here(group):
-        case False, False:
-            return Step.KEEP
-        case False, True:
-            return Step.START
-        case True, False:
-            return Step.STOP
+    was, will = before.runs_here(group), after.runs_here(group)
+    if not (was and will):
+        return Step.START if will else Step.STOP if was else Step.KEEP
     old, new = before.groups.named(group), after.groups.named(group)
     if old.placement is not new.placement:
         return Step.MOVE

@@ -18,15 +18,15 @@ LONGEST: Final = 2000
 
 
 def line_of(text: str, keys: Sequence[str]) -> int | None:
-    """The line, from 1, of the statement that sets a key or, failing that, its nearest section.
+    r"""The line, from 1, of the statement that sets a key or, failing that, its nearest section.
 
     Args:
         text: A whole file; valid TOML.
         keys: Path of the key; what a list's entry is called leads to the list.
 
-    >>> line_of("[groups.data]\\ntasks = 0\\n", ["groups", "data", "tasks"])
+    >>> line_of("[groups.data]\ntasks = 0\n", ["groups", "data", "tasks"])
     2
-    >>> line_of("groups.data = {tasks = 1,\\n  mailbox = 0}\\n", ["groups", "data", "mailbox"])
+    >>> line_of("groups.data = {tasks = 1,\n  mailbox = 0}\n", ["groups", "data", "mailbox"])
     1
     """
     lines = text.splitlines()[:LONGEST]

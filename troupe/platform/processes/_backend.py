@@ -133,6 +133,7 @@ class ProcessBackend:
         assignment: What an instance of that name shall run; JSON values. Asked at every start.
         database_url: Where PostgreSQL is now; asked twice a second, changes are told.
         group: How the whole group looks now; told twice a second. Must be quick, must not fail.
+        living: Of the generation before, whose processes count among the group as well.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class ProcessBackend:
         assignment: Callable[[str], dict[str, Any]],
         database_url: Callable[[], str],
         group: Callable[[], dict[str, Any]],
+        living: "set[_Incarnation] | None" = None,
     ) -> None:
         self.settings = settings
         self.sockets = sockets
@@ -150,7 +152,7 @@ class ProcessBackend:
         self.database_url = database_url
         self.group = group
         self.adaptation: tuple[int, dict[str, Any]] = (0, {})
-        self.living: set[_Incarnation] = set()
+        self.living = set() if living is None else living
 
     async def adapt(self, settings: dict[str, Any]) -> list[str]:
         """Have other bounds hold in all processes, also in those that are just starting.
@@ -172,7 +174,8 @@ class ProcessBackend:
 
         async with trio.open_nursery() as nursery:
             for incarnation in self.living:
-                nursery.start_soon(tell, incarnation)
+                if incarnation.is_of(self) and not incarnation.leaving:
+                    nursery.start_soon(tell, incarnation)
         return sorted(late)
 
     async def run(self, specification: ChildSpec, context: ChildContext) -> None:
@@ -401,6 +404,10 @@ class _Incarnation:
                     nursery.start_soon(ask, other)
         self._scraping = False
         await self._say(Figures(number=number, instance="", figures=None))
+
+    def is_of(self, backend: ProcessBackend) -> bool:
+        """Whether that backend runs it."""
+        return self._backend is backend
 
     @property
     def leaving(self) -> bool:
