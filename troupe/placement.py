@@ -1,5 +1,7 @@
-"""Where a group runs: from its section of the configuration to a child of the root, and from there
-to another while it runs.
+"""Where a group runs: from its section of the configuration to a child of the root.
+
+It also knows how a group changes while it runs: other bounds, more or fewer instances, one
+generation after the other (`troupe.reload` says in which order).
 
 ::
 
@@ -32,7 +34,7 @@ from troupe.common.units import MINUTES, SECONDS
 from troupe.instance import LISTENER, Assignment, Bounds, without_database
 from troupe.platform.group import GROUP_BACKOFF
 from troupe.platform.processes import ProcessBackend, ProcessSettings
-from troupe.platform.supervision import ChildSpec, Intensity, Succession, Supervisor
+from troupe.platform.supervision import ChildSpec, Intensity, State, Succession, Supervisor
 from troupe.wiring import GROUPS, Site, compose, sizes_of
 
 COMMAND: Final = (sys.executable, "-P", "-m", "troupe.instance")
@@ -157,10 +159,15 @@ class InlineGroup:
 
 
 class ProcessGroup:
-    """A group in processes of its own."""
+    """A group in processes of its own.
+
+    Attributes:
+        name: Which group.
+        specification: As a child of the root.
+    """
 
     def __init__(self, site: Site, name: str, *, abreast: bool) -> None:
-        self._name = name
+        self.name = name
         self._site = site
         self._processes = site.settings(name).processes
         self._backend = self._backend_for(site)
@@ -177,18 +184,18 @@ class ProcessGroup:
         return Intensity(restarts=RESTARTS * self._processes, period=1 * MINUTES)
 
     def _instance(self, backend: ProcessBackend, number: int) -> ChildSpec:
-        name = f"{self._name}-{number}"
+        name = f"{self.name}-{number}"
         return backend.child_spec(name, backoff=GROUP_BACKOFF, abreast=number > 1)
 
     def _backend_for(self, site: Site, before: ProcessBackend | None = None) -> ProcessBackend:
         """Runs instances of one generation; all generations know each other's."""
-        settings = site.settings(self._name)
+        settings = site.settings(self.name)
 
         def assignment(_instance: str) -> dict[str, Any]:
             # Of one generation all is the same but its bounds, which change while it runs.
             current = self._site if backend is self._backend else site
             return Assignment(
-                group=self._name,
+                group=self.name,
                 configuration=without_database(current.configuration),
                 runtime_url=current.runtime_url(),
                 urls=dict(current.urls),
@@ -200,14 +207,14 @@ class ProcessGroup:
 
         backend = ProcessBackend(
             ProcessSettings(
-                group=self._name,
+                group=self.name,
                 command=COMMAND,
                 grace=site.configuration.shutdown.grace,
                 watchdog=settings.watchdog,
                 start_deadline=settings.start_deadline,
                 memory_limit=settings.memory_limit,
             ),
-            sockets={LISTENER: site.sockets[self._name]},
+            sockets={LISTENER: site.sockets[self.name]},
             assignment=assignment,
             database_url=site.runtime_url,
             group=group,
@@ -218,28 +225,41 @@ class ProcessGroup:
     async def resize(self, site: Site) -> list[str]:
         """As `PlacedGroup`; the site is also what instances start with from now on."""
         self._site = site
-        return await self._backend.adapt(Bounds.of(site.configuration, self._name).model_dump())
+        return await self._backend.adapt(Bounds.of(site.configuration, self.name).model_dump())
 
     # ---- more or fewer of them
 
-    async def grow(self, site: Site) -> None:
-        """Start the instances that are too few.
+    @property
+    def running(self) -> bool:
+        """Whether its supervisor runs, so that instances can be added, succeeded and removed."""
+        return self._supervisor.snapshot().state is State.RUNNING
+
+    async def grow(self, site: Site) -> Site:
+        """Start the instances that are too few, and have all that start from now on know the site.
+
+        Returns:
+            The site before, for `ungrow`.
 
         Raises:
             TroupeError: One did not start; it is as if nothing had been tried.
         """
         before, self._site = self._site, site
-        more = range(self._processes + 1, site.settings(self._name).processes + 1)
+        more = range(self._processes + 1, site.settings(self.name).processes + 1)
         try:
             async with trio.open_nursery() as nursery:
                 for number in more:
                     specification = self._instance(self._backend, number)
                     nursery.start_soon(self._add, specification)
         except BaseException:
-            self._site = before
             with trio.CancelScope(shield=True):  # bounded by their shutdown deadlines
-                await self.shrink(self._processes)
+                await self.ungrow(before)
             raise
+        return before
+
+    async def ungrow(self, before: Site) -> None:
+        """Take `grow` back."""
+        self._site = before
+        await self.shrink(self._processes)
 
     async def _add(self, specification: ChildSpec) -> None:
         await self._supervisor.add_child(specification, for_good=True)
@@ -248,7 +268,7 @@ class ProcessGroup:
         """Drain the instances that are too many, all at the same time, and forget them."""
         self._processes = processes
         self._supervisor.tolerate(self._intensity())
-        kept = {f"{self._name}-{number}" for number in range(1, processes + 1)}
+        kept = {f"{self.name}-{number}" for number in range(1, processes + 1)}
         async with trio.open_nursery() as nursery:
             for child in self._supervisor.snapshot().children:
                 if child.name not in kept and "generation" not in child.details:
@@ -271,14 +291,15 @@ class ProcessGroup:
 
     async def follow(self, site: Site, backend: ProcessBackend) -> list[str]:
         """Let the others be succeeded, one at a time; names of those that could not be."""
-        before, self._processes = self._processes, site.settings(self._name).processes
+        before, self._processes = self._processes, site.settings(self.name).processes
         self._backend, self._site = backend, site
-        failed = []
-        for number in range(2, self._processes + 1):
-            if not await self._renew(number, new=number > before):
-                failed.append(f"{self._name}-{number}")
+        late = [
+            f"{self.name}-{number}"
+            for number in range(2, self._processes + 1)
+            if not await self._renew(number, new=number > before)
+        ]
         await self.shrink(self._processes)
-        return failed
+        return late
 
     async def _renew(self, number: int, *, new: bool) -> bool:
         specification = self._instance(self._backend, number)

@@ -62,8 +62,8 @@ class Site:
     """
 
     configuration: Configuration
-    sockets: Mapping[str, socket]
-    urls: Mapping[str, str]
+    sockets: dict[str, socket]
+    urls: dict[str, str]
     runtime_url: Callable[[], str]
     keys: KeyRing
     snapshot: Callable[[], Snapshot]
@@ -142,11 +142,7 @@ def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
             connections=group.sizes.database_connections,
             application_name=f"troupe {site.instance or name}",
             listen_url=database.listen_url.get_secret_value() or None,
-            settings=PoolSettings(
-                deadline=database.statement_deadline,
-                connect_deadline=database.connect_deadline,
-                statement_cache_size=0 if database.transaction_pooler else CACHED_STATEMENTS,
-            ),
+            settings=pool_settings(site.configuration),
         )
 
     resource = group.resource("database", open_pool)
@@ -157,6 +153,16 @@ def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
 
     group.when_resized(fit)
     return group, resource
+
+
+def pool_settings(configuration: Configuration) -> PoolSettings:
+    """How connections are treated, in every pool."""
+    database = configuration.database
+    return PoolSettings(
+        deadline=database.statement_deadline,
+        connect_deadline=database.connect_deadline,
+        statement_cache_size=0 if database.transaction_pooler else CACHED_STATEMENTS,
+    )
 
 
 def sizes_of(settings: GroupSettings) -> Sizes:

@@ -5,6 +5,7 @@ with ``--json``, and ends with the exit codes of `troupe.cli.boundary`.
 """
 
 import json
+from dataclasses import replace
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import click
 import trio
 
 from troupe import supervisor
-from troupe.cli import jobs, operators
+from troupe.cli import jobs, live, operators
 from troupe.cli.boundary import reported
 from troupe.cli.context import Settings, as_json
 from troupe.common import logs
@@ -68,18 +69,23 @@ def main(
 
 
 @main.command()
+@click.option("--host", metavar="NAME", help="Name of this host; by default the machine's.")
 @click.pass_obj
 @reported
-def up(settings: Settings) -> None:
-    """Run the supervisor with all groups until SIGTERM or ^C."""
-    configuration = settings.load()
+def up(settings: Settings, *, host: str | None) -> None:
+    """Run the supervisor with the groups of this host until SIGTERM or ^C.
+
+    SIGHUP reads the configuration again, as 'troupe reload' does.
+    """
+    source = replace(settings, host=host or settings.host).source()
+    configuration = source.load()
     logs.configure(level=configuration.log.level, style=configuration.log.style)
 
     def announce(installation: supervisor.Installation) -> None:
         for name, url in installation.urls.items():
             click.echo(f"{name:<10} {url}", err=True)
 
-    trio.run(lambda: supervisor.run(configuration, on_ready=announce))
+    trio.run(lambda: supervisor.run(configuration, on_ready=announce, source=source))
 
 
 @main.command()
@@ -134,4 +140,5 @@ def print_reference() -> None:
 
 
 operators.add_to(main)
+live.add_to(main)
 jobs.add_to(main)

@@ -16,7 +16,7 @@ before there is a PostgreSQL); not keeping it (the next restart would undo it, a
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -166,17 +166,17 @@ class Source:
             ConfigurationError: One sentence that names file and line, or the variable.
         """
         plain = self._load(None)
-        scaled = read_scaling(plain.state_directory).tree(self.file())
-        return self._load(scaled) if scaled else plain
+        return self.load_with(read_scaling(plain.state_directory))
+
+    def load_with(self, scaling: Scaling) -> Configuration:
+        """The configuration as it were with this scaling.
+
+        Raises:
+            ConfigurationError: As `load`.
+        """
+        return self._load(scaling.tree(self.file()))
 
     def _load(self, scaled: Tree | None) -> Configuration:
         return load(
             self.path, environment=self.environment, overrides=self.overrides, scaled=scaled
         )
-
-
-def overtaken(scaling: Scaling, file: Tree) -> Iterable[str]:
-    """Keys that were scaled and about which the file has had the last word since."""
-    for (group, key), entry in scaling.entries.items():
-        if entry.instead_of != said(file, group, key):
-            yield f"groups.{group}.{key}"

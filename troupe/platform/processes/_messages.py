@@ -38,13 +38,15 @@ MAX_MESSAGE: Final = 1 * MiB
 """Bytes of one message, its end of line included."""
 
 
-class _Message(BaseModel):
+class Message(BaseModel):
+    """Base of what is said over a `Channel`."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     version: Literal[1] = VERSION
 
 
-class Begin(_Message):
+class Begin(Message):
     """Who the child is.
 
     Attributes:
@@ -61,20 +63,20 @@ class Begin(_Message):
     assignment: dict[str, Any]
 
 
-class Ready(_Message):
+class Ready(Message):
     """Everything runs."""
 
     type: Literal["ready"] = "ready"
 
 
-class Ping(_Message):
+class Ping(Message):
     """Answer at once."""
 
     type: Literal["ping"] = "ping"
     sequence: int
 
 
-class Pong(_Message):
+class Pong(Message):
     """The answer to the ping of the same number.
 
     Attributes:
@@ -87,28 +89,28 @@ class Pong(_Message):
     lag: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Survey(_Message):
+class Survey(Message):
     """How the group looks from outside, all instances; answered by a report."""
 
     type: Literal["survey"] = "survey"
     group: dict[str, Any]
 
 
-class Report(_Message):
+class Report(Message):
     """The child's supervision tree, as `Snapshot.as_dict` writes it."""
 
     type: Literal["report"] = "report"
     tree: dict[str, Any]
 
 
-class DatabaseMoved(_Message):
+class DatabaseMoved(Message):
     """PostgreSQL is at this URL now."""
 
     type: Literal["database"] = "database"
     url: str = Field(repr=False)
 
 
-class Adapt(_Message):
+class Adapt(Message):
     """Other bounds hold from now on.
 
     Attributes:
@@ -121,28 +123,28 @@ class Adapt(_Message):
     settings: dict[str, Any]
 
 
-class Adapted(_Message):
+class Adapted(Message):
     """The bounds of the message of the same number hold."""
 
     type: Literal["adapted"] = "adapted"
     number: int
 
 
-class Scrape(_Message):
+class Scrape(Message):
     """Tell me the figures of the other instances of my group; one at a time."""
 
     type: Literal["scrape"] = "scrape"
     number: int
 
 
-class Measure(_Message):
+class Measure(Message):
     """Tell me your figures."""
 
     type: Literal["measure"] = "measure"
     number: int
 
 
-class Measured(_Message):
+class Measured(Message):
     """The figures of one instance, as `troupe.http.operations` writes them."""
 
     type: Literal["measured"] = "measured"
@@ -150,7 +152,7 @@ class Measured(_Message):
     figures: list[Any]
 
 
-class Figures(_Message):
+class Figures(Message):
     """The figures of one other instance.
 
     Attributes:
@@ -165,7 +167,7 @@ class Figures(_Message):
     figures: list[Any] | None
 
 
-class Stop(_Message):
+class Stop(Message):
     """Drain and end.
 
     Attributes:
@@ -176,7 +178,7 @@ class Stop(_Message):
     grace: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Failed(_Message):
+class Failed(Message):
     """Why the child ends.
 
     Attributes:
@@ -200,7 +202,7 @@ from_child: Final[TypeAdapter[SaidByChild]] = TypeAdapter(
 )
 
 
-def encode(message: _Message) -> bytes:
+def encode(message: Message) -> bytes:
     """The line of a message.
 
     Raises:
