@@ -53,12 +53,16 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 @contextmanager
 def running(
-    arguments: Sequence[str], output: Path, *, extra: Mapping[str, str] | None = None
+    arguments: Sequence[str],
+    output: Path,
+    *,
+    extra: Mapping[str, str] | None = None,
+    program: Sequence[str] = (str(TROUPE),),
 ) -> Iterator[Running]:
     """Run ``troupe ARGUMENTS`` while the context is open; ended by force at the latest then."""
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [TROUPE, *arguments],
+            [*program, *arguments],
             stdout=file,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
