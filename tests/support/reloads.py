@@ -1,4 +1,4 @@
-"""A running Troupe whose configuration file is changed again and again, under load and with jobs."""
+"""A running Troupe whose configuration is changed again and again, under load and with jobs."""
 
 import json
 import sys
