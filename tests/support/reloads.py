@@ -1,8 +1,8 @@
 """A running Troupe whose configuration is changed again and again, under load and with jobs."""
 
+import itertools
 import json
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,9 +54,13 @@ class Site:
     troupe: Running
     urls: Mapping[str, str]
 
+    def ready(self) -> None:
+        """Wait until it is."""
+        self.urls = self.troupe.wait_for_file(self.state / "run.json", READY)["urls"]
+
     def configure(self, *, data: Mapping[str, Any] | None = None, **sections: Any) -> None:
         """Change the file; what is not named is as in the beginning."""
-        write(self.file, configured(self.state, data=data, **sections))
+        write(self.file, configured(data=data, **sections))
 
     async def reload(self) -> dict[str, Any]:
         """Have it put into force; the outcome."""
@@ -80,9 +84,7 @@ class Site:
         return TenantId(UUID(made["id"])), issued.stdout.split()[-1]
 
 
-def configured(
-    state: Path, *, data: Mapping[str, Any] | None = None, **sections: Any
-) -> dict[str, Any]:
+def configured(*, data: Mapping[str, Any] | None = None, **sections: Any) -> dict[str, Any]:
     """The sections of a file: free ports, and what is given for the data group and others."""
     groups = {f"groups.{name}": {"port": 0} for name in GROUPS}
     groups["groups.data"] |= dict(data or {})
@@ -99,24 +101,48 @@ def site(
     extra: Mapping[str, str] | None = None,
     name: str = "troupe",
     options: Sequence[str] = (),
+    file: Path | None = None,
+    wait: bool = True,
     **sections: Any,
 ) -> Iterator[Site]:
-    """Run it while the context is open."""
-    file, state = place / f"{name}.toml", place / f"{name}-state"
-    write(file, configured(state, data=data, **sections))
+    """Run it while the context is open.
+
+    Args:
+        place: Where its files lie.
+        data: Keys of the data group.
+        extra: Environment variables.
+        name: Of its files; several may share a place.
+        options: Of ``up``.
+        file: A configuration that is there already.
+        wait: Whether it is ready when the context is entered; else `Site.ready` waits.
+        **sections: Keys of other sections, with ``__`` for a dot.
+    """
+    state = place / f"{name}-state"
+    if file is None:
+        file = place / f"{name}.toml"
+        write(file, configured(data=data, **sections))
     arguments = ["--config", str(file), "--state-dir", str(state), "up", *options]
     log = place / f"{name}.log"
     with running(arguments, log, extra=extra, program=PROGRAM) as troupe:
-        urls = troupe.wait_for_file(state / "run.json", READY)["urls"]
-        yield Site(file, state, troupe, urls)
+        started = Site(file, state, troupe, {})
+        if wait:
+            started.ready()
+        yield started
 
 
 async def enqueue_steps(
-    database: Database, tenant: TenantId, jobs: int, *, steps: int, pause: float, heeds: bool = True
+    database: Database,
+    tenant: TenantId,
+    jobs: int,
+    *,
+    steps: int,
+    pause: float,
+    heeds: bool = True,
+    attempts: int = 1,
 ) -> None:
     """Give it jobs to go through."""
     arguments: Any = {"steps": steps, "pause": pause, "heeds": heeds}
-    new = [NewJob(group="data", kind=KIND, arguments=arguments, max_attempts=1)] * jobs
+    new = [NewJob(group="data", kind=KIND, arguments=arguments, max_attempts=attempts)] * jobs
 
     async def unit(connection: Any) -> None:
         await enqueue_many(connection, new)
@@ -164,10 +190,10 @@ class Storm:
     books: Mapping[str, Books]
 
 
-def changes(seconds_of_placement: float) -> Iterator[dict[str, Any]]:
+def changes(placement_every: int) -> Iterator[dict[str, Any]]:
     """Settings of the data group, each different from the one before; sizes mostly.
 
-    Every so often (in seconds) the placement or the number of processes changes.
+    Every so many the placement, the number of processes or their limits change as well.
     """
     places: list[dict[str, Any]] = [
         {"placement": "process", "processes": 2},
@@ -175,17 +201,11 @@ def changes(seconds_of_placement: float) -> Iterator[dict[str, Any]]:
         {"placement": "process", "processes": 1, "memory_limit": 2048},
         {"placement": "process", "processes": 2, "memory_limit": 2048},
         {"placement": "inline"},
-        {"placement": "inline", "processes": 3},
     ]
-    place: dict[str, Any] = {"placement": "inline"}
-    turn, changed = 0, time.monotonic()
-    number = 0
-    while True:
-        number += 1
-        if time.monotonic() - changed >= seconds_of_placement:
-            place, turn, changed = places[turn % len(places)], turn + 1, time.monotonic()
+    for number in itertools.count():
+        turn = number // placement_every
         yield {
-            **place,
+            **places[turn % len(places)],
             "tasks": 4 + number % 29,
             "database_connections": 2 + number % 5,
             "mailbox": 100 + number,
@@ -200,7 +220,7 @@ async def storm(
     steps: int,
     pause: float,
     between: float,
-    placement_every: float,
+    placement_every: int,
 ) -> Storm:
     """Reload again and again, with clients of every kind and jobs, and count what goes wrong."""
     tenant, token = running_site.tenant()

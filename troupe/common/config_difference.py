@@ -183,7 +183,11 @@ def _step(
         return Step.SUCCEED
     if in_processes and old.processes != new.processes:
         return Step.SCALE
-    return Step.RESIZE if Effect.AT_ONCE in effects else Step.KEEP
+    own = any(
+        change.effect is Effect.AT_ONCE and change.key.startswith(f"groups.{group}.")
+        for change in changes
+    )
+    return Step.RESIZE if own else Step.KEEP
 
 
 def _of_processes(key: str) -> bool:

@@ -17,8 +17,8 @@ stands here.
 Hosts must have a key-encryption key in common, or secrets that one stores are unreadable to the
 other: that is checked here, where each can see the other's, by the keys' identities.
 
-Cost: one connection and one small statement per host and `BEAT`. Rejected: hosts that talk to each
-other (addresses, certificates, and a second opinion about who lives beside the database's).
+Cost: one connection, and two small statements per host and fifth of a lease. Rejected: hosts that
+talk to each other (addresses, certificates, and a second opinion about who lives).
 """
 
 import contextlib
@@ -44,7 +44,6 @@ from troupe.common.units import DAYS, HOURS, SECONDS
 from troupe.platform.supervision import Backoff, ChildContext, ChildSpec, Observation
 
 LEASE: Final = 15 * SECONDS
-BEAT: Final = LEASE / 5
 CALL_DEADLINE: Final = 5 * SECONDS
 FAREWELL_DEADLINE: Final = 1 * SECONDS
 LOOK_AGAIN: Final = 1 * SECONDS
@@ -137,6 +136,7 @@ class Presence:
         url: Where PostgreSQL is now, for `troupe_runtime`.
         groups: How its groups are now; JSON values. Must be quick, must not fail.
         pool: How connections are treated.
+        lease: Seconds without a word after which it counts as silent.
 
     Attributes:
         known: All hosts, as they were when the database was last asked.
@@ -150,6 +150,7 @@ class Presence:
         url: Callable[[], str],
         groups: Callable[[], Mapping[str, Any]],
         pool: PoolSettings | None = None,
+        lease: float = LEASE,
     ) -> None:
         self.known: tuple[KnownHost, ...] = ()
         self.asked_at = trio.current_time()
@@ -157,6 +158,7 @@ class Presence:
         self._url = url
         self._groups = groups
         self._pool = pool or PoolSettings()
+        self._lease = lease
         self._leaving = trio.Event()
         self._holder = new_id()
         self._forget_at = 0.0
@@ -167,7 +169,7 @@ class Presence:
         return ChildSpec(
             name="host",
             start=self._live,
-            start_deadline=2 * LEASE + 2 * CALL_DEADLINE,
+            start_deadline=2 * self._lease + 2 * CALL_DEADLINE,
             shutdown=FAREWELL_DEADLINE,
             backoff=Backoff(first=0.5 * SECONDS, limit=10 * SECONDS),
             kind="resource",
@@ -196,7 +198,7 @@ class Presence:
                     context.started()
                     registered = True
                 while not self._leaving.is_set() and self._url() == url:
-                    with trio.move_on_after(BEAT):
+                    with trio.move_on_after(self._lease / 5):
                         await self._leaving.wait()
                         break
                     await self._beat(database)
@@ -225,7 +227,7 @@ class Presence:
             if heard is None:
                 heard = row["heartbeat_at"]
                 _log.info("host_name_awaited", host=mine.host, seconds=row["seconds_left"])
-            await trio.sleep(LOOK_AGAIN)
+            await trio.sleep(min(LOOK_AGAIN, self._lease / 10))
         _log.info("host_registered", host=mine.host)
 
     async def _claim(self, database: Database) -> asyncpg.Record | None:
@@ -239,7 +241,7 @@ class Presence:
             socket.gethostname(),
             os.getpid(),
             mine.version,
-            LEASE,
+            self._lease,
             list(mine.key_ids),
             dict(self._groups()),
             deadline=CALL_DEADLINE,

@@ -69,6 +69,7 @@ def test_what_concerns_all_groups_is_followed_by_all_and_the_rest_by_its_own() -
     assert {g for g, s in of_data.steps.items() if s is Step.SUCCEED} == {"data"}
     quiet = difference(before, configured(log={"level": "debug"}))
     assert [change.effect for change in quiet.changes] == [Effect.AT_ONCE]
+    assert set(quiet.steps.values()) == {Step.KEEP}
 
 
 @pytest.mark.parametrize(
