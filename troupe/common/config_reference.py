@@ -24,11 +24,11 @@ it: `{ENVIRONMENT_PREFIX}` plus the keys joined by two underscores, in upper cas
 has a default. Secrets never stand in the file: they come from the environment or from files that it
 names. An unknown key is an error.
 
-`troupe reload`, or SIGHUP, puts a changed file into force while Troupe runs. The last column says how:
-*at once*, in place; *placement*: the group starts, stops, moves or gets more or fewer processes;
-*succession*: a new generation of the groups concerned is ready before the old one drains; *restart*: the
-change is refused until Troupe is started again. [operation.md](operation.md) says more. What `troupe
-scale` said lies between the file and the environment.
+`troupe reload`, or SIGHUP, puts a changed file into force while Troupe runs. The last column says
+how: *at once*, in place; *placement*: the group starts, stops, moves, or gets more or fewer
+processes; *succession*: a new generation of the groups concerned is ready before the old one
+drains; *restart*: the change is refused until Troupe is started again. What `troupe scale` said
+lies between the file and the environment. [operation.md](operation.md) says more.
 
 | key | default | meaning | a change |
 |---|---|---|---|"""
