@@ -77,10 +77,12 @@ class Site:
         lines = self.troupe.text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
-    def tenant(self) -> tuple[TenantId, str]:
+    def tenant(self, **options: Any) -> tuple[TenantId, str]:
         """A new tenant, and a token for it."""
-        made = json.loads(self.command("tenants", "create", "Storm", "--json").stdout)
-        issued = self.command("tenants", "token", "Storm", "--name", "t", "--role", "owner")
+        made = json.loads(self.command("tenants", "create", "Storm", "--json", **options).stdout)
+        issued = self.command(
+            "tenants", "token", "Storm", "--name", "t", "--role", "owner", **options
+        )
         return TenantId(UUID(made["id"])), issued.stdout.split()[-1]
 
 
