@@ -41,8 +41,8 @@ async def test_a_host_that_is_cut_off_loses_its_jobs_and_commits_nothing_stale(
         file = tmp_path / "shared.toml"
         auth = {
             "key_encryption_key_file": str(keys),
-            "public_url": "http://auth.test",
-            "dashboard_url": "http://dashboard.test",
+            "public_url": "https://auth.test",
+            "dashboard_url": "https://dashboard.test",
         }
         write(file, configured(auth=auth, groups__auth={"hosts": ["a"]}, jobs={"lease": 2.0}))
         proxy = Proxy(database.runtime_url)

@@ -137,7 +137,7 @@ async def test_a_name_that_was_lost_is_taken_again(
             await trio.sleep(0.05)
 
 
-def test_a_state_directory_keeps_its_identifier(tmp_path: Path) -> None:
+async def test_a_state_directory_keeps_its_identifier(tmp_path: Path) -> None:
     made = site_of(tmp_path / "state")
     assert site_of(tmp_path / "state") == made
     (tmp_path / "state" / "host-id").write_text("nonsense")
@@ -167,8 +167,8 @@ def shared_configuration(place: Path, database: TestDatabase, **data: Any) -> Pa
         data=data,
         auth={
             "key_encryption_key_file": str(keys),
-            "public_url": "http://auth.test",
-            "dashboard_url": "http://dashboard.test",
+            "public_url": "https://auth.test",
+            "dashboard_url": "https://dashboard.test",
         },
         database={"url": database.owner_url, "runtime_url": database.runtime_url},
         groups__auth={"hosts": ["a"]},

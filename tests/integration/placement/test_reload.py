@@ -122,16 +122,17 @@ async def test_sizes_change_in_the_process_that_is_there_already(tmp_path: Path)
 
 
 async def test_a_job_that_does_not_heed_is_cut_off_and_goes_on_elsewhere(tmp_path: Path) -> None:
-    with site(tmp_path, data=PROCESS) as running:
+    short: dict[str, Any] = {"shutdown": {"grace": 2}}
+    with site(tmp_path, data=PROCESS, **short) as running:
         tenant, _token = running.tenant()
         url = running_server(running.state).runtime
         async with open_bridge(), open_database(url, connections=2) as database:
-            await enqueue_steps(database, tenant, 4, steps=60, pause=0.15, heeds=False)
-            await trio.sleep(1)
-            running.configure(data={"placement": "inline"})
+            await enqueue_steps(database, tenant, 4, steps=50, pause=0.1, heeds=False)
+            await trio.sleep(0.5)
+            running.configure(data={"placement": "inline"}, **short)
             await running.reload()
             jobs = await finished(database, tenant, 4)
-        assert assert_nothing_lost(jobs, 60) == 4
+        assert assert_nothing_lost(jobs, 50) == 4
 
 
 async def test_a_mistake_changes_nothing_and_is_told_with_its_line(running: Site) -> None:
@@ -287,17 +288,18 @@ async def test_a_scaled_key_that_the_environment_sets_is_refused(tmp_path: Path)
 async def test_the_state_can_be_seen_and_changed_while_no_process_of_a_group_answers(
     tmp_path: Path,
 ) -> None:
-    with site(tmp_path, data={**PROCESS, "watchdog": 0}) as running:
+    short: dict[str, Any] = {"shutdown": {"grace": 2}}
+    with site(tmp_path, data={**PROCESS, "watchdog": 0}, **short) as running:
         (pid,) = await pids(running)
         os.kill(pid, signal.SIGSTOP)
         result = running.command("status")
         assert result.returncode == 0, result.stderr
         assert f"pid {pid}" in result.stdout
-        running.configure(data={"tasks": 5})
+        running.configure(data={"tasks": 5}, **short)
         begun = time.monotonic()
         outcome = await running.reload()
         assert outcome["groups"] == {"data": "move"}
-        assert time.monotonic() - begun < 8 + 4  # the grace, and the start of what follows
+        assert time.monotonic() - begun < 2 + 4  # the grace, and the start of what follows
         assert not runs(pid)
 
 
