@@ -57,7 +57,7 @@ from troupe.common.postgres import (
     start_embedded,
 )
 from troupe.common.scaling import KEYS, Source
-from troupe.common.units import MINUTES, SECONDS
+from troupe.common.units import MILLISECONDS, MINUTES, SECONDS
 from troupe.control import (
     AskReload,
     AskScale,
@@ -76,6 +76,7 @@ from troupe.placement import (
     groups_here,
 )
 from troupe.platform.hosts import Identity, Presence, site_of
+from troupe.platform.last_resort import call_off, forced_end
 from troupe.platform.supervision import (
     Backoff,
     ChildContext,
@@ -93,6 +94,8 @@ from troupe.wiring import GROUPS, Site, key_ring, pool_settings
 POSTGRES_START: Final = 3 * MINUTES
 POSTGRES_STOP: Final = 45 * SECONDS
 MIGRATION_DEADLINE: Final = 30 * MINUTES
+FORCED_AFTER: Final = 800 * MILLISECONDS
+"""Beyond the grace: groups whose end is held up by then are ended with the process."""
 _RUN_FILE: Final = "run.json"
 
 # With this backoff no group can fail as often as that: the root never gives up on one group, which
@@ -272,6 +275,7 @@ def _postgres(configuration: Configuration, urls: _DatabaseUrls, max_connections
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_fail_on_death, server)
                 await child.stopping.wait()
+                call_off()  # every group is gone
                 nursery.cancel_scope.cancel()
 
     return ChildSpec(
@@ -543,14 +547,23 @@ async def run(
     async with trio.open_nursery() as nursery:
         await nursery.start(stop_on_signals, stop)
         nursery.start_soon(systemd.keep_alive)
+        in_force = [lambda: configuration]  # a reload may have changed the grace
+
+        def last() -> float:
+            return in_force[-1]().shutdown.grace + FORCED_AFTER
+
         try:
-            async with open_installation(configuration, stop=stop, source=source) as installation:
-                await nursery.start(reload_on_signal, installation, systemd)
-                systemd.ready()
-                if on_ready is not None:
-                    on_ready(installation)
-                await stop.wait()
-                systemd.stopping()
+            with forced_end(signal.SIGTERM, signal.SIGINT, after=last):
+                async with open_installation(
+                    configuration, stop=stop, source=source
+                ) as installation:
+                    in_force.append(lambda: installation.configuration)
+                    await nursery.start(reload_on_signal, installation, systemd)
+                    systemd.ready()
+                    if on_ready is not None:
+                        on_ready(installation)
+                    await stop.wait()
+                    systemd.stopping()
         except* StoppedEarly:
             _log.info("stopped_early")
         nursery.cancel_scope.cancel()

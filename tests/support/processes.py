@@ -57,9 +57,12 @@ def running(
     output: Path,
     *,
     extra: Mapping[str, str] | None = None,
-    program: Sequence[str] = (str(TROUPE),),
+    program: Sequence[str | Path] = (TROUPE,),
 ) -> Iterator[Running]:
-    """Run ``troupe ARGUMENTS`` while the context is open; ended by force at the latest then."""
+    """Run ``troupe ARGUMENTS`` while the context is open; ended by force at the latest then.
+
+    Another `program` that takes the same arguments may be run instead.
+    """
     with output.open("wb") as file:
         process = subprocess.Popen(
             [*program, *arguments],

@@ -5,6 +5,8 @@ with ``--json``, and ends with the exit codes of `troupe.cli.boundary`.
 """
 
 import json
+import os
+import sys
 from dataclasses import replace
 from importlib.metadata import entry_points, version
 from pathlib import Path
@@ -86,6 +88,9 @@ def up(settings: Settings, *, host: str | None) -> None:
             click.echo(f"{name:<10} {url}", err=True)
 
     trio.run(lambda: supervisor.run(configuration, on_ready=announce, source=source))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # a thread that hangs in somebody's library must not keep the process
 
 
 @main.command()
