@@ -39,7 +39,7 @@ from typing import Any, Final
 
 import trio
 
-from troupe.common.bridge import aio, open_bridge
+from troupe.common.bridge import open_bridge
 from troupe.common.config import Configuration, Placement
 from troupe.common.errors import (
     CallerError,
@@ -49,15 +49,8 @@ from troupe.common.errors import (
 )
 from troupe.common.files import write_private
 from troupe.common.logs import get_logger
-from troupe.common.migrate import migrate
-from troupe.common.postgres import (
-    ClusterSettings,
-    EmbeddedPostgres,
-    prepare_external,
-    start_embedded,
-)
 from troupe.common.scaling import KEYS, Source
-from troupe.common.units import MILLISECONDS, MINUTES, SECONDS
+from troupe.common.units import MILLISECONDS, MINUTES
 from troupe.control import (
     AskReload,
     AskScale,
@@ -68,6 +61,7 @@ from troupe.control import (
     serve_control,
     sole_supervisor,
 )
+from troupe.ground import DatabaseUrls, migrations_child, postgres_child
 from troupe.http.server import bind, url_of
 from troupe.placement import (
     LEAST_CONNECTIONS,
@@ -76,13 +70,11 @@ from troupe.placement import (
     groups_here,
 )
 from troupe.platform.hosts import Identity, Presence, site_of
-from troupe.platform.last_resort import call_off, forced_end
+from troupe.platform.last_resort import forced_end
 from troupe.platform.supervision import (
-    Backoff,
     ChildContext,
     ChildSpec,
     Intensity,
-    Restart,
     Snapshot,
     State,
     Supervisor,
@@ -91,9 +83,6 @@ from troupe.platform.systemd import Systemd
 from troupe.reload import LiveGroups, Outcome, Rescaling, elsewhere
 from troupe.wiring import GROUPS, Site, key_ring, pool_settings
 
-POSTGRES_START: Final = 3 * MINUTES
-POSTGRES_STOP: Final = 45 * SECONDS
-MIGRATION_DEADLINE: Final = 30 * MINUTES
 FORCED_AFTER: Final = 800 * MILLISECONDS
 """Beyond the grace: groups whose end is held up by then are ended with the process."""
 _RUN_FILE: Final = "run.json"
@@ -142,30 +131,22 @@ def _run_file(installation: "Installation") -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-@dataclass
-class _DatabaseUrls:
-    """Where PostgreSQL is; known once it runs, and again after it was restarted elsewhere."""
-
-    owner: str = ""
-    runtime: str = ""
-
-
 @dataclass(frozen=True)
 class Installation:
     """What one supervisor process runs.
 
     Attributes:
-        source: Where the configuration came from.
+        source: Where the configuration came from; None: it cannot be read again.
         tree: The supervision tree's root.
         groups: The groups of this host.
         presence: This host among the others.
     """
 
-    source: Source
+    source: Source | None
     tree: Supervisor
     groups: LiveGroups
     presence: Presence
-    _database: _DatabaseUrls = field(repr=False)
+    _database: DatabaseUrls = field(repr=False)
 
     @property
     def configuration(self) -> Configuration:
@@ -198,17 +179,12 @@ class Installation:
             ConfigurationError: It cannot be used; the one in force stays in force.
             NotApplied: Something of it did not start; likewise.
         """
-        self._check_started()
+        source = self._source()
         try:
-            return await self.groups.apply(lambda _before: self._read())
+            return await self.groups.apply(lambda _before: _read(source))
         except TroupeError as error:
             _log.error("configuration_refused", reason=str(error))
             raise
-
-    def _read(self) -> Configuration:
-        configuration = self.source.load()
-        check_supported(configuration)
-        return configuration
 
     async def scale(self, group: str, values: Mapping[str, int | Placement]) -> Outcome:
         """Change sizes of a group, and keep them for the next start.
@@ -221,12 +197,15 @@ class Installation:
             ConfigurationError: It cannot be used; nothing was changed.
             NotApplied: Something of it did not start; likewise.
         """
-        self._check_started()
-        return await Rescaling(self.source, group, values).apply(self.groups)
+        return await Rescaling(self._source(), group, values).apply(self.groups)
 
-    def _check_started(self) -> None:
+    def _source(self) -> Source:
+        """Where to read the configuration again, if it may change now."""
+        if self.source is None:
+            raise CallerError("this Troupe was not started from a configuration that can change")
         if self.tree.snapshot().state is not State.RUNNING:
             raise CallerError("Troupe is starting or stopping: try again when it runs")
+        return self.source
 
     def status(self) -> dict[str, Any]:
         """Everything at this moment; JSON values."""
@@ -250,6 +229,12 @@ class Installation:
         }
 
 
+def _read(source: Source) -> Configuration:
+    configuration = source.load()
+    check_supported(configuration)
+    return configuration
+
+
 def check_supported(configuration: Configuration) -> None:
     """Refuse what this version cannot do, instead of doing something else.
 
@@ -262,55 +247,6 @@ def check_supported(configuration: Configuration) -> None:
     check_placements(configuration)
 
 
-def _postgres(configuration: Configuration, urls: _DatabaseUrls, max_connections: int) -> ChildSpec:
-    settings = ClusterSettings(
-        max_connections=max_connections,
-        account=configuration.database.embedded_account,
-    )
-
-    async def start(child: ChildContext) -> None:
-        async with start_embedded(configuration.state_directory, settings) as server:
-            _adopt(urls, server)
-            child.started(server.port)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_fail_on_death, server)
-                await child.stopping.wait()
-                call_off()  # every group is gone
-                nursery.cancel_scope.cancel()
-
-    return ChildSpec(
-        name="postgres",
-        start=start,
-        kind="process",
-        start_deadline=POSTGRES_START,
-        shutdown=POSTGRES_STOP,
-        backoff=Backoff(first=0.5 * SECONDS, limit=10 * SECONDS),
-    )
-
-
-def _adopt(urls: _DatabaseUrls, server: EmbeddedPostgres) -> None:
-    urls.owner, urls.runtime = server.owner_url, server.runtime_url
-
-
-async def _fail_on_death(server: EmbeddedPostgres) -> None:
-    raise await server.wait_death()
-
-
-def _migrations(configuration: Configuration, urls: _DatabaseUrls) -> ChildSpec:
-    async def start(child: ChildContext) -> None:
-        if configuration.database.url.get_secret_value():
-            await aio(prepare_external(urls.owner, urls.runtime))
-        await migrate(urls.owner)
-        child.started()
-
-    return ChildSpec(
-        name="migrations",
-        start=start,
-        restart=Restart.TRANSIENT,
-        start_deadline=MIGRATION_DEADLINE,
-    )
-
-
 def _bind_all(configuration: Configuration, stack: ExitStack) -> dict[str, socket]:
     sockets: dict[str, socket] = {}
     for name in groups_here(configuration):
@@ -320,16 +256,16 @@ def _bind_all(configuration: Configuration, stack: ExitStack) -> dict[str, socke
 
 
 def _build(
-    configuration: Configuration, source: Source, sockets: dict[str, socket]
+    configuration: Configuration, source: Source | None, sockets: dict[str, socket]
 ) -> Installation:
     database = configuration.database
-    urls = _DatabaseUrls(database.url.get_secret_value(), database.runtime_url.get_secret_value())
+    urls = DatabaseUrls(database.url.get_secret_value(), database.runtime_url.get_secret_value())
     connections = max(LEAST_CONNECTIONS, connections_needed(configuration))
     children: list[ChildSpec] = []
     embedded = not urls.owner
     if embedded:
-        children.append(_postgres(configuration, urls, connections))
-    children.append(_migrations(configuration, urls))
+        children.append(postgres_child(configuration, urls, connections))
+    children.append(migrations_child(configuration, urls))
 
     def snapshot() -> Snapshot:
         return tree.snapshot()
@@ -417,7 +353,7 @@ async def open_installation(
         sockets = _bind_all(configuration, stack)
         control = stack.enter_context(listening(configuration.state_directory))
         async with open_bridge():
-            installation = _build(configuration, source or Source(), sockets)
+            installation = _build(configuration, source, sockets)
             stack.callback(installation.groups.close)
             async with trio.open_nursery() as nursery:
                 life = _Life()
