@@ -1,6 +1,7 @@
 """Derived tables equal a brute-force reading of the events, whatever is replaced in what order."""
 
 import asyncio
+import json
 import os
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -28,13 +29,28 @@ CHANNELS = {
 NAMES = [
     "page_view", "purchase", "purchase", "refund", "view_item", "add_to_cart", "begin_checkout",
     "first_visit", "first_open", "view_search_results", "nothing_found", "session_start",
+    "add_to_cart", "remove_from_cart", "view_cart",
 ]  # fmt: skip
+TERMS = [None, "", "drill", " DRILL ", "Straße", "STRASSE", "ﬁlter\u00a0 bag", "filter bag"]
 CUSTOMERS = {"E1": "B3", "C1": "B4", "C2": None}
 EXAMPLES = int(os.environ.get("TROUPE_TEST_EXAMPLES", "25"))
 
 
 def some(*values: object) -> st.SearchStrategy[object]:
     return st.sampled_from(values)
+
+
+def baskets() -> st.SearchStrategy[str | None]:
+    """Items as the export has them, written as jsonb is: two keys of an object by length first."""
+    entry = st.fixed_dictionaries(
+        {
+            "id": some("i1", "i1", "i2", "", None),
+            "name": some("One", "Two", None),
+            "price": some(None, 9.99, 10, 0.1),
+            "quantity": some(None, 0, 1, 1, 2, 3),
+        }
+    )
+    return st.none() | st.lists(entry, min_size=1, max_size=3).map(json.dumps)
 
 
 @st.composite
@@ -45,6 +61,8 @@ def events(draw: st.DrawFn, source_day: date) -> Event:
     name = draw(some(*NAMES))
     source, medium, campaign = draw(some(*CHANNELS))
     sale = name in {"purchase", "refund"}
+    cart = name in {"purchase", "add_to_cart", "remove_from_cart"}
+    searched = name in {"view_search_results", "nothing_found"}
     return Event(
         event_at=noon + timedelta(minutes=minutes),
         event_name=name,
@@ -65,13 +83,15 @@ def events(draw: st.DrawFn, source_day: date) -> Event:
         channel=draw(some(None, None, "Paid Search")),
         device_category=draw(some(None, "desktop", "mobile")),
         country=draw(some(None, "Germany")),
-        currency=draw(some("EUR", "EUR", "USD", "usd", None)) if sale else None,
+        currency=draw(some("EUR", "EUR", "USD", "usd", None)) if sale or cart else None,
         event_value=draw(some(None, 0.1, 19.99, 20.0)) if sale else None,
         transaction_id=draw(some("T1", "T1", "T2", None, "", "(not set)")) if sale else None,
         purchase_revenue=draw(some(None, 0.1, 0.2, 19.99)) if name == "purchase" else None,
         refund_value=draw(some(None, 5.0, 0.3)) if name == "refund" else None,
         bundle_sequence_id=draw(some(None, 7, 8)),
         batch_event_index=draw(some(None, 1, 2)),
+        search_term=draw(some(*TERMS)) if searched else None,
+        items=draw(baskets()) if cart else None,
     )
 
 

@@ -18,7 +18,7 @@ A day that fails keeps what it had, marked stale. A day without a table is missi
 same as a day of no rows: those empty it.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Final
 
@@ -30,14 +30,15 @@ from troupe.actors.data.days import INGEST, Known, Tally, days_of, read_known
 from troupe.actors.data.days import QUERIES as DAYS
 from troupe.actors.data.extraction import Extraction
 from troupe.actors.data.flattening import Family
+from troupe.actors.data.patience import publish_patiently
 from troupe.actors.data.publication import Reporting, StagedDay, publish
+from troupe.actors.data.reporting import TENANT, reporting_of
 from troupe.common.config import DataSettings
 from troupe.common.connections import BigQueryConfig, load_connection
 from troupe.common.database import Database
 from troupe.common.errors import (
     CredentialsRejected,
     DatabaseError,
-    DatabaseUnavailable,
     NotFound,
     PeerRefused,
     PeerUnavailable,
@@ -46,18 +47,14 @@ from troupe.common.errors import (
 )
 from troupe.common.logs import get_logger
 from troupe.common.secrets import Vault
-from troupe.common.sql import load
 from troupe.common.tenant_settings import TenantSettings
-from troupe.common.units import HOURS, MINUTES, SECONDS
+from troupe.common.units import HOURS, SECONDS
 from troupe.platform.errors import PermanentJobError
 from troupe.platform.jobs import JobKind, JobRun, JobValue
 from troupe.platform.threads import Threads
 
 JOB_TIMEOUT: Final = 12 * HOURS
 CONCURRENT_INGESTIONS: Final = 2
-PUBLISH_DEADLINE: Final = 10 * MINUTES
-PUBLISH_ATTEMPTS: Final = 10
-LOCK_PAUSE: Final = 1 * SECONDS
 NOTE_DEADLINE: Final = 10 * SECONDS
 CLOSE_DEADLINE: Final = 5 * SECONDS
 DAY_ATTEMPTS: Final = 3
@@ -66,7 +63,6 @@ LONGEST_DAY_PAUSE: Final = 30 * SECONDS
 
 __all__ = ["INGEST", "DaysNotLoaded", "Ingestor", "NoRoom", "NothingExported", "ingest_kind"]
 
-_QUERIES: Final = load(__package__, "ingest.sql")
 _log = get_logger(__name__)
 
 
@@ -104,9 +100,7 @@ class Ingestor:
         """Do one attempt at a job; see the module's text."""
         await run.progress(phase="connecting", message="Looking at the source")
         tenant = run.job.tenant_id
-        row = await self._database.fetch_row(
-            _QUERIES["tenant"], tenant, tenant=tenant, read_only=True
-        )
+        row = await self._database.fetch_row(TENANT, tenant, tenant=tenant, read_only=True)
         if row is None or row["state"] != "active":
             raise NotFound("The tenant is not active.")
         connection = await load_connection(self._database, self._vault, tenant, "bigquery")
@@ -114,7 +108,7 @@ class Ingestor:
         if not isinstance(config, BigQueryConfig):
             raise TypeError(f"a bigquery connection has {type(config).__name__}")
         settings = TenantSettings.model_validate(row["settings"])
-        zone = row["reporting_time_zone"]
+        reporting = reporting_of(tenant, row, settings, config.property_time_zone)
         labels = {"tenant": str(tenant), "troupe_job": str(run.job.id)}
         export = await self._threads.run(
             lambda: Export(
@@ -136,16 +130,10 @@ class Ingestor:
                     tenant=tenant,
                     job=run.job.id,
                     settings=settings,
-                    cut=f"{zone} {row['reporting_currency']}",
+                    cut=reporting.cut,
                     batch_rows=self._settings.batch_rows,
                 ),
-                reporting=Reporting(
-                    tenant=tenant,
-                    zone=zone,
-                    currency=row["reporting_currency"],
-                    property_zone=config.property_time_zone or zone,
-                    failed_search_event=settings.failed_search_event,
-                ),
+                reporting=reporting,
                 days_in_flight=self._settings.days_in_flight,
             )
             return await ingestion.perform()
@@ -310,7 +298,7 @@ class _Ingestion:
 
         # One at a time, so that every checkpoint holds the days before it.
         async with self._publishing:
-            version = await self._with_lock(unit)
+            version = await publish_patiently(self._database, self._tenant, unit)
             self._tally.done.add(day.source_day)
         _log.info(
             "day_published",
@@ -321,18 +309,6 @@ class _Ingestion:
             data_version=version,
         )
         await self._tell(f"{day.source_day} loaded")
-
-    async def _with_lock(self, unit: Callable[[asyncpg.Connection], Awaitable[int]]) -> int:
-        """Publish; behind a reader that is too long, again and again."""
-        for _ in range(PUBLISH_ATTEMPTS):
-            try:
-                return await self._database.run(
-                    unit, tenant=self._tenant, deadline=PUBLISH_DEADLINE
-                )
-            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
-                _log.info("publication_postponed", tenant_id=str(self._tenant))
-                await trio.sleep(LOCK_PAUSE)
-        raise DatabaseUnavailable("The day could not be replaced: it was being read all the time.")
 
     async def _leave_as_it_is(self, day: date) -> None:
         await self._note("note_checked", day)
