@@ -469,23 +469,11 @@ class _Reading:
                 cart = Cart(is_customer, person, event.event_at, event)
                 carts.append(cart)
             if event.event_name == "purchase":
-                for earlier in carts:
-                    if earlier is not cart:
-                        for item, _ in wanted:
-                            if item in earlier.added:
-                                earlier.bought.setdefault(item, event.event_at)
-            if cart is None:
-                continue
-            cart.last = event
-            currency = (event.currency or self.rules.currency).upper()
-            for item, entry in wanted:
-                if event.event_name == "add_to_cart":
-                    cart.put(item, entry, currency)
-                elif event.event_name == "remove_from_cart":
-                    cart.held[item] = max(cart.held[item] - quantity(entry), 0)
-                    cart.describe(item, entry, currency)
-                else:
-                    cart.held[item] = 0
+                for earlier in (known for known in carts if known is not cart):
+                    for item in earlier.added.keys() & {item for item, _ in wanted}:
+                        earlier.bought.setdefault(item, event.event_at)
+            if cart is not None:
+                cart.take(event, wanted, (event.currency or self.rules.currency).upper())
         return carts
 
     def customer(self, event: Event) -> str | None:
@@ -554,6 +542,17 @@ class Cart:
     named: dict[str, Row] = field(default_factory=lambda: defaultdict(dict))
     currency: dict[str, str] = field(default_factory=dict)
     bought: dict[str, datetime] = field(default_factory=dict)
+
+    def take(self, event: Event, wanted: list[tuple[str, Row]], currency: str) -> None:
+        self.last = event
+        for item, entry in wanted:
+            if event.event_name == "add_to_cart":
+                self.put(item, entry, currency)
+            elif event.event_name == "remove_from_cart":
+                self.held[item] = max(self.held[item] - quantity(entry), 0)
+                self.describe(item, entry, currency)
+            else:
+                self.held[item] = 0
 
     def put(self, item: str, entry: Row, currency: str) -> None:
         self.added[item] += quantity(entry)

@@ -20,12 +20,13 @@ same as a day of no rows: those empty it.
 
 from collections.abc import Iterable, Sequence
 from datetime import date
+from functools import partial
 from typing import Final
 
 import asyncpg
 import trio
 
-from troupe.actors.data.bigquery import Export
+from troupe.actors.data.bigquery import Export, ExportTable
 from troupe.actors.data.days import INGEST, Known, Tally, days_of, read_known
 from troupe.actors.data.days import QUERIES as DAYS
 from troupe.actors.data.extraction import Extraction
@@ -173,7 +174,9 @@ class _Ingestion:
         self._tenant = reporting.tenant
         self._days_in_flight = days_in_flight
         self._publishing = trio.Lock()
-        self._tally = Tally(days_of(run.arguments))
+        self._tally = Tally(
+            days_of(run.arguments, zone=reporting.property_zone, enqueued=run.job.created_at)
+        )
         self._tally.restore(run.checkpoint)
         self._known: dict[date, Known] = {}
 
@@ -181,7 +184,8 @@ class _Ingestion:
         tally = self._tally
         first, last = tally.days[0], tally.days[-1]
         await self._extraction.sweep()
-        families = await self._threads.run(self._export.days, first, last, abandon=True)
+        exported = await self._threads.run(self._export.days, first, last, abandon=True)
+        families = {day: exported[day] for day in tally.days if day in exported}
         await self._note_missing([day for day in tally.days if day not in families])
         if not families:
             span = f"{first}" if first == last else f"{first} to {last}"
@@ -191,9 +195,7 @@ class _Ingestion:
             tenant=self._tenant,
             read_only=True,
         )
-        todo = [
-            (day, families[day]) for day in tally.days if day in families and day not in tally.done
-        ]
+        todo = [(day, family) for day, family in families.items() if day not in tally.done]
         await self._tell(f"Loading {len(todo)} days")
         await self._load_all(todo)
         if tally.failed:
@@ -261,7 +263,10 @@ class _Ingestion:
                 if known is not None and known.is_current(table, fingerprint):
                     await self._leave_as_it_is(day)
                 else:
-                    await self._replace(await self._extraction.stage(table, self._count))
+                    self._tally.reading.pop(day, None)
+                    await self._replace(
+                        await self._extraction.stage(table, partial(self._count, table))
+                    )
             except PeerUnavailable as error:
                 wait = max(pause, error.retry_after or 0.0)
                 if attempt == DAY_ATTEMPTS or wait > LONGEST_DAY_PAUSE:
@@ -272,9 +277,8 @@ class _Ingestion:
             else:
                 return
 
-    async def _count(self, rows: int, size: int) -> None:
-        self._tally.rows += rows
-        self._tally.bytes += size
+    async def _count(self, table: ExportTable, rows: int, size: int) -> None:
+        self._tally.arrived(table.day, rows, size, table.rows)
         await self._tell()
 
     async def _tell(self, message: str | None = None) -> None:
