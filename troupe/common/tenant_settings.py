@@ -4,6 +4,7 @@ Stored as JSON in ``platform.tenants.settings``; unknown keys are refused, so th
 is an error and not a silent default. Zone, currency and week start are columns of their own.
 """
 
+from datetime import date, timedelta
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,3 +39,7 @@ class TenantSettings(BaseModel):
     """Hours without activity after which what is left in a cart counts as abandoned."""
     cart_cooldown_days: Annotated[int, Field(ge=0, le=365)] = 7
     """Days for which a person gets no second task about a cart."""
+
+    def first_kept(self, today: date) -> date:
+        """First day that is kept; `today`, in the reporting zone, is one of them."""
+        return today - timedelta(days=max(self.retention_days, MIN_RETENTION_DAYS) - 1)

@@ -13,7 +13,7 @@ today included, and never less than ``MIN_RETENTION_DAYS``, whatever is stored.
 `upkeep.py` starts it.
 """
 
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -28,7 +28,7 @@ from troupe.common.database import Database
 from troupe.common.ids import TenantId
 from troupe.common.logs import get_logger
 from troupe.common.secrets import Vault
-from troupe.common.tenant_settings import MIN_RETENTION_DAYS, TenantSettings
+from troupe.common.tenant_settings import TenantSettings
 from troupe.common.units import HOURS
 from troupe.platform.jobs import JobKind, JobRun, JobValue, NewJob
 
@@ -60,8 +60,7 @@ def first_kept(settings: TenantSettings, zone: str, now: datetime) -> date:
         zone: Its reporting zone.
         now: The present instant.
     """
-    today = now.astimezone(ZoneInfo(zone)).date()
-    return today - timedelta(days=max(settings.retention_days, MIN_RETENTION_DAYS) - 1)
+    return settings.first_kept(now.astimezone(ZoneInfo(zone)).date())
 
 
 async def remove_day(
