@@ -12,6 +12,7 @@ import trio
 
 from tests.integration.data.conftest import DAYS, Shop, World
 from troupe.common.ids import TenantId
+from troupe.http import data_jobs
 from troupe.http.application import Application, create_app
 from troupe.http.data import declare
 from troupe.http.idempotency import PostgresIdempotencyStore
@@ -229,6 +230,193 @@ async def test_a_failed_job_says_why_and_is_retried(
         await world.finished(await world.store.get(shop.tenant, uuid.UUID(job["id"])))
     assert (await client.get(where)).body["state"] == "done"
     assert (await client.ask("POST", f"{where}/retry")).status == 409
+
+
+async def test_jobs_are_filtered_by_time(client: Client, world: World, shop: Shop) -> None:
+    first = (await client.start(whole(shop))).body
+    second = (await client.start({"start_date": "2026-09-01", "end_date": "2026-09-02"})).body
+    await world.change(
+        "UPDATE platform.jobs SET created_at = created_at - interval '1 hour' WHERE job_id = $1",
+        uuid.UUID(first["id"]),
+    )
+    between = (datetime.now(UTC) - timedelta(minutes=30)).isoformat().replace("+00:00", "Z")
+    later = (await client.get(f"/jobs?created_from={between}")).body
+    earlier = (await client.get(f"/jobs?created_before={between}")).body
+    assert [job["id"] for job in later["data"]] == [second["id"]]
+    assert [job["id"] for job in earlier["data"]] == [first["id"]]
+    assert (later["total"], earlier["total"]) == (1, 1)
+    refused = await client.get("/jobs?created_from=2026-09-01T12:00:00")
+    assert refused.status == 422
+    assert refused.body["errors"][0]["pointer"] == "?created_from"
+
+
+async def test_dead_and_failed_jobs_run_again_at_once(
+    world: World, client: Client, shop: Shop
+) -> None:
+    day = {"start_date": "2026-08-01", "end_date": "2026-08-01"}
+    job = (await client.start(day)).body
+    async with world.running():
+        failed = await world.finished(await world.store.get(shop.tenant, uuid.UUID(job["id"])))
+    assert failed.state.value == "failed"
+    viewer = Client(client.app, shop.tenant, "viewer")
+    assert (await viewer.ask("POST", "/jobs/redrive", json={})).status == 403
+    nothing = await client.ask("POST", "/jobs/redrive", json={"kind": "import_master_data"})
+    assert (nothing.status, nothing.body["data"]) == (202, [])
+    again = await client.ask("POST", "/jobs/redrive", json={"kind": "ingest", "limit": 10})
+    assert [(one["id"], one["state"]) for one in again.body["data"]] == [(job["id"], "available")]
+    assert (await client.ask("POST", "/jobs/redrive", json={"limit": 0})).status == 422
+
+
+async def test_gaps_are_filled_by_one_call(world: World, client: Client, shop: Shop) -> None:
+    nothing_known = await client.start({"gaps": True})
+    assert nothing_known.status == 422
+    second = shop.first + timedelta(days=1)
+    await world.loaded(shop, shop.first, shop.first)
+    await world.loaded(shop, shop.last - timedelta(days=1), shop.last - timedelta(days=1))
+    seen = (await client.get("/availability")).body
+    missing = [(second + timedelta(days=n)).isoformat() for n in range(DAYS - 3)]
+    assert seen["gaps"] == [{"first_day": missing[0], "last_day": missing[-1], "days": DAYS - 3}]
+    assert (seen["missing_days"], seen["stale_days"]) == (DAYS - 3, 0)
+    started = await client.start({"gaps": True})
+    assert started.status == 202
+    assert started.body["arguments"] == {"days": missing}
+    assert (await client.start({"gaps": True})).body["id"] == started.body["id"]
+    async with world.running():
+        job = await world.finished(
+            await world.store.get(shop.tenant, uuid.UUID(started.body["id"]))
+        )
+    assert job.result["days"] == DAYS - 3, job.error
+    # The last day is not over, so it is no gap although it was never loaded.
+    whole_again = await client.start({"gaps": True, **whole(shop)})
+    assert whole_again.status == 409
+    assert "no gaps" in whole_again.body["detail"]
+    assert (await client.get("/availability")).body["gaps"] == []
+
+
+async def test_days_that_are_not_kept_are_not_loaded(
+    world: World, client: Client, shop: Shop
+) -> None:
+    await world.change(
+        "UPDATE platform.tenants SET settings = settings || '{\"retention_days\": 30}'"
+        " WHERE tenant_id = $1",
+        shop.tenant,
+    )
+    refused = await client.start({"start_date": "2026-08-31", "end_date": "2026-09-02"})
+    assert refused.status == 422
+    assert refused.body["errors"] == [
+        {
+            "pointer": "/start_date",
+            "message": "must not be before 2026-09-01, see the tenant's retention_days",
+        }
+    ]
+    cut = await client.start({"preset": "90d"})
+    assert cut.body["arguments"]["start_date"] == "2026-09-01"
+    assert (await client.get("/availability")).body["kept_from"] == "2026-09-01"
+
+
+async def test_what_is_loaded_is_compared_with_the_source(
+    world: World, client: Client, shop: Shop
+) -> None:
+    await world.loaded(shop, shop.first, shop.first + timedelta(days=1))
+    days = {
+        "start_date": shop.first.isoformat(),
+        "end_date": (shop.first + timedelta(days=1)).isoformat(),
+    }
+    query = f"/reconciliation?start_date={days['start_date']}&end_date={days['end_date']}"
+    before = (await client.get(query)).body["data"]
+    assert [day["counted_at"] for day in before] == [None, None]
+    assert all(event["source_rows"] is None for event in before[0]["events"])
+
+    async def counted() -> list[dict[str, Any]]:
+        started = await client.ask("POST", "/reconciliations", json=days)
+        assert started.status == 202, started.body
+        async with world.running():
+            job = await world.store.get(shop.tenant, uuid.UUID(started.body["id"]))
+            job = await world.finished(job)
+        assert job.result == {"days": 2, "counted": 2}, job.error
+        found: list[dict[str, Any]] = (await client.get(query)).body["data"]
+        return found
+
+    for day in await counted():
+        assert day["difference"] == 0
+        assert not day["source_changed"]
+        assert {event["difference"] for event in day["events"]} == {0}
+        assert sum(event["loaded_rows"] for event in day["events"]) == day["loaded_rows"]
+        assert sum(event["without_visitor"] for event in day["events"]) > 0
+        assert day["money"]["purchases"] > 0
+
+    # Late events arrive at the source: the day is compared with another table than was loaded.
+    shop.rewrite(Family.DAILY.table(shop.first), lambda table: table.slice(0, table.num_rows - 5))
+    changed, untouched = await counted()
+    assert changed["source_changed"]
+    assert sum(event["difference"] for event in changed["events"]) == -5
+    assert not untouched["source_changed"]
+    assert (await client.get("/reconciliation?preset=all")).status == 200
+    assert (
+        await client.get("/reconciliation?start_date=2026-01-01&end_date=2026-09-01")
+    ).status == 422
+
+
+async def test_following_goes_on_where_it_was_lost(client: Client, shop: Shop) -> None:
+    job = (await client.start(whole(shop))).body
+    where = f"/jobs/{job['id']}/events"
+    tester: Any = client.app.test_client()
+
+    async def listen(seen: str | None, until: bytes, *, patience: float) -> bytes:
+        headers = {"Authorization": f"Bearer viewer.{shop.tenant}"}
+        if seen is not None:
+            headers["Last-Event-ID"] = seen
+        text = b""
+        with trio.move_on_after(patience):
+            async with tester.request(f"/api/v1{where}", headers=headers) as connection:
+                await connection.send_complete()
+                while until not in text:
+                    text += await connection.receive()
+                await connection.disconnect()
+        return text
+
+    first = await listen(None, b"data: ", patience=10)
+    seen = first.split(b"id: ")[1].split(b"\n")[0].decode()
+    # Nothing has happened since, so there is nothing to say.
+    assert b"data: " not in await listen(seen, b"data: ", patience=1.5)
+    await client.ask("POST", f"/jobs/{job['id']}/cancel")
+    text = await listen(seen, b'"cancelled"', patience=10)
+    assert b'"cancelled"' in text
+    last = text.split(b"id: ")[1].split(b"\n")[0].decode()
+    headers = {"Authorization": f"Bearer viewer.{shop.tenant}", "Last-Event-ID": last}
+    ended = await tester.get(f"/api/v1{where}", headers=headers)
+    assert ended.status_code == 204
+
+
+async def test_a_tenant_follows_so_many_jobs_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, client: Client, world: World, shop: Shop
+) -> None:
+    monkeypatch.setattr(data_jobs, "TENANT_FOLLOWERS", 1)
+    job = (await client.start(whole(shop))).body
+    tester: Any = client.app.test_client()
+    headers = {"Authorization": f"Bearer viewer.{shop.tenant}"}
+    where = f"/api/v1/jobs/{job['id']}/events"
+    async with tester.request(where, headers=headers) as connection:
+        await connection.send_complete()
+        text = b""
+        with trio.fail_after(10):
+            while b"data: " not in text:
+                text += await connection.receive()
+        refused = await tester.get(where, headers=headers)
+        assert refused.status_code == 429
+        assert int(refused.headers["Retry-After"]) > 0
+        # Another tenant's are its own.
+        other = Client(client.app, (await world.shop(HARBOR_SHOP)).tenant)
+        theirs = (await other.start({"preset": "7d"})).body
+        await other.ask("POST", f"/jobs/{theirs['id']}/cancel")
+        stranger = {"Authorization": f"Bearer viewer.{other.tenant}"}
+        heard = await tester.get(f"/api/v1/jobs/{theirs['id']}/events", headers=stranger)
+        assert heard.status_code == 200
+        await connection.disconnect()
+    await client.ask("POST", f"/jobs/{job['id']}/cancel")
+    with trio.fail_after(10):
+        while (await tester.get(where, headers=headers)).status_code != 200:
+            await trio.sleep(0.05)
 
 
 async def test_a_job_is_followed_to_its_end(world: World, client: Client, shop: Shop) -> None:

@@ -36,7 +36,7 @@ async def needed_jobs(connection: asyncpg.Connection, tenant: TenantId) -> list[
     reporting, settings = await reporting_in(connection, tenant, None)
     now: datetime = await connection.fetchval("SELECT now()")
     kept = first_kept(settings, reporting.zone, now)
-    needs = await connection.fetchrow(UPKEEP["needs"], tenant, reporting.derived_as, kept)
+    [needs] = await connection.fetch(UPKEEP["needs"], tenant, reporting.derived_as, kept)
     hour = f"{now:%Y-%m-%dT%H}"
     found = []
     if needs["expired"]:
