@@ -10,6 +10,7 @@ A second ^C, or one where nobody can be asked (no terminal, ``--json``), leaves 
 ends with exit code 130.
 """
 
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -110,7 +111,7 @@ async def _leaves(interrupts: AsyncIterator[int]) -> bool:
 
             async def ask() -> None:
                 nonlocal leaves
-                leaves = await trio.to_thread.run_sync(_ask, abandon_on_cancel=True)
+                leaves = await _ask()
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(ask)
@@ -119,11 +120,17 @@ async def _leaves(interrupts: AsyncIterator[int]) -> bool:
     return leaves
 
 
-def _ask() -> bool:
-    try:
-        return click.confirm("\nLeave the job running?", default=True, err=True)
-    except click.Abort:
-        return True
+async def _ask() -> bool:
+    # No thread: one that is left waiting for standard input would hold up the end of the program.
+    while True:
+        click.echo("\nLeave the job running? [Y/n] ", err=True, nl=False)
+        await trio.lowlevel.wait_readable(sys.stdin.fileno())
+        typed = os.read(sys.stdin.fileno(), 1024)
+        answer = typed.decode(errors="replace").strip().casefold()
+        if not typed or answer in {"", "y", "yes"}:
+            return True
+        if answer in {"n", "no"}:
+            return False
 
 
 async def _cancelled(store: JobStore, tenant: TenantId, job: Job) -> Job:

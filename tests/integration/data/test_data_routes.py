@@ -3,8 +3,9 @@
 import contextlib
 import json
 import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from troupe.http.application import Application, create_app
 from troupe.http.data import declare
 from troupe.http.idempotency import PostgresIdempotencyStore
 from troupe.http.principal import Principal, Role
+from troupe.http.request import DRAINING_EXTENSION
 from troupe_demo.bigquery import Fault
 from troupe_demo.ga4 import HARBOR_SHOP, TOOL_SHOP, Family
 
@@ -342,8 +344,16 @@ async def test_what_is_loaded_is_compared_with_the_source(
         assert not day["source_changed"]
         assert {event["difference"] for event in day["events"]} == {0}
         assert sum(event["loaded_rows"] for event in day["events"]) == day["loaded_rows"]
-        assert sum(event["without_visitor"] for event in day["events"]) > 0
-        assert day["money"]["purchases"] > 0
+        nobodys = await world.value(
+            "SELECT count(*) FROM data.events WHERE tenant_id = $1 AND source_day = $2"
+            " AND user_pseudo_id IS NULL",
+            shop.tenant,
+            date.fromisoformat(day["day"]),
+        )
+        assert sum(event["without_visitor"] for event in day["events"]) == nobodys
+    sold = "SELECT count(*) FROM data.purchases WHERE tenant_id = $1"
+    told = [day["money"]["purchases"] for day in (await client.get(query)).body["data"]]
+    assert sum(told) == await world.value(sold, shop.tenant) > 0
 
     # Late events arrive at the source: the day is compared with another table than was loaded.
     shop.rewrite(Family.DAILY.table(shop.first), lambda table: table.slice(0, table.num_rows - 5))
@@ -357,66 +367,78 @@ async def test_what_is_loaded_is_compared_with_the_source(
     ).status == 422
 
 
-async def test_following_goes_on_where_it_was_lost(client: Client, shop: Shop) -> None:
-    job = (await client.start(whole(shop))).body
-    where = f"/jobs/{job['id']}/events"
-    tester: Any = client.app.test_client()
+class Listener:
+    """A client of an event stream that hangs up when it has heard enough."""
 
-    async def listen(seen: str | None, until: bytes, *, patience: float) -> bytes:
-        headers = {"Authorization": f"Bearer viewer.{shop.tenant}"}
+    def __init__(self, client: Client, job: str, seen: str | None = None) -> None:
+        self._hung_up = trio.Event()
+        self._headers = {"Authorization": f"Bearer viewer.{client.tenant}"}
         if seen is not None:
-            headers["Last-Event-ID"] = seen
-        text = b""
-        with trio.move_on_after(patience):
-            async with tester.request(f"/api/v1{where}", headers=headers) as connection:
-                await connection.send_complete()
-                while until not in text:
-                    text += await connection.receive()
-                await connection.disconnect()
-        return text
+            self._headers["Last-Event-ID"] = seen
+        self._tester: Any = client.app.test_client()
+        self._path = f"/api/v1/jobs/{job}/events"
+        self._text = b""
 
-    first = await listen(None, b"data: ", patience=10)
-    seen = first.split(b"id: ")[1].split(b"\n")[0].decode()
-    # Nothing has happened since, so there is nothing to say.
-    assert b"data: " not in await listen(seen, b"data: ", patience=1.5)
-    await client.ask("POST", f"/jobs/{job['id']}/cancel")
-    text = await listen(seen, b'"cancelled"', patience=10)
-    assert b'"cancelled"' in text
-    last = text.split(b"id: ")[1].split(b"\n")[0].decode()
-    headers = {"Authorization": f"Bearer viewer.{shop.tenant}", "Last-Event-ID": last}
-    ended = await tester.get(f"/api/v1{where}", headers=headers)
-    assert ended.status_code == 204
+    async def get(self) -> Any:
+        """The whole answer; for one that ends by itself."""
+        with trio.fail_after(10):
+            return await self._tester.get(self._path, headers=self._headers)
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[Callable[..., Awaitable[bytes]]]:
+        scope = {"extensions": {DRAINING_EXTENSION: self._hung_up}}
+        async with self._tester.request(
+            self._path, headers=self._headers, scope_base=scope
+        ) as connection:
+            await connection.send_complete()
+
+            async def hear(until: bytes, *, patience: float = 10) -> bytes:
+                with trio.move_on_after(patience):
+                    while until not in self._text:
+                        self._text += await connection.receive()
+                return self._text
+
+            try:
+                yield hear
+            finally:
+                self._hung_up.set()
+
+
+def id_in(text: bytes) -> str:
+    return text.split(b"id: ")[-1].split(b"\n")[0].decode()
+
+
+async def test_following_goes_on_where_it_was_lost(client: Client, shop: Shop) -> None:
+    job = (await client.start(whole(shop))).body["id"]
+    async with Listener(client, job).listening() as hear:
+        seen = id_in(await hear(b"data: "))
+    async with Listener(client, job, seen).listening() as hear:
+        # Nothing has happened since, so there is nothing to say.
+        assert b"data: " not in await hear(b"data: ", patience=1.2)
+        await client.ask("POST", f"/jobs/{job}/cancel")
+        text = await hear(b'"cancelled"')
+        assert b'"cancelled"' in text
+    assert (await Listener(client, job, seen).get()).status_code == 200
+    assert (await Listener(client, job, id_in(text)).get()).status_code == 204
 
 
 async def test_a_tenant_follows_so_many_jobs_and_no_more(
     monkeypatch: pytest.MonkeyPatch, client: Client, world: World, shop: Shop
 ) -> None:
     monkeypatch.setattr(data_jobs, "TENANT_FOLLOWERS", 1)
-    job = (await client.start(whole(shop))).body
-    tester: Any = client.app.test_client()
-    headers = {"Authorization": f"Bearer viewer.{shop.tenant}"}
-    where = f"/api/v1/jobs/{job['id']}/events"
-    async with tester.request(where, headers=headers) as connection:
-        await connection.send_complete()
-        text = b""
-        with trio.fail_after(10):
-            while b"data: " not in text:
-                text += await connection.receive()
-        refused = await tester.get(where, headers=headers)
+    job = (await client.start(whole(shop))).body["id"]
+    async with Listener(client, job).listening() as hear:
+        await hear(b"data: ")
+        refused = await Listener(client, job).get()
         assert refused.status_code == 429
         assert int(refused.headers["Retry-After"]) > 0
         # Another tenant's are its own.
         other = Client(client.app, (await world.shop(HARBOR_SHOP)).tenant)
-        theirs = (await other.start({"preset": "7d"})).body
-        await other.ask("POST", f"/jobs/{theirs['id']}/cancel")
-        stranger = {"Authorization": f"Bearer viewer.{other.tenant}"}
-        heard = await tester.get(f"/api/v1/jobs/{theirs['id']}/events", headers=stranger)
-        assert heard.status_code == 200
-        await connection.disconnect()
-    await client.ask("POST", f"/jobs/{job['id']}/cancel")
-    with trio.fail_after(10):
-        while (await tester.get(where, headers=headers)).status_code != 200:
-            await trio.sleep(0.05)
+        theirs = (await other.start({"preset": "7d"})).body["id"]
+        await other.ask("POST", f"/jobs/{theirs}/cancel")
+        assert (await Listener(other, theirs).get()).status_code == 200
+    await client.ask("POST", f"/jobs/{job}/cancel")
+    assert (await Listener(client, job).get()).status_code == 200
 
 
 async def test_a_job_is_followed_to_its_end(world: World, client: Client, shop: Shop) -> None:

@@ -108,15 +108,18 @@ async def test_another_zone_is_as_if_the_days_had_been_loaded_in_it(world: World
 async def test_another_idle_time_of_carts_is_followed(world: World) -> None:
     shop = await world.shop()
     await world.loaded(shop)
-    episodes = "SELECT count(*) FROM data.cart_episodes WHERE tenant_id = $1"
-    with_a_day = await world.value(episodes, shop.tenant)
+    waits = (
+        "SELECT DISTINCT idle_at - last_activity_at AS idle FROM data.cart_episodes"
+        " WHERE tenant_id = $1"
+    )
+    assert await world.rows(waits, shop.tenant) == [{"idle": timedelta(hours=24)}]
     await world.change(
-        "UPDATE platform.tenants SET settings = settings || '{\"cart_idle_hours\": 1}'"
+        "UPDATE platform.tenants SET settings = settings || '{\"cart_idle_hours\": 2}'"
         " WHERE tenant_id = $1",
         shop.tenant,
     )
     assert await tidied(world, shop) == [DERIVE_AGAIN]
-    assert await world.value(episodes, shop.tenant) > with_a_day > 0
+    assert await world.rows(waits, shop.tenant) == [{"idle": timedelta(hours=2)}]
 
 
 async def test_what_is_older_than_kept_is_taken_away(world: World) -> None:
