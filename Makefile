@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test unit integration e2e chaos soak bench lint format types contracts check lock clean
+.PHONY: help setup demo test unit integration e2e chaos soak bench bench-hostile lint format types contracts check lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ soak: setup  ## run under overload for minutes and watch memory
 
 bench: setup  ## measure durable jobs beside their peers, which it installs; ARGS="--help" lists options
 	$(BIN)/python -m ops.bench.jobs $(ARGS)
+
+bench-hostile: setup  ## measure what good clients notice of 2,000 slow and hostile ones
+	$(BIN)/python -m ops.bench.hostile $(ARGS)
 
 lint: setup  ## ruff: rules and format
 	$(BIN)/ruff check .

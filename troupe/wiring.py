@@ -32,8 +32,8 @@ from troupe.http import analytics as analytics_routes
 from troupe.http import auth as auth_routes
 from troupe.http import auth_login
 from troupe.http import data as data_routes
+from troupe.http.admission import Limits
 from troupe.http.application import OWN_PAGE_POLICY, Application, HttpSettings, create_app
-from troupe.http.connection import Limits
 from troupe.http.credentials import CookiePolicy, Credentials
 from troupe.http.dashboard import pages
 from troupe.http.idempotency import PostgresIdempotencyStore, sweep_answers
@@ -150,13 +150,15 @@ def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
 def _add_http(site: Site, group: Group, build: Callable[[], Application]) -> None:
     """Serve an application as the group's last child; it is built anew with every start."""
     grace = site.configuration.shutdown.grace
+    settings = site.settings(group.name)
+    limits = Limits(connections=settings.connections, requests=settings.requests, drain=grace)
 
     async def start(child: ChildContext) -> None:
         await serve(
             build(),
             [site.sockets[group.name]],
             shutdown=child.stopping,
-            limits=Limits(drain=grace),
+            limits=limits,
             task_status=child,
         )
 

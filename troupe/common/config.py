@@ -90,7 +90,9 @@ class DatabaseSettings(_Section):
 
     url: SecretStr = SecretStr("")
     """Connection URL of an existing server, for migrations: its role owns the database and has
-    CREATEROLE, or is a member of troupe_owner. Empty starts the embedded one."""
+    CREATEROLE, or is a member of troupe_owner. Empty starts the embedded one. Several servers may
+    be named (`postgresql://…@db1:5432,db2:5432/troupe`): the one that takes changes is used, also
+    after a failover."""
     runtime_url: SecretStr = SecretStr("")
     """Connection URL of the role troupe_runtime on that server; needed when `url` is given."""
     transaction_pooler: bool = False
@@ -141,6 +143,13 @@ class GroupSettings(_Section):
     the server's max_connections."""
     mailbox: Annotated[int, Field(ge=1, le=65536)] = 256
     """Messages that an actor may have waiting."""
+    connections: Annotated[int, Field(ge=8, le=60_000)] = 4000
+    """Client connections that a process has open. One more takes the place of the one that has kept
+    it waiting longest; when it waits for none, connections wait in the kernel. Too small: idle
+    browsers are disconnected; too large: memory, about 50 KiB each."""
+    requests: Annotated[int, Field(ge=1, le=10_000)] = 256
+    """Requests that a process answers at the same time. More are refused with 503. Too small:
+    bursts are refused; too large: all become slow together."""
 
 
 class AuthGroup(GroupSettings):
