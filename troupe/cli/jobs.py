@@ -4,7 +4,7 @@ import json
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from troupe.actors.auth.tenants import Tenant
-from troupe.actors.data.availability import read_coverage
-from troupe.actors.data.days import ingest_job
+from troupe.actors.data.availability import read_coverage, read_gaps
+from troupe.actors.data.days import ingest_days_job, ingest_job
 from troupe.cli.boundary import JobNotDone, LeftRunning, reported
 from troupe.cli.context import Settings, as_json, database_of
 from troupe.cli.following import follow
@@ -60,17 +60,35 @@ def as_record(job: Job) -> dict[str, Any]:
     }
 
 
-def _check_range(configuration: Configuration, first: date, last: date) -> None:
-    if last < first:
+def _range_of(
+    configuration: Configuration, first: datetime | None, last: datetime | None, *, needed: bool
+) -> DateRange | None:
+    """The days between two options; None if neither is given and none are needed.
+
+    Raises:
+        InvalidInput: One of them is missing, they are backwards, or lie too far apart.
+    """
+    if first is None and last is None and not needed:
+        return None
+    if first is None or last is None:
+        raise InvalidInput("Say which days to load: --from and --to, or --gaps.")
+    days = DateRange(first.date(), last.date())
+    if days.end < days.start:
         raise InvalidInput("The range ends before it begins: --to must not be before --from.")
-    if (last - first).days >= configuration.data.maximum_days:
+    if days.days > configuration.data.maximum_days:
         raise InvalidInput(f"At most {configuration.data.maximum_days} days at a time.")
+    return days
 
 
 @click.command()
 @_tenant
-@click.option("--from", "first", type=_day, required=True, help="First day, YYYY-MM-DD.")
-@click.option("--to", "last", type=_day, required=True, help="Last day, included.")
+@click.option("--from", "first", type=_day, help="First day, YYYY-MM-DD.")
+@click.option("--to", "last", type=_day, help="Last day, included.")
+@click.option(
+    "--gaps",
+    is_flag=True,
+    help="Only days that are missing, failed or stale; without dates, of all that is known.",
+)
 @click.option("--no-wait", is_flag=True, help="Only start it.")
 @as_json
 @click.pass_obj
@@ -79,23 +97,32 @@ def ingest(
     settings: Settings,
     tenant: str,
     *,
-    first: datetime,
-    last: datetime,
+    first: datetime | None,
+    last: datetime | None,
+    gaps: bool,
     no_wait: bool,
     json_output: bool,
 ) -> None:
     """Load days of a tenant's export, and show how far it is."""
     configuration = settings.load()
-    _check_range(configuration, first.date(), last.date())
+    days = _range_of(configuration, first, last, needed=not gaps)
 
     async def work() -> Job:
         async with database_of(configuration) as database:
             found = await find_tenant(database, tenant)
             store = JobStore(database)
             coverage = await read_coverage(database, found.tenant_id)
-            days = DateRange(first.date(), last.date())
-            coverage.refuse_removed(days, datetime.now(UTC), "--from")
-            job = await store.enqueue(found.tenant_id, ingest_job(days.start, days.end))
+            now, most = datetime.now(UTC), configuration.data.maximum_days
+            if days is not None:
+                coverage.refuse_removed(days, now, "--from")
+            if gaps or days is None:
+                missing = await read_gaps(
+                    database, found.tenant_id, coverage, days, now=now, most=most
+                )
+                wanted = ingest_days_job(missing)
+            else:
+                wanted = ingest_job(days.start, days.end)
+            job = await store.enqueue(found.tenant_id, wanted)
             return job if no_wait else await _follow(store, found, job, json_output=json_output)
 
     _report(trio.run(work), json_output=json_output)

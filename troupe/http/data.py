@@ -1,22 +1,21 @@
 """The data group's application, port 8002: ingestions, jobs, and what data is there."""
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from troupe.actors.data.availability import Coverage, gaps_of, read_coverage, read_days
+from troupe.actors.data.availability import Coverage, read_coverage, read_gaps
 from troupe.actors.data.days import ingest_days_job, ingest_job
 from troupe.actors.data.master_data import import_job
 from troupe.actors.data.reconciliation import reconcile_job
 from troupe.actors.data.schedulable import SCHEDULABLE
 from troupe.common.database import Database
 from troupe.common.dates import DateRange
-from troupe.common.errors import Conflict, InvalidInput
-from troupe.common.ids import TenantId
+from troupe.common.errors import InvalidInput
 from troupe.http import data_days, data_jobs, schedules
 from troupe.http import data_models as models
 from troupe.http.conventions import RangeQuery, today_in
-from troupe.http.data_days import MAX_LISTED_DAYS, MAX_RECONCILED_DAYS
+from troupe.http.data_days import MAX_RECONCILED_DAYS
 from troupe.http.declaration import Answer
 from troupe.http.principal import Principal, Role
 from troupe.http.routes import Api
@@ -80,7 +79,12 @@ def _declare_ingestions(
         tenant = principal.tenant_id
         coverage = await read_coverage(database, tenant)
         if body.gaps:
-            gaps = await missing_days(database, tenant, body, coverage, clock(), maximum_days)
+            wanted = None
+            if (body.start_date, body.end_date, body.preset) != (None, None, None):
+                wanted = wanted_days(body, coverage, clock(), maximum_days)
+            gaps = await read_gaps(
+                database, tenant, coverage, wanted, now=clock(), most=maximum_days
+            )
             return _accepted(await store.enqueue(tenant, ingest_days_job(gaps)))
         days = wanted_days(body, coverage, clock(), maximum_days)
         return _accepted(await store.enqueue(tenant, ingest_job(days.start, days.end)))
@@ -153,46 +157,3 @@ def wanted_days(
         return DateRange(max(days.start, coverage.kept_from(now)), days.end)
     coverage.refuse_removed(days, now, "/start_date")
     return days
-
-
-async def missing_days(
-    database: Database,
-    tenant: TenantId,
-    body: models.NewIngestion,
-    coverage: Coverage,
-    now: datetime,
-    maximum_days: int,
-) -> list[date]:
-    """The days that are not there, of the range that a request means.
-
-    Without a range: between the first day that is known and yesterday.
-
-    Raises:
-        InvalidInput: As `wanted_days`; or too many days are missing.
-        Conflict: None is.
-    """
-    yesterday = today_in(coverage.zone, now) - timedelta(days=1)
-    wanted = None
-    if (body.start_date, body.end_date, body.preset) != (None, None, None):
-        wanted = wanted_days(body, coverage, now, maximum_days)
-    days = await read_days(
-        database,
-        tenant,
-        first=wanted.start if wanted else None,
-        last=min(wanted.end, yesterday) if wanted else yesterday,
-        limit=MAX_LISTED_DAYS,
-    )
-    if not days and wanted is None:
-        raise InvalidInput(
-            "Nothing was ever loaded: say which days to load.",
-            [("/start_date", "is needed, or a preset instead")],
-        )
-    gaps = gaps_of(days, first=coverage.kept_from(now), last=yesterday)
-    if not gaps:
-        raise Conflict("There are no gaps: every day that is over is loaded.")
-    if len(gaps) > maximum_days:
-        raise InvalidInput(
-            f"{len(gaps)} days are missing; at most {maximum_days} can be loaded at a time.",
-            [("/start_date", "name a shorter range")],
-        )
-    return gaps

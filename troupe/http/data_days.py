@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from troupe.actors.data.availability import (
+    MAX_LISTED_DAYS,
     Reconciliation,
     gaps_of,
     read_coverage,
@@ -21,7 +22,6 @@ from troupe.http.conventions import Preset, today_in
 from troupe.http.principal import Principal, Role
 from troupe.http.routes import Api
 
-MAX_LISTED_DAYS: Final = 3660
 MAX_RECONCILED_DAYS: Final = 92
 
 

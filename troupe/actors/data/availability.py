@@ -10,12 +10,13 @@ import asyncpg
 
 from troupe.common.database import Database
 from troupe.common.dates import DateRange
-from troupe.common.errors import InvalidInput, NotFound
+from troupe.common.errors import Conflict, InvalidInput, NotFound
 from troupe.common.ids import TenantId
 from troupe.common.sql import load
 from troupe.common.tenant_settings import TenantSettings
 
 QUERIES: Final = load(__package__, "availability.sql")
+MAX_LISTED_DAYS: Final = 3660
 GAP_STATES: Final = frozenset({"missing", "failed", "stale", "unknown"})
 """Days in these states are not there as the source may have them."""
 
@@ -137,6 +138,53 @@ def gaps_of(days: Iterable[SourceDayStatus], *, first: date, last: date) -> list
         last: Days after it are no gaps, because they are not over.
     """
     return [day.day for day in days if first <= day.day <= last and day.state in GAP_STATES]
+
+
+async def read_gaps(
+    database: Database,
+    tenant: TenantId,
+    coverage: Coverage,
+    wanted: DateRange | None,
+    *,
+    now: datetime,
+    most: int,
+) -> list[date]:
+    """The days of a range that are not there, or not as the source has them.
+
+    Args:
+        database: Where.
+        tenant: Whose.
+        coverage: As just read.
+        wanted: Which days; None: from the first that is known to yesterday.
+        now: The present instant.
+        most: Days at most.
+
+    Raises:
+        InvalidInput: Nothing is known yet, or too many days are missing.
+        Conflict: None is missing.
+    """
+    yesterday = now.astimezone(coverage.zone).date() - timedelta(days=1)
+    days = await read_days(
+        database,
+        tenant,
+        first=wanted.start if wanted else None,
+        last=min(wanted.end, yesterday) if wanted else yesterday,
+        limit=MAX_LISTED_DAYS,
+    )
+    if not days and wanted is None:
+        raise InvalidInput(
+            "Nothing was ever loaded: say which days to load.",
+            [("/start_date", "is needed, or a preset instead")],
+        )
+    gaps = gaps_of(days, first=coverage.kept_from(now), last=yesterday)
+    if not gaps:
+        raise Conflict("There are no gaps: every day that is over is loaded.")
+    if len(gaps) > most:
+        raise InvalidInput(
+            f"{len(gaps)} days are missing; at most {most} can be loaded at a time.",
+            [("/start_date", "name a shorter range")],
+        )
+    return gaps
 
 
 def stretches(days: Iterable[date]) -> list[DateRange]:
