@@ -15,9 +15,19 @@ from tests.support import tenancy
 from troupe.common.postgres import running_server
 from troupe.platform.jobs import NewJob, enqueue_many
 
-MAY_BE_EMPTY = frozenset({"data.staged_days", "platform.schedules", "platform.schedule_slots"})
-"""Rows are there only while a day is being loaded, or once somebody has made a schedule; the latter
-are asked in tests/integration/schedules."""
+MAY_BE_EMPTY = frozenset(
+    {
+        "data.staged_days",
+        "data.held_files",
+        "data.held_pieces",
+        "data.row_reports",
+        "platform.schedules",
+        "platform.schedule_slots",
+    }
+)
+"""Rows are there only while a day or a file is being loaded, where a file had bad rows, or once
+somebody has made a schedule. Files are asked in tests/integration/master_data, schedules in
+tests/integration/schedules."""
 
 Check = Callable[[asyncpg.Connection, asyncpg.Connection], Awaitable[Any]]
 

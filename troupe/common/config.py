@@ -222,6 +222,17 @@ class DataSettings(_Section):
     """Schedules that one tenant may have. Those that are there stay when it is lowered."""
 
 
+class AnalyticsSettings(_Section):
+    """Answers."""
+
+    answer_cache: Annotated[int, Field(ge=0, le=65536)] = 64
+    """MiB of answers that each process of the analytics group keeps in memory; 0: none. Too small:
+    answers are computed again and again."""
+    warm_presets: bool = True
+    """Whether the answers to the usual questions are computed right after each load, before anybody
+    asks."""
+
+
 class JobSettings(_Section):
     """Durable jobs, of all groups."""
 
@@ -260,6 +271,7 @@ class Configuration(_Section):
     groups: Groups = Groups()
     auth: AuthSettings = AuthSettings()
     data: DataSettings = DataSettings()
+    analytics: AnalyticsSettings = AnalyticsSettings()
     jobs: JobSettings = JobSettings()
     log: LogSettings = LogSettings()
     shutdown: ShutdownSettings = ShutdownSettings()

@@ -14,11 +14,12 @@ from tests.support.postgres import TestDatabase
 from troupe.actors.data.carts import CARTS
 from troupe.actors.data.publication import DAYS, DERIVE, Reporting, publish
 from troupe.actors.data.searches import SEARCHES
+from troupe.actors.data.shopping import SHOPPING
 from troupe.common.ids import TenantId
 
 DAY = date(2026, 9, 3)
 WEEK = [DAY + timedelta(days=number) for number in range(-2, 5)]
-DERIVED = {**DERIVE, **SEARCHES, **CARTS}
+DERIVED = {**DERIVE, **SEARCHES, **CARTS, **SHOPPING}
 NAMES = {statement: name for name, statement in (*DERIVED.items(), *DAYS.items())}
 PARTITION = re.compile(r"on (events_[0-9a-f]{32}_(\d{8}))(_[0-9a-f]{6})?\b")
 
@@ -90,6 +91,8 @@ def test_no_statement_looks_into_another_day(read: dict[str, set[str]]) -> None:
         "derive_sessions",
         "derive_activity",
         "derive_cart_events",
+        "note_source_day",
+        "derive_interests",
     ):
         assert read[name] == {"20260903"}, name
 

@@ -14,6 +14,7 @@ action                     target; detail
 ``token.created``          the token; name, role, scopes
 ``token.revoked``          the token
 ``connection.put``         the kind; the version and whether the secret changed
+``connection.host_key_pinned``  the kind; the fingerprint and whether there was another
 =========================  =========================================================
 
 The database writes the chain (see 0002_auth.sql); a detail never holds a secret.

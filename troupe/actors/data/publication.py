@@ -27,6 +27,7 @@ from uuid import UUID
 from troupe.actors.data.carts import derive_cart_events, fold_episodes
 from troupe.actors.data.encoding import COPY_COLUMNS, EncodedBatch
 from troupe.actors.data.searches import derive_searches, mark_searches
+from troupe.actors.data.shopping import derive_funnels, derive_interests
 from troupe.common.ids import TenantId
 from troupe.common.sql import load
 from troupe.common.units import HOURS
@@ -198,6 +199,7 @@ async def derive(connection: "Connection", reporting: Reporting, source_day: dat
     await run("derive_sessions", tenant, source_day, others, zone)
     await run("drop_activity", tenant, source_day)
     await run("derive_activity", tenant, source_day, zone, reporting.failed_search_event)
+    await derive_interests(connection, tenant, source_day, zone, reporting.failed_search_event)
     await run("note_days_after", tenant, source_day)
     for name in ("purchases", "refunds"):
         await run(f"drop_{name}", tenant, source_day)
@@ -211,6 +213,7 @@ async def derive(connection: "Connection", reporting: Reporting, source_day: dat
     await fold_episodes(connection, reporting)
     await run("drop_event_counts", tenant, source_day)
     await run("count_events", tenant, source_day)
+    await derive_funnels(connection, tenant, source_day)
     await roll(connection, reporting)
 
 
