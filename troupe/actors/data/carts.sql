@@ -110,7 +110,11 @@ WHERE p.tenant_id = $1 AND p.is_customer = c.is_customer AND p.person_id = c.per
 -- $1 tenant, $2 idle seconds, $3 reporting zone. What is in the cart never falls below nothing: with
 -- s the sum of what was put in and taken out so far, that is s - least(0, smallest s so far). A
 -- purchase empties the cart of its items; what happened to them before does not matter any more.
-WITH acts AS MATERIALIZED (
+--
+-- Windows instead of joins: nothing is known of how many rows come out of one, and a join would be
+-- planned as if it were one row. Of an item's rows in an episode the last one knows the next purchase
+-- of it, which then lies behind the episode.
+WITH acts AS (
     SELECT h.*, row_number() OVER person AS place,
            h.event_at - lag(h.event_at) OVER person > make_interval(secs => $2) AS rested
     FROM (
@@ -127,75 +131,74 @@ WITH acts AS MATERIALIZED (
     WINDOW person AS (
         PARTITION BY h.is_customer, h.person_id ORDER BY h.event_at, h.source_day, h.position)
 ), spells AS (
-    SELECT a.*, count(*) FILTER (WHERE a.rested) OVER (
-               PARTITION BY a.is_customer, a.person_id ORDER BY a.place) AS spell
+    SELECT a.*,
+           count(*) FILTER (WHERE a.rested) OVER (
+               PARTITION BY a.is_customer, a.person_id ORDER BY a.place) AS spell,
+           min(a.event_at) FILTER (WHERE a.action = 'purchase') OVER (
+               PARTITION BY a.is_customer, a.person_id, a.item_id ORDER BY a.place DESC
+               ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bought_next
     FROM acts a
-), within AS MATERIALIZED (
-    SELECT * FROM (
-        SELECT s.*,
-               min(s.place) FILTER (WHERE s.action = 'add') OVER spell AS opened_place,
-               min(s.event_at) FILTER (WHERE s.action = 'add') OVER spell AS opened_at,
-               max(s.place) OVER spell AS last_place
-        FROM spells s
-        WINDOW spell AS (PARTITION BY s.is_customer, s.person_id, s.spell)
-    ) AS w
-    WHERE w.place >= w.opened_place
+), opened AS (
+    SELECT s.*,
+           min(s.place) FILTER (WHERE s.action = 'add') OVER spell AS opened_place,
+           min(s.event_at) FILTER (WHERE s.action = 'add') OVER spell AS opened_at,
+           last_value(s.event_at) OVER whole AS last_at,
+           last_value(s.location_id) OVER whole AS last_location,
+           last_value(s.user_pseudo_id) OVER whole AS last_visitor,
+           last_value(s.stream_id) OVER whole AS last_stream,
+           last_value(s.ga_session_id) OVER whole AS last_session
+    FROM spells s
+    WINDOW spell AS (PARTITION BY s.is_customer, s.person_id, s.spell),
+           whole AS (PARTITION BY s.is_customer, s.person_id, s.spell ORDER BY s.place
+                     ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+), moves AS (
+    SELECT o.*, coalesce(max(o.place) FILTER (WHERE o.action = 'purchase') OVER (
+               PARTITION BY o.is_customer, o.person_id, o.opened_at, o.item_id), 0) AS emptied
+    FROM opened o
+    WHERE o.place >= o.opened_place AND o.item_id IS NOT NULL
 ), carried AS (
-    SELECT m.*, sum(CASE WHEN m.place < m.emptied THEN 0
+    SELECT m.*, sum(CASE WHEN m.place <= m.emptied THEN 0
                          WHEN m.action = 'add' THEN m.quantity ELSE -m.quantity END) OVER (
                PARTITION BY m.is_customer, m.person_id, m.opened_at, m.item_id ORDER BY m.place) AS s
-    FROM (
-        SELECT w.*, coalesce(max(w.place) FILTER (WHERE w.action = 'purchase') OVER (
-                   PARTITION BY w.is_customer, w.person_id, w.opened_at, w.item_id), 0) AS emptied
-        FROM within w
-        WHERE w.item_id IS NOT NULL
-    ) AS m
-    WHERE m.action <> 'purchase'
+    FROM moves m
 ), items AS MATERIALIZED (
-    SELECT c.is_customer, c.person_id, c.opened_at, c.item_id, c.last_place,
+    SELECT c.is_customer, c.person_id, c.opened_at, c.item_id,
            sum(c.quantity) FILTER (WHERE c.action = 'add') AS added,
            (array_agg(c.s ORDER BY c.place DESC))[1] - least(min(c.s), 0) AS left_over,
+           (array_agg(c.bought_next ORDER BY c.place DESC))[1] AS bought_at,
            (array_agg(c.item_name ORDER BY c.place DESC)
-               FILTER (WHERE c.item_name IS NOT NULL))[1] AS item_name,
+               FILTER (WHERE c.action <> 'purchase' AND c.item_name IS NOT NULL))[1] AS item_name,
            (array_agg(c.item_category ORDER BY c.place DESC)
-               FILTER (WHERE c.item_category IS NOT NULL))[1] AS item_category,
+               FILTER (WHERE c.action <> 'purchase' AND c.item_category IS NOT NULL))[1]
+               AS item_category,
            (array_agg(c.price ORDER BY c.place DESC)
                FILTER (WHERE c.action = 'add' AND c.price IS NOT NULL))[1] AS price,
            (array_agg(c.currency ORDER BY c.place DESC)
                FILTER (WHERE c.action = 'add' AND c.price IS NOT NULL))[1] AS price_currency,
-           (array_agg(c.currency ORDER BY c.place DESC))[1] AS currency
+           (array_agg(c.currency ORDER BY c.place DESC)
+               FILTER (WHERE c.action <> 'purchase'))[1] AS currency,
+           max(c.last_at) AS last_at, max(c.last_location) AS last_location,
+           max(c.last_visitor) AS last_visitor, max(c.last_stream) AS last_stream,
+           max(c.last_session) AS last_session
     FROM carried c
-    GROUP BY c.is_customer, c.person_id, c.opened_at, c.item_id, c.last_place
+    GROUP BY c.is_customer, c.person_id, c.opened_at, c.item_id
     HAVING bool_or(c.action = 'add')
-), bought AS (
-    SELECT i.is_customer, i.person_id, i.opened_at, i.item_id, min(a.event_at) AS bought_at
-    FROM items i
-    JOIN acts a USING (is_customer, person_id, item_id)
-    WHERE a.action = 'purchase' AND a.place > i.last_place
-    GROUP BY i.is_customer, i.person_id, i.opened_at, i.item_id
-), settled AS MATERIALIZED (
-    SELECT * FROM items LEFT JOIN bought USING (is_customer, person_id, opened_at, item_id)
 ), episodes AS (
     INSERT INTO data.cart_episodes (
         tenant_id, is_customer, person_id, opened_at, day, last_activity_at, idle_at, location_id,
         user_pseudo_id, stream_id, ga_session_id, items, items_left, items_open)
-    SELECT $1, w.is_customer, w.person_id, w.opened_at, (w.opened_at AT TIME ZONE $3)::date,
-           w.event_at, w.event_at + make_interval(secs => $2), w.location_id, w.user_pseudo_id,
-           w.stream_id, w.ga_session_id, n.items, n.items_left, n.items_open
-    FROM within w
-    JOIN (
-        SELECT s.is_customer, s.person_id, s.opened_at, count(*) AS items,
-               count(*) FILTER (WHERE s.left_over > 0) AS items_left,
-               count(*) FILTER (WHERE s.left_over > 0 AND s.bought_at IS NULL) AS items_open
-        FROM settled s
-        GROUP BY s.is_customer, s.person_id, s.opened_at
-    ) AS n USING (is_customer, person_id, opened_at)
-    WHERE w.place = w.last_place
+    SELECT $1, i.is_customer, i.person_id, i.opened_at, (i.opened_at AT TIME ZONE $3)::date,
+           max(i.last_at), max(i.last_at) + make_interval(secs => $2), max(i.last_location),
+           max(i.last_visitor), max(i.last_stream), max(i.last_session), count(*),
+           count(*) FILTER (WHERE i.left_over > 0),
+           count(*) FILTER (WHERE i.left_over > 0 AND i.bought_at IS NULL)
+    FROM items i
+    GROUP BY i.is_customer, i.person_id, i.opened_at
 )
 INSERT INTO data.cart_items (
     tenant_id, is_customer, person_id, opened_at, item_id, item_name, item_category, added_quantity,
     left_quantity, open_quantity, price, currency, bought_at)
-SELECT $1, s.is_customer, s.person_id, s.opened_at, s.item_id, s.item_name, s.item_category, s.added,
-       s.left_over, CASE WHEN s.bought_at IS NULL THEN s.left_over ELSE 0 END, coalesce(s.price, 0),
-       coalesce(s.price_currency, s.currency), s.bought_at
-FROM settled s
+SELECT $1, i.is_customer, i.person_id, i.opened_at, i.item_id, i.item_name, i.item_category, i.added,
+       i.left_over, CASE WHEN i.bought_at IS NULL THEN i.left_over ELSE 0 END, coalesce(i.price, 0),
+       coalesce(i.price_currency, i.currency), i.bought_at
+FROM items i
