@@ -145,6 +145,7 @@ def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
                 deadline=database.statement_deadline,
                 connect_deadline=database.connect_deadline,
                 statement_cache_size=0 if database.transaction_pooler else CACHED_STATEMENTS,
+                niceness=settings.niceness,
             ),
         )
 
