@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test unit integration e2e chaos exact soak bench bench-answers bench-hostile bench-isolation lint format types contracts check lock clean
+.PHONY: help setup demo test unit integration e2e chaos exact soak bench bench-answers bench-hostile bench-ingest bench-isolation lint format types contracts check lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ bench-answers: setup  ## measure answers beside a first version's, which it inst
 
 bench-hostile: setup  ## measure what good clients notice of 2,000 slow and hostile ones
 	$(BIN)/python -m ops.bench.hostile $(ARGS)
+
+bench-ingest: setup  ## measure loading days beside dlt, which it installs; ARGS="--help" lists options
+	$(BIN)/python -m ops.bench.ingest $(ARGS)
 
 bench-isolation: setup  ## measure what the dashboard notices of ingestion, and of a data group gone wrong
 	$(BIN)/python -m ops.bench.isolation $(ARGS)

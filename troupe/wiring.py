@@ -261,7 +261,7 @@ def _data(site: Site) -> Group:
     async def run_jobs(child: ChildContext) -> None:
         pool = database.get()
         kinds = {
-            INGEST: ingest_kind(pool, vault, group.threads, settings),
+            INGEST: ingest_kind(pool, vault, group.threads, settings, pool=group.pool),
             IMPORT_MASTER_DATA: master_data_kind(pool, vault, guard, group.threads),
             RECONCILE: reconcile_kind(pool, vault, group.threads, settings),
             DERIVE_AGAIN: derive_kind(pool, vault),

@@ -218,12 +218,20 @@ class AuthSettings(_Section):
 class DataSettings(_Section):
     """Extraction."""
 
-    days_in_flight: Annotated[int, Field(ge=1, le=16)] = 2
-    """Days of one ingestion that are extracted at the same time; memory grows with it."""
-    batch_rows: Annotated[int, Field(ge=100, le=100_000)] = 8192
-    """Rows encoded at a time. Larger: slightly faster, more memory."""
+    days_in_flight: Annotated[int, Field(ge=1, le=16)] = 3
+    """Days of one ingestion that are extracted at the same time. The first uses the job's slot of
+    the group's task pool, the others one each while it is free."""
+    memory_mib: Annotated[int, Field(ge=32, le=65_536)] = 256
+    """MiB of rows that all ingestions of a process may hold between BigQuery and PostgreSQL. Too
+    small: days wait for each other."""
+    batch_rows: Annotated[int, Field(ge=100, le=100_000)] = 16_384
+    """Rows encoded and copied at a time; a batch also ends at 8 MiB. Larger: slightly faster."""
     query_deadline: Annotated[float, Field(gt=0)] = 10 * MINUTES
     """Seconds that the query of one day may take in BigQuery."""
+    scan_budget_gib: Annotated[float, Field(ge=0, le=1_000_000)] = 100.0
+    """GiB that the queries of one tenant may scan per day of its reporting zone, unless its own
+    settings say otherwise; 0: any number. BigQuery bills by what is scanned. Too small: days stay
+    unloaded until midnight."""
     maximum_days: Annotated[int, Field(ge=1, le=3660)] = 800
     """Days that one ingestion may ask for."""
     maximum_schedules: Annotated[int, Field(ge=0, le=1000)] = 50

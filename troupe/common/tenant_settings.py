@@ -33,6 +33,9 @@ class TenantSettings(BaseModel):
     """Event that says a search found nothing."""
     failed_search_parameter: Name = "no_search_results_term"
     """Parameter of that event that holds the term."""
+    scan_budget_gib: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
+    """GiB that queries may scan in BigQuery per day of the reporting zone; 0: any number; None:
+    what the installation allows."""
     retention_days: Annotated[int, Field(ge=MIN_RETENTION_DAYS, le=MAX_RETENTION_DAYS)] = 790
     """Days of data that are kept; older ones are taken away, with everything derived from them."""
     cart_idle_hours: Annotated[int, Field(ge=1, le=720)] = 24

@@ -6,11 +6,17 @@ some are in flight at the same time, each is published by itself, and each publi
 checkpoint in its own transaction, behind the job's fence. A killed attempt is therefore continued
 by the next one where it stopped, and an attempt that has lost its lease publishes nothing.
 
+The first day in flight uses the slot of the group's pool that the job has; every further one takes
+a slot that happens to be free, day by day, and never waits in line for it: jobs that wait for each
+other's slots would wait for ever, and other tenants' jobs come first.
+
 Whose fault a failure is decides what it stops:
 
 - The connection's credentials, the dataset, our own database: the whole job, at once.
 - BigQuery being away or out of quota: the day is tried again here a few times; then the attempt
-  fails and the job is tried again later.
+  fails and the job is tried again later, not before BigQuery says so.
+- The tenant's budget being spent: the job, at the day that would exceed it. Loading it again on
+  another day goes on from there.
 - One day's table (gone, forbidden, a query that does not fit): that day. The others are loaded, and
   the job fails at the end with one sentence that says which are not.
 
@@ -18,7 +24,9 @@ A day that fails keeps what it had, marked stale. A day without a table is missi
 same as a day of no rows: those empty it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from datetime import date
 from functools import partial
 from typing import Final
@@ -34,6 +42,8 @@ from troupe.actors.data.flattening import Family
 from troupe.actors.data.patience import publish_patiently
 from troupe.actors.data.publication import Reporting, StagedDay, publish
 from troupe.actors.data.reporting import TENANT, reporting_of
+from troupe.actors.data.scan_budget import ScanBudget, ScanBudgetSpent, daily_bytes
+from troupe.actors.data.source import Source
 from troupe.common.config import DataSettings
 from troupe.common.connections import BigQueryConfig, load_connection
 from troupe.common.database import Database
@@ -49,9 +59,11 @@ from troupe.common.errors import (
 from troupe.common.logs import get_logger
 from troupe.common.secrets import Vault
 from troupe.common.tenant_settings import TenantSettings
-from troupe.common.units import HOURS, SECONDS
+from troupe.common.units import HOURS, SECONDS, MiB
 from troupe.platform.errors import PermanentJobError
 from troupe.platform.jobs import JobKind, JobRun, JobValue
+from troupe.platform.memory import Memory
+from troupe.platform.pool import Pool
 from troupe.platform.threads import Threads
 
 JOB_TIMEOUT: Final = 12 * HOURS
@@ -61,6 +73,8 @@ CLOSE_DEADLINE: Final = 5 * SECONDS
 DAY_ATTEMPTS: Final = 3
 FIRST_DAY_PAUSE: Final = 1 * SECONDS
 LONGEST_DAY_PAUSE: Final = 30 * SECONDS
+SLOT_PAUSE: Final = 1 * SECONDS
+"""Until the next look for a free slot of the pool."""
 
 __all__ = ["INGEST", "DaysNotLoaded", "Ingestor", "NoRoom", "NothingExported", "ingest_kind"]
 
@@ -87,15 +101,27 @@ class Ingestor:
         vault: Opens the connections' secrets.
         threads: The group's worker threads.
         settings: The operator's.
+        pool: The group's slots.
+        connect: Opens a source, with the arguments of `Export`.
     """
 
     def __init__(
-        self, database: Database, vault: Vault, threads: Threads, settings: DataSettings
+        self,
+        database: Database,
+        vault: Vault,
+        threads: Threads,
+        settings: DataSettings,
+        *,
+        pool: Pool,
+        connect: Callable[..., Source] = Export,
     ) -> None:
         self._database = database
         self._vault = vault
         self._threads = threads
         self._settings = settings
+        self._pool = pool
+        self._connect = connect
+        self._memory = Memory(settings.memory_mib * MiB)
 
     async def handle(self, run: JobRun) -> JobValue:
         """Do one attempt at a job; see the module's text."""
@@ -112,7 +138,7 @@ class Ingestor:
         reporting = reporting_of(tenant, row, settings, config.property_time_zone)
         labels = {"tenant": str(tenant), "troupe_job": str(run.job.id)}
         export = await self._threads.run(
-            lambda: Export(
+            lambda: self._connect(
                 config,
                 connection.secret,
                 labels=labels,
@@ -128,6 +154,10 @@ class Ingestor:
                     export=export,
                     database=self._database,
                     threads=self._threads,
+                    memory=self._memory,
+                    budget=ScanBudget(
+                        tenant, reporting.zone, daily_bytes(settings, self._settings)
+                    ),
                     tenant=tenant,
                     job=run.job.id,
                     settings=settings,
@@ -135,6 +165,7 @@ class Ingestor:
                     batch_rows=self._settings.batch_rows,
                 ),
                 reporting=reporting,
+                pool=self._pool,
                 days_in_flight=self._settings.days_in_flight,
             )
             return await ingestion.perform()
@@ -145,10 +176,16 @@ class Ingestor:
 
 
 def ingest_kind(
-    database: Database, vault: Vault, threads: Threads, settings: DataSettings
+    database: Database,
+    vault: Vault,
+    threads: Threads,
+    settings: DataSettings,
+    *,
+    pool: Pool,
+    connect: Callable[..., Source] = Export,
 ) -> JobKind:
     """The kind ``ingest`` for a `JobRunner`; the arguments are those of `Ingestor`."""
-    ingestor = Ingestor(database, vault, threads, settings)
+    ingestor = Ingestor(database, vault, threads, settings, pool=pool, connect=connect)
     return JobKind(handler=ingestor.handle, concurrency=CONCURRENT_INGESTIONS, timeout=JOB_TIMEOUT)
 
 
@@ -163,6 +200,7 @@ class _Ingestion:
         threads: Threads,
         extraction: Extraction,
         reporting: Reporting,
+        pool: Pool,
         days_in_flight: int,
     ) -> None:
         self._run = run
@@ -172,6 +210,7 @@ class _Ingestion:
         self._export = extraction.export
         self._reporting = reporting
         self._tenant = reporting.tenant
+        self._pool = pool
         self._days_in_flight = days_in_flight
         self._publishing = trio.Lock()
         self._tally = Tally(
@@ -215,22 +254,27 @@ class _Ingestion:
 
     async def _load_all(self, todo: Iterable[tuple[date, Family]]) -> None:
         """Load days, some at a time, oldest first, until all are done or one stops the job."""
-        waiting = iter(todo)
+        waiting = deque(todo)
         failures: list[TroupeError] = []
 
-        async def load_one_after_another(nursery: trio.Nursery) -> None:
+        async def load_one_after_another(nursery: trio.Nursery, *, in_own_slot: bool) -> None:
             try:
-                for day, family in waiting:
-                    if self._run.stopping.is_set():
-                        raise self._run.leave()
-                    await self._load(day, family)
+                while waiting:
+                    slot = None if in_own_slot else self._pool.try_acquire(self._tenant)
+                    if slot is None and not in_own_slot:
+                        await trio.sleep(SLOT_PAUSE)
+                        continue
+                    with nullcontext() if slot is None else slot:
+                        if self._run.stopping.is_set():
+                            raise self._run.leave()
+                        await self._load(*waiting.popleft())
             except TroupeError as error:
                 failures.append(error)
                 nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
-            for _ in range(self._days_in_flight):
-                nursery.start_soon(load_one_after_another, nursery)
+            for number in range(min(self._days_in_flight, len(waiting))):
+                nursery.start_soon(partial(load_one_after_another, nursery, in_own_slot=not number))
         if failures:
             raise failures[0]
 
@@ -242,6 +286,9 @@ class _Ingestion:
         try:
             await self._patiently(day, family, known)
         except CredentialsRejected:
+            raise
+        except ScanBudgetSpent as error:
+            await self._note_failed(day, error)
             raise
         except PeerRefused as error:
             await self._note_failed(day, error)
