@@ -208,7 +208,7 @@ class ProcessGroup:
         backend = ProcessBackend(
             ProcessSettings(
                 group=self.name,
-                command=COMMAND,
+                command=(*_giving_way(settings.niceness), *COMMAND),
                 grace=site.configuration.shutdown.grace,
                 watchdog=settings.watchdog,
                 start_deadline=settings.start_deadline,
@@ -341,6 +341,11 @@ class Generation:
     async def abandon(self) -> None:
         """Stop it again."""
         await self._first.abandon()
+
+
+def _giving_way(niceness: int) -> tuple[str, ...]:
+    """The beginning of a command: it is to count from the first import on."""
+    return ("nice", "-n", str(niceness)) if niceness else ()
 
 
 def _bounded(group: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,13 +11,13 @@
 | 6 | the database is not reachable, took too long, or has no space left |
 | 7 | the job that was waited for did not succeed |
 | 8 | the new configuration did not start; the old one is still in force |
-| 130 | interrupted by ^C |
+| 130 | interrupted by ^C; a job that was waited for goes on |
 """
 
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from typing import Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 import click
 
@@ -31,6 +31,9 @@ from troupe.common.errors import (
 from troupe.platform.errors import SupervisionError, leaves
 from troupe.reload import NotApplied
 
+if TYPE_CHECKING:
+    from troupe.platform.jobs import Job
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -41,6 +44,19 @@ class JobNotDone(TroupeError):
     """The job that a command waited for ended otherwise than done."""
 
 
+class LeftRunning(TroupeError):
+    """Whoever waited for a job has left, and the job goes on.
+
+    Args:
+        message: How to come back to it.
+        job: As it was last seen.
+    """
+
+    def __init__(self, message: str, job: "Job") -> None:
+        super().__init__(message)
+        self.job = job
+
+
 _EXIT_CODES: Final[tuple[tuple[type[TroupeError], int], ...]] = (
     (ConfigurationError, 3),
     (CallerError, 4),
@@ -48,6 +64,7 @@ _EXIT_CODES: Final[tuple[tuple[type[TroupeError], int], ...]] = (
     (DatabaseError, 6),
     (JobNotDone, 7),
     (NotApplied, 8),
+    (LeftRunning, INTERRUPTED),
 )
 
 

@@ -16,7 +16,7 @@ import click
 import trio
 
 from troupe import supervisor
-from troupe.cli import jobs, live, operators
+from troupe.cli import jobs, live, operators, schedules
 from troupe.cli.boundary import reported
 from troupe.cli.context import Settings, as_json
 from troupe.common import logs
@@ -24,6 +24,7 @@ from troupe.common.bridge import open_bridge
 from troupe.common.config_reference import reference
 from troupe.common.migrate import migrate as run_migrations
 from troupe.common.postgres import running_server
+from troupe.platform.responsiveness import favour_the_loop
 
 
 class _Root(click.Group):
@@ -87,6 +88,7 @@ def up(settings: Settings, *, host: str | None) -> None:
         for name, url in installation.urls.items():
             click.echo(f"{name:<10} {url}", err=True)
 
+    favour_the_loop()
     trio.run(lambda: supervisor.run(configuration, on_ready=announce, source=source))
     sys.stdout.flush()
     sys.stderr.flush()
@@ -147,3 +149,4 @@ def print_reference() -> None:
 operators.add_to(main)
 live.add_to(main)
 jobs.add_to(main)
+schedules.add_to(main)

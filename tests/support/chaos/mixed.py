@@ -5,7 +5,7 @@ schedules are due many times a second. The audit compares the ledger with the da
 
 - nothing that was acknowledged is gone, and every job ended well;
 - no key made two jobs, no job left two effects, no slot happened twice or never;
-- the days that were asked for hold what the source holds, each published once.
+- the days that were asked for hold what the source holds, and no job published one twice.
 """
 
 import random
@@ -58,6 +58,10 @@ SLOTS = """
      AND j.idempotency_key LIKE 'schedule/' || s.schedule_id || '/%'
     WHERE s.schedule_id = $1 GROUP BY 1, 2, 3
 """
+DAYS_ASKED_FOR = """
+    SELECT sum((arguments ->> 'end_date')::date - (arguments ->> 'start_date')::date + 1)
+    FROM platform.all_jobs WHERE kind = 'ingest'
+"""
 DAYS_THERE = """
     SELECT source_day, source_rows, loaded_rows,
            (SELECT count(*) FROM data.events e
@@ -102,6 +106,7 @@ class MixedLoad:
         self._ground = ground
         self._chance = random.Random(seed)
         self._stop = trio.Event()
+        self._finished = trio.Event()
         self._schedules: list[tuple[Schedule, datetime]] = []
 
     async def prepare(self) -> None:
@@ -130,6 +135,7 @@ class MixedLoad:
                 nursery.start_soon(self._enqueue, f"note-{number}")
             if self._shop.days is not None:
                 nursery.start_soon(self._ingest)
+        self._finished.set()
 
     async def stop(self) -> None:
         """Begin nothing more, and stop the schedules.
@@ -214,11 +220,17 @@ class MixedLoad:
                 await self._pause(1 * SECONDS)
             # Whatever was left out by chance: in the end all days must be there.
             whole = {"start_date": first.isoformat(), "end_date": last.isoformat()}
-            await self._ingest_once(client, "ingestion-whole", whole)
+            number += 1
+            while not await self._ingest_once(client, f"ingestion-{number}", whole):
+                number += 1
 
     async def _ingest_once(
         self, client: httpx2.AsyncClient, key: str, body: Mapping[str, Any]
-    ) -> None:
+    ) -> bool:
+        """Ask until there is an answer; False if it says that the first try is not over yet.
+
+        Of one whose process died the server says so for two minutes, which nobody here waits for.
+        """
         while True:
             try:
                 answer = await client.post(
@@ -231,15 +243,19 @@ class MixedLoad:
             else:
                 if answer.is_success:
                     self.ledger.note("ingestion", key, "acknowledged", answer.json()["id"])
-                    return
+                    return True
                 assert answer.status_code in {409, 503, 504}, answer.text
-                self.ledger.note("ingestion", key, "refused", answer.status_code)
+                self.ledger.note("ingestion", key, f"refused {answer.status_code}")
+                if answer.status_code == 409:
+                    return False
             await trio.sleep(100 * MILLISECONDS)
 
     # ---- the audit
 
     async def audit(self) -> list[str]:
         """What is wrong, in sentences; the program must run undisturbed now."""
+        with trio.fail_after(SETTLED):
+            await self._finished.wait()
         await self._ground.all_finish(patience=SETTLED)
         return [
             *await self._lost_or_doubled(),
@@ -274,8 +290,10 @@ class MixedLoad:
             found.append(f"nobody asked for {stray}")
         # Those who ask for the same days at the same time may be given the same job.
         acknowledged = set().union(*self.ledger.acknowledged("ingestion").values())
-        if stray := known["ingest"] - acknowledged:
-            found.append(f"{len(stray)} ingestions exist that nobody was told of")
+        stray = known["ingest"] - acknowledged
+        open_ends = self.ledger.asked("ingestion") - self.ledger.acknowledged("ingestion").keys()
+        if len(stray) > len(open_ends):
+            found.append(f"{len(stray)} ingestions nobody was told of, {len(open_ends)} might be")
         return found
 
     async def _effects(self) -> list[str]:
@@ -322,6 +340,7 @@ class MixedLoad:
         ]
         if len(rows) != wanted:
             found.append(f"{len(rows)} days are there of {wanted}")
-        if version != wanted:
-            found.append(f"{wanted} days were published {version} times")
+        # Jobs that overlap may each have found the same day to be new. None publishes it twice.
+        if not wanted <= version <= (most := await self._ground.look(DAYS_ASKED_FOR)):
+            found.append(f"{wanted} days, asked for {most} times, were published {version} times")
         return found
