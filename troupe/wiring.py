@@ -14,13 +14,20 @@ from typing import Any, Final
 
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.keeping import AnswerCache
+from troupe.actors.auth.backchannel import BackchannelLogouts
 from troupe.actors.auth.login import Logins, LoginSettings
 from troupe.actors.auth.peer_http import PeerHttp
+from troupe.actors.auth.provider_tokens import ProviderTokens
+from troupe.actors.auth.refreshes import Refresher, RefreshSettings
 from troupe.actors.auth.relying_party import RelyingParty
 from troupe.actors.auth.return_address import origin_of
 from troupe.actors.data.days import INGEST
 from troupe.actors.data.ingestion import ingest_kind
 from troupe.actors.data.master_data import IMPORT_MASTER_DATA, master_data_kind
+from troupe.actors.data.reconciliation import RECONCILE, reconcile_kind
+from troupe.actors.data.rederivation import DERIVE_AGAIN, derive_kind
+from troupe.actors.data.retention import RETENTION, retention_kind
+from troupe.actors.data.upkeep import look_after_days
 from troupe.common.config import Configuration, GroupSettings
 from troupe.common.database import CACHED_STATEMENTS, Database, PoolSettings, open_database
 from troupe.common.outbound import OutboundGuard
@@ -37,11 +44,11 @@ from troupe.http.credentials import CookiePolicy, Credentials
 from troupe.http.dashboard import pages
 from troupe.http.front import KeptAnswers
 from troupe.http.idempotency import PostgresIdempotencyStore, sweep_answers
-from troupe.http.operations import Gauge, Readiness
-from troupe.http.security import page_policy
+from troupe.http.operations import Gauge, Others, Readiness, nobody_else
+from troupe.http.security import Rate, page_policy
 from troupe.http.server import serve
 from troupe.http.warming import stay_current
-from troupe.platform.group import Group, Resource
+from troupe.platform.group import Group, Resource, Sizes
 from troupe.platform.jobs import JobRunner, RunnerSettings
 from troupe.platform.schedules import Scheduler
 from troupe.platform.supervision import ChildContext, ChildSpec, Snapshot
@@ -62,16 +69,20 @@ class Site:
         snapshot: The whole tree in this process as it is now.
         instance: Name of the one instance of a group that this process is; empty: it is none.
         around: How the whole group of this instance looks from outside; None: not known yet.
+        others: Asks the other instances of the group for their figures.
+        figures_from: Told how to get those of this one.
     """
 
     configuration: Configuration
-    sockets: Mapping[str, socket]
-    urls: Mapping[str, str]
+    sockets: dict[str, socket]
+    urls: dict[str, str]
     runtime_url: Callable[[], str]
     keys: KeyRing
     snapshot: Callable[[], Snapshot]
     instance: str = ""
     around: Callable[[], Mapping[str, Any] | None] = lambda: None
+    others: Others = nobody_else
+    figures_from: Callable[[Callable[[], list[Any]]], None] = lambda _figures: None
 
     def settings(self, group: str) -> GroupSettings:
         """The group's section of the configuration."""
@@ -100,9 +111,14 @@ class Site:
         page_policy: str = OWN_PAGE_POLICY,
     ) -> HttpSettings:
         """Settings of one application; the session's cookie is the same on all three."""
+        told = self.configuration.http
         return HttpSettings(
             public_origins=(origin_of(public_url),) if public_url else (),
-            cors_origins=cors_origins,
+            cors_origins=(*cors_origins, *told.cors_origins),
+            trusted_proxies=told.trusted_proxies,
+            address_rate=Rate(told.address_rate, burst=told.address_rate // 4),
+            principal_rate=Rate(told.account_rate, burst=told.account_rate // 12),
+            tenant_rate=Rate(told.tenant_rate, burst=told.tenant_rate // 12),
             page_policy=page_policy,
             session_cookie=CookiePolicy.under(self.auth_url).session,
         )
@@ -129,24 +145,62 @@ def compose(site: Site, names: Iterable[str] = GROUPS) -> list[Group]:
 
 def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
     settings = site.settings(name)
-    group = Group(name, tasks=settings.tasks, mailbox=settings.mailbox)
+    group = Group(
+        name,
+        tasks=settings.tasks,
+        mailbox=settings.mailbox,
+        database_connections=settings.database_connections,
+    )
     database = site.configuration.database
 
     def open_pool() -> AbstractAsyncContextManager[Database]:
         return open_database(
             site.runtime_url(),
-            connections=settings.database_connections,
+            connections=group.sizes.database_connections,
             application_name=f"troupe {site.instance or name}",
             listen_url=database.listen_url.get_secret_value() or None,
-            settings=PoolSettings(
-                deadline=database.statement_deadline,
-                connect_deadline=database.connect_deadline,
-                statement_cache_size=0 if database.transaction_pooler else CACHED_STATEMENTS,
-                niceness=settings.niceness,
-            ),
+            settings=pool_settings(site.configuration, niceness=settings.niceness),
         )
 
-    return group, group.resource("database", open_pool)
+    resource = group.resource("database", open_pool)
+
+    def fit() -> None:
+        if (pool := resource.held) is not None:
+            pool.resize(group.sizes.database_connections)
+
+    group.when_resized(fit)
+    return group, resource
+
+
+def pool_settings(configuration: Configuration, *, niceness: int = 0) -> PoolSettings:
+    """How connections are treated, in every pool; `niceness` is that of the group."""
+    database = configuration.database
+    return PoolSettings(
+        deadline=database.statement_deadline,
+        connect_deadline=database.connect_deadline,
+        statement_cache_size=0 if database.transaction_pooler else CACHED_STATEMENTS,
+        niceness=niceness,
+    )
+
+
+def sizes_of(settings: GroupSettings) -> Sizes:
+    """The bounds of a group that change while it runs."""
+    return Sizes(
+        tasks=settings.tasks,
+        mailbox=settings.mailbox,
+        database_connections=settings.database_connections,
+    )
+
+
+def _add_peers(site: Site, group: Group) -> Resource[PeerHttp]:
+    guard = site.guard()
+    return group.resource("peers", lambda: PeerHttp(guard))
+
+
+def _credentials(site: Site, database: Database, peers: PeerHttp) -> Credentials:
+    """What reads the credentials of requests; each group asks identity providers for itself."""
+    tokens = ProviderTokens(database, Vault(site.keys), RelyingParty(peers))
+    return Credentials(database, provider_tokens=tokens)
 
 
 def _add_http(site: Site, group: Group, build: Callable[[], Application]) -> None:
@@ -195,7 +249,7 @@ def _application(
             *own_gauges(),
         ]
 
-    return create_app(
+    app = create_app(
         group.name,
         resolver=credentials,
         settings=settings,
@@ -203,19 +257,30 @@ def _application(
         gauges=gauges,
         idempotency=PostgresIdempotencyStore(database),
         description=description,
+        replica=site.instance,
+        others=site.others,
     )
+    site.figures_from(app.metrics.figures)
+    return app
 
 
 def _auth(site: Site) -> Group:
     group, database = _new_group(site, "auth")
     settings = site.configuration.auth
-    guard = site.guard()
-    peers = group.resource("peers", lambda: PeerHttp(guard))
+    peers = _add_peers(site, group)
+    refresh = RefreshSettings(settings.session_confirm, settings.session_unconfirmed)
     addresses = auth_login.Addresses(site.auth_url, site.dashboard_url)
     vault = Vault(site.keys)
 
+    async def ask_again(child: ChildContext) -> None:
+        party = RelyingParty(peers.get())
+        await Refresher(database.get(), vault, party, refresh).run(child)
+
+    if refresh.confirm > 0:
+        group.add_actor(ChildSpec(name="refresher", start=ask_again))
+
     def build() -> Application:
-        credentials = Credentials(database.get())
+        credentials = _credentials(site, database.get(), peers.get())
         logins = Logins(
             database.get(),
             vault,
@@ -226,6 +291,7 @@ def _auth(site: Site) -> Group:
                 state_lifetime=settings.login_state_lifetime,
                 session_idle=settings.session_idle,
                 session_absolute=settings.session_absolute,
+                refresh=refresh,
             ),
         )
         app = _application(
@@ -243,6 +309,7 @@ def _auth(site: Site) -> Group:
             database=database.get(),
             vault=vault,
             logins=logins,
+            logouts=BackchannelLogouts(database.get(), RelyingParty(peers.get())),
             credentials=credentials,
             addresses=addresses,
         )
@@ -258,12 +325,16 @@ def _data(site: Site) -> Group:
     vault = Vault(site.keys)
 
     guard = site.guard()
+    peers = _add_peers(site, group)
 
     async def run_jobs(child: ChildContext) -> None:
         pool = database.get()
         kinds = {
-            INGEST: ingest_kind(pool, vault, group.threads, settings),
+            INGEST: ingest_kind(pool, vault, group.threads, settings, pool=group.pool),
             IMPORT_MASTER_DATA: master_data_kind(pool, vault, guard, group.threads),
+            RECONCILE: reconcile_kind(pool, vault, group.threads, settings),
+            DERIVE_AGAIN: derive_kind(pool, vault),
+            RETENTION: retention_kind(pool, vault),
         }
         runner = JobRunner(
             group.name,
@@ -271,7 +342,12 @@ def _data(site: Site) -> Group:
             pool=group.pool,
             database=database.get,
             settings=RunnerSettings(
-                lease=jobs.lease, poll=jobs.poll, history_days=jobs.history_days
+                lease=jobs.lease,
+                poll=jobs.poll,
+                history_days=jobs.history_days,
+                # Within the grace, and with time to hand back what is interrupted: whoever is cut
+                # off at its end cannot, and an attempt is lost.
+                drain=max(0.2, min(5.0, site.configuration.shutdown.grace / 2 - 1)),
             ),
         )
         await runner.child_spec().start(child)
@@ -283,6 +359,12 @@ def _data(site: Site) -> Group:
         await sweep_answers(database.get(), child.stopping)
 
     group.add_actor(ChildSpec(name="sweeper", start=sweep))
+
+    async def look_after(child: ChildContext) -> None:
+        child.started()
+        await look_after_days(database.get(), child.stopping)
+
+    group.add_actor(ChildSpec(name="upkeep", start=look_after))
     # For the schedules of all groups: a slot is a row and a job, whoever runs the latter.
     group.add_actor(Scheduler(database=database.get).child_spec())
 
@@ -291,11 +373,16 @@ def _data(site: Site) -> Group:
             site,
             group,
             database.get(),
-            Credentials(database.get()),
+            _credentials(site, database.get(), peers.get()),
             description="Extraction, jobs and what is available.",
             settings=site.http(cors_origins=(origin_of(site.dashboard_url),)),
         )
-        data_routes.declare(app.api, database.get(), maximum_days=settings.maximum_days)
+        data_routes.declare(
+            app.api,
+            database.get(),
+            maximum_days=settings.maximum_days,
+            maximum_schedules=settings.maximum_schedules,
+        )
         data_imports.declare(app.api, database.get(), guard)
         return app
 
@@ -307,6 +394,7 @@ def _analytics(site: Site) -> Group:
     group, database = _new_group(site, "analytics")
     addresses = pages.Addresses(auth=site.auth_url, dashboard=site.dashboard_url)
     auth_origin = origin_of(site.auth_url)
+    peers = _add_peers(site, group)
     settings = site.configuration.analytics
     cache = AnswerCache(settings.answer_cache * MiB)
 
@@ -335,7 +423,7 @@ def _analytics(site: Site) -> Group:
     group.add_actor(ChildSpec(name="freshness", start=freshness))
 
     def build() -> Application:
-        credentials = Credentials(database.get())
+        credentials = _credentials(site, database.get(), peers.get())
         app = _application(
             site,
             group,

@@ -56,7 +56,14 @@ from troupe.http.declaration import REQUEST_DEADLINE, Route, Upload
 from troupe.http.event_stream import StreamSlots
 from troupe.http.exact_json import ExactJSONProvider
 from troupe.http.idempotency import IdempotencyStore
-from troupe.http.operations import Gauge, HttpMetrics, Readiness, declare_operations
+from troupe.http.operations import (
+    Gauge,
+    HttpMetrics,
+    Others,
+    Readiness,
+    declare_operations,
+    nobody_else,
+)
 from troupe.http.principal import SESSION_COOKIE, CredentialResolver
 from troupe.http.problems import MEDIA_TYPE as PROBLEM_TYPE
 from troupe.http.problems import Problem, leading_error, problem_of
@@ -86,6 +93,7 @@ CLIENT_GONE: Final = 499
 
 MAX_LOGGED_PATH: Final = 200
 PRINCIPAL_RATE: Final = Rate(requests=60_000, burst=5_000)
+TENANT_RATE: Final = Rate(requests=240_000, burst=20_000)
 ADDRESS_RATE: Final = Rate(requests=1200, burst=300)
 OWN_PAGE_POLICY: Final = page_policy()
 
@@ -105,6 +113,7 @@ class HttpSettings:
         body_limit: Bytes of a request's body; more is answered 413.
         body_deadline: Seconds for the body to arrive; then 408.
         principal_rate: Requests of one authenticated subject.
+        tenant_rate: Requests of all subjects of one tenant.
         address_rate: Requests of one address to public routes, and its failed authentications.
         page_policy: Content policy of ``text/html`` answers.
         session_cookie: Name of the cookie that carries a session; the same on all three ports.
@@ -116,6 +125,7 @@ class HttpSettings:
     body_limit: int = 1 * MiB
     body_deadline: float = 20 * SECONDS
     principal_rate: Rate = PRINCIPAL_RATE
+    tenant_rate: Rate = TENANT_RATE
     address_rate: Rate = ADDRESS_RATE
     page_policy: str = OWN_PAGE_POLICY
     session_cookie: str = SESSION_COOKIE
@@ -403,6 +413,8 @@ def create_app(
     gauges: Callable[[], Iterable[Gauge]] = _no_gauges,
     idempotency: IdempotencyStore | None = None,
     description: str = "",
+    replica: str = "",
+    others: Others = nobody_else,
 ) -> Application:
     """An application with its operational routes; the group adds its own through ``app.api``.
 
@@ -414,15 +426,18 @@ def create_app(
         gauges: The group's own numbers, for ``/metrics``; must not wait.
         idempotency: Keeps answers of POSTs with an ``Idempotency-Key``.
         description: Of the group, for its document.
+        replica: Name of this one among the instances of the group; empty: there are no others.
+        others: Asks the others for their figures, for ``/metrics``.
     """
     settings = settings or HttpSettings()
-    metrics = HttpMetrics(group, gauges)
+    metrics = HttpMetrics(group, gauges, replica=replica, others=others)
     app = Application(group, settings, metrics)
     guard = Guard(
         resolver,
         own_origins=frozenset(settings.public_origins),
         cors=app.cors,
         principal_rate=settings.principal_rate,
+        tenant_rate=settings.tenant_rate,
         address_rate=settings.address_rate,
         session_cookie=settings.session_cookie,
     )

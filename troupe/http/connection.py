@@ -19,10 +19,10 @@ or missing (TRAPS, "Hypercorn on trio"):
 * Pipelined bytes after a ``Connection: close``. h11 calls them an error and Hypercorn closes at
   once, in the middle of the answer that it is writing in another task. Closing waits for it here.
 * Draining. Hypercorn closes what is idle when it is told to stop, including a connection whose
-  first request is still on its way. Here a connection that has been heard from, or never used, gets
-  a moment to be answered; every answer from then on says ``Connection: close``. This is why each
-  connection has a `WorkerContext` of its own.
-
+  first request is still on its way. Here a connection that has been heard from, or never used, or
+  was used a moment ago, gets a moment to be answered; every answer from then on says ``Connection:
+  close``. So a client that asks again and again is told where it can hear it, instead of writing
+  into a closed connection. This is why each connection has a `WorkerContext` of its own.
 * Answers that are kept. What arrives while nothing is under way is shown to `troupe.http.front`
   first, which may answer a whole plain request by itself; Hypercorn then never hears of it.
 
@@ -85,7 +85,8 @@ class Connection:
     """See the module's text. Made, used and thrown away by `troupe.http.server`.
 
     Attributes:
-        answered_at: When the front last answered, on trio's clock; idle time counts from there too.
+        answered_at: When the last answer ended, on trio's clock; of those of the front, idle time
+            counts from there too.
         is_idle: Whether the protocol waits for the first byte of a request.
     """
 
@@ -334,7 +335,11 @@ class Connection:
 
     async def drain(self) -> None:
         """Close when idle; answer first when a request runs or may be on its way."""
-        if not self._answers and (self._unanswered_input or self._is_readable()):
+        for answer in tuple(self._answers):
+            if answer.promised_more:
+                await answer.ended.wait()
+        expected = trio.current_time() - self.answered_at < self._limits.revisit
+        if not self._answers and (expected or self._unanswered_input or self._is_readable()):
             with trio.move_on_after(self._limits.first_request):
                 await self._request_began.wait()
         await self.context.terminated.set()
@@ -388,6 +393,7 @@ class Connection:
             answer.ended.set()
             self._answers.discard(answer)
             self._unanswered_input = False
+            self.answered_at = trio.current_time()
             self._request_began = trio.Event()
 
 
@@ -456,6 +462,7 @@ class _Writing:
     began = True
     ending = False
     complete = False
+    promised_more = True
 
     def __init__(self) -> None:
         self.ended = trio.Event()
@@ -463,7 +470,14 @@ class _Writing:
 
 
 class _AnswerWriter:
-    """Passes an answer on; tells the client not to come back while draining."""
+    """Passes an answer on; tells the client not to come back while draining.
+
+    Attributes:
+        began: Whether its head is on its way.
+        promised_more: Whether that let the client believe that the connection stays open.
+        ended: Set when all of it was handed over.
+        task: Who writes it.
+    """
 
     def __init__(
         self, connection: Connection, send: ASGISendCallable, scope: _Head, draining: trio.Event
@@ -471,6 +485,7 @@ class _AnswerWriter:
         self.began = False
         self.ending = False
         self.complete = False
+        self.promised_more = False
         self.ended = trio.Event()
         self.task = trio.lowlevel.current_task()
         self._connection = connection
@@ -482,6 +497,7 @@ class _AnswerWriter:
         self.task = trio.lowlevel.current_task()
         if message["type"].endswith("http.response.start"):
             self.began = True
+            self.promised_more = self._http1 and not self._draining.is_set()
             if self._http1 and self._draining.is_set():
                 headers = [*message["headers"], (b"connection", b"close")]
                 message = {**message, "headers": headers}

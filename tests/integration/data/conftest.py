@@ -19,6 +19,7 @@ from troupe.actors.auth.connections import put_connection
 from troupe.actors.auth.tenants import create_tenant
 from troupe.actors.data.days import GROUP, INGEST, ingest_job
 from troupe.actors.data.ingestion import ingest_kind
+from troupe.actors.data.reconciliation import RECONCILE, reconcile_kind
 from troupe.common.bridge import aio, open_bridge
 from troupe.common.config import DataSettings
 from troupe.common.database import Database, open_database
@@ -143,13 +144,17 @@ class World:
         )
 
     @asynccontextmanager
-    async def running(self, **settings: Any) -> AsyncIterator[JobRunner]:
+    async def running(self, *, slots: int = 8, **settings: Any) -> AsyncIterator[JobRunner]:
         """The data group's job runner."""
-        pool, threads = Pool("data", limit=8), Threads(8)
-        kind = ingest_kind(self.database, self.vault, threads, DataSettings(**settings))
+        pool, threads = Pool("data", limit=slots), Threads(8)
+        data = DataSettings(**settings)
+        kinds = {
+            INGEST: ingest_kind(self.database, self.vault, threads, data, pool=pool),
+            RECONCILE: reconcile_kind(self.database, self.vault, threads, data),
+        }
         runner = JobRunner(
             GROUP,
-            {INGEST: kind},
+            kinds,
             pool=pool,
             database=lambda: self.database,
             settings=RunnerSettings(poll=0.2, look=0.1, report=0.1, drain=2.0),
@@ -185,9 +190,11 @@ class World:
         async with self.running(**settings):
             return await self.finished(job)
 
-    async def loaded(self, shop: Shop, first: date | None = None, last: date | None = None) -> Job:
+    async def loaded(
+        self, shop: Shop, first: date | None = None, last: date | None = None, **settings: Any
+    ) -> Job:
         """Run one ingestion that must succeed."""
-        job = await self.ingest(shop, first, last)
+        job = await self.ingest(shop, first, last, **settings)
         assert job.state is JobState.DONE, job.error
         return job
 

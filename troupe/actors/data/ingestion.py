@@ -6,11 +6,17 @@ some are in flight at the same time, each is published by itself, and each publi
 checkpoint in its own transaction, behind the job's fence. A killed attempt is therefore continued
 by the next one where it stopped, and an attempt that has lost its lease publishes nothing.
 
+The first day in flight uses the slot of the group's pool that the job has; every further one takes
+a slot that happens to be free, day by day, and never waits in line for it: jobs that wait for each
+other's slots would wait for ever, and other tenants' jobs come first.
+
 Whose fault a failure is decides what it stops:
 
 - The connection's credentials, the dataset, our own database: the whole job, at once.
 - BigQuery being away or out of quota: the day is tried again here a few times; then the attempt
-  fails and the job is tried again later.
+  fails and the job is tried again later, not before BigQuery says so.
+- The tenant's budget being spent: the job, at the day that would exceed it. Loading it again on
+  another day goes on from there.
 - One day's table (gone, forbidden, a query that does not fit): that day. The others are loaded, and
   the job fails at the end with one sentence that says which are not.
 
@@ -18,26 +24,32 @@ A day that fails keeps what it had, marked stale. A day without a table is missi
 same as a day of no rows: those empty it.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from datetime import date
+from functools import partial
 from typing import Final
 
 import asyncpg
 import trio
 
-from troupe.actors.data.bigquery import Export
+from troupe.actors.data.bigquery import Export, ExportTable
 from troupe.actors.data.days import INGEST, Known, Tally, days_of, read_known
 from troupe.actors.data.days import QUERIES as DAYS
 from troupe.actors.data.extraction import Extraction
 from troupe.actors.data.flattening import Family
+from troupe.actors.data.patience import publish_patiently
 from troupe.actors.data.publication import Reporting, StagedDay, publish
+from troupe.actors.data.reporting import TENANT, reporting_of
+from troupe.actors.data.scan_budget import ScanBudget, ScanBudgetSpent, daily_bytes
+from troupe.actors.data.source import Source
 from troupe.common.config import DataSettings
 from troupe.common.connections import BigQueryConfig, load_connection
 from troupe.common.database import Database
 from troupe.common.errors import (
     CredentialsRejected,
     DatabaseError,
-    DatabaseUnavailable,
     NotFound,
     PeerRefused,
     PeerUnavailable,
@@ -46,27 +58,26 @@ from troupe.common.errors import (
 )
 from troupe.common.logs import get_logger
 from troupe.common.secrets import Vault
-from troupe.common.sql import load
 from troupe.common.tenant_settings import TenantSettings
-from troupe.common.units import HOURS, MINUTES, SECONDS
+from troupe.common.units import HOURS, SECONDS, MiB
 from troupe.platform.errors import PermanentJobError
 from troupe.platform.jobs import JobKind, JobRun, JobValue
+from troupe.platform.memory import Memory
+from troupe.platform.pool import Pool
 from troupe.platform.threads import Threads
 
 JOB_TIMEOUT: Final = 12 * HOURS
 CONCURRENT_INGESTIONS: Final = 2
-PUBLISH_DEADLINE: Final = 10 * MINUTES
-PUBLISH_ATTEMPTS: Final = 10
-LOCK_PAUSE: Final = 1 * SECONDS
 NOTE_DEADLINE: Final = 10 * SECONDS
 CLOSE_DEADLINE: Final = 5 * SECONDS
 DAY_ATTEMPTS: Final = 3
 FIRST_DAY_PAUSE: Final = 1 * SECONDS
 LONGEST_DAY_PAUSE: Final = 30 * SECONDS
+SLOT_PAUSE: Final = 1 * SECONDS
+"""Until the next look for a free slot of the pool."""
 
 __all__ = ["INGEST", "DaysNotLoaded", "Ingestor", "NoRoom", "NothingExported", "ingest_kind"]
 
-_QUERIES: Final = load(__package__, "ingest.sql")
 _log = get_logger(__name__)
 
 
@@ -90,23 +101,33 @@ class Ingestor:
         vault: Opens the connections' secrets.
         threads: The group's worker threads.
         settings: The operator's.
+        pool: The group's slots.
+        connect: Opens a source, with the arguments of `Export`.
     """
 
     def __init__(
-        self, database: Database, vault: Vault, threads: Threads, settings: DataSettings
+        self,
+        database: Database,
+        vault: Vault,
+        threads: Threads,
+        settings: DataSettings,
+        *,
+        pool: Pool,
+        connect: Callable[..., Source] = Export,
     ) -> None:
         self._database = database
         self._vault = vault
         self._threads = threads
         self._settings = settings
+        self._pool = pool
+        self._connect = connect
+        self._memory = Memory(settings.memory_mib * MiB)
 
     async def handle(self, run: JobRun) -> JobValue:
         """Do one attempt at a job; see the module's text."""
         await run.progress(phase="connecting", message="Looking at the source")
         tenant = run.job.tenant_id
-        row = await self._database.fetch_row(
-            _QUERIES["tenant"], tenant, tenant=tenant, read_only=True
-        )
+        row = await self._database.fetch_row(TENANT, tenant, tenant=tenant, read_only=True)
         if row is None or row["state"] != "active":
             raise NotFound("The tenant is not active.")
         connection = await load_connection(self._database, self._vault, tenant, "bigquery")
@@ -114,10 +135,10 @@ class Ingestor:
         if not isinstance(config, BigQueryConfig):
             raise TypeError(f"a bigquery connection has {type(config).__name__}")
         settings = TenantSettings.model_validate(row["settings"])
-        zone = row["reporting_time_zone"]
+        reporting = reporting_of(tenant, row, settings, config.property_time_zone)
         labels = {"tenant": str(tenant), "troupe_job": str(run.job.id)}
         export = await self._threads.run(
-            lambda: Export(
+            lambda: self._connect(
                 config,
                 connection.secret,
                 labels=labels,
@@ -133,19 +154,18 @@ class Ingestor:
                     export=export,
                     database=self._database,
                     threads=self._threads,
+                    memory=self._memory,
+                    budget=ScanBudget(
+                        tenant, reporting.zone, daily_bytes(settings, self._settings)
+                    ),
                     tenant=tenant,
                     job=run.job.id,
                     settings=settings,
-                    cut=f"{zone} {row['reporting_currency']}",
+                    cut=reporting.cut,
                     batch_rows=self._settings.batch_rows,
                 ),
-                reporting=Reporting(
-                    tenant=tenant,
-                    zone=zone,
-                    currency=row["reporting_currency"],
-                    property_zone=config.property_time_zone or zone,
-                    failed_search_event=settings.failed_search_event,
-                ),
+                reporting=reporting,
+                pool=self._pool,
                 days_in_flight=self._settings.days_in_flight,
             )
             return await ingestion.perform()
@@ -156,10 +176,16 @@ class Ingestor:
 
 
 def ingest_kind(
-    database: Database, vault: Vault, threads: Threads, settings: DataSettings
+    database: Database,
+    vault: Vault,
+    threads: Threads,
+    settings: DataSettings,
+    *,
+    pool: Pool,
+    connect: Callable[..., Source] = Export,
 ) -> JobKind:
     """The kind ``ingest`` for a `JobRunner`; the arguments are those of `Ingestor`."""
-    ingestor = Ingestor(database, vault, threads, settings)
+    ingestor = Ingestor(database, vault, threads, settings, pool=pool, connect=connect)
     return JobKind(handler=ingestor.handle, concurrency=CONCURRENT_INGESTIONS, timeout=JOB_TIMEOUT)
 
 
@@ -174,6 +200,7 @@ class _Ingestion:
         threads: Threads,
         extraction: Extraction,
         reporting: Reporting,
+        pool: Pool,
         days_in_flight: int,
     ) -> None:
         self._run = run
@@ -183,9 +210,12 @@ class _Ingestion:
         self._export = extraction.export
         self._reporting = reporting
         self._tenant = reporting.tenant
+        self._pool = pool
         self._days_in_flight = days_in_flight
         self._publishing = trio.Lock()
-        self._tally = Tally(days_of(run.arguments))
+        self._tally = Tally(
+            days_of(run.arguments, zone=reporting.property_zone, enqueued=run.job.created_at)
+        )
         self._tally.restore(run.checkpoint)
         self._known: dict[date, Known] = {}
 
@@ -193,7 +223,8 @@ class _Ingestion:
         tally = self._tally
         first, last = tally.days[0], tally.days[-1]
         await self._extraction.sweep()
-        families = await self._threads.run(self._export.days, first, last, abandon=True)
+        exported = await self._threads.run(self._export.days, first, last, abandon=True)
+        families = {day: exported[day] for day in tally.days if day in exported}
         await self._note_missing([day for day in tally.days if day not in families])
         if not families:
             span = f"{first}" if first == last else f"{first} to {last}"
@@ -203,9 +234,7 @@ class _Ingestion:
             tenant=self._tenant,
             read_only=True,
         )
-        todo = [
-            (day, families[day]) for day in tally.days if day in families and day not in tally.done
-        ]
+        todo = [(day, family) for day, family in families.items() if day not in tally.done]
         await self._tell(f"Loading {len(todo)} days")
         await self._load_all(todo)
         if tally.failed:
@@ -225,22 +254,27 @@ class _Ingestion:
 
     async def _load_all(self, todo: Iterable[tuple[date, Family]]) -> None:
         """Load days, some at a time, oldest first, until all are done or one stops the job."""
-        waiting = iter(todo)
+        waiting = deque(todo)
         failures: list[TroupeError] = []
 
-        async def load_one_after_another(nursery: trio.Nursery) -> None:
+        async def load_one_after_another(nursery: trio.Nursery, *, in_own_slot: bool) -> None:
             try:
-                for day, family in waiting:
-                    if self._run.stopping.is_set():
-                        raise self._run.leave()
-                    await self._load(day, family)
+                while waiting:
+                    slot = None if in_own_slot else self._pool.try_acquire(self._tenant)
+                    if slot is None and not in_own_slot:
+                        await trio.sleep(SLOT_PAUSE)
+                        continue
+                    with nullcontext() if slot is None else slot:
+                        if self._run.stopping.is_set():
+                            raise self._run.leave()
+                        await self._load(*waiting.popleft())
             except TroupeError as error:
                 failures.append(error)
                 nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
-            for _ in range(self._days_in_flight):
-                nursery.start_soon(load_one_after_another, nursery)
+            for number in range(min(self._days_in_flight, len(waiting))):
+                nursery.start_soon(partial(load_one_after_another, nursery, in_own_slot=not number))
         if failures:
             raise failures[0]
 
@@ -252,6 +286,9 @@ class _Ingestion:
         try:
             await self._patiently(day, family, known)
         except CredentialsRejected:
+            raise
+        except ScanBudgetSpent as error:
+            await self._note_failed(day, error)
             raise
         except PeerRefused as error:
             await self._note_failed(day, error)
@@ -273,7 +310,10 @@ class _Ingestion:
                 if known is not None and known.is_current(table, fingerprint):
                     await self._leave_as_it_is(day)
                 else:
-                    await self._replace(await self._extraction.stage(table, self._count))
+                    self._tally.reading.pop(day, None)
+                    await self._replace(
+                        await self._extraction.stage(table, partial(self._count, table))
+                    )
             except PeerUnavailable as error:
                 wait = max(pause, error.retry_after or 0.0)
                 if attempt == DAY_ATTEMPTS or wait > LONGEST_DAY_PAUSE:
@@ -284,9 +324,8 @@ class _Ingestion:
             else:
                 return
 
-    async def _count(self, rows: int, size: int) -> None:
-        self._tally.rows += rows
-        self._tally.bytes += size
+    async def _count(self, table: ExportTable, rows: int, size: int) -> None:
+        self._tally.arrived(table.day, rows, size, table.rows)
         await self._tell()
 
     async def _tell(self, message: str | None = None) -> None:
@@ -310,7 +349,7 @@ class _Ingestion:
 
         # One at a time, so that every checkpoint holds the days before it.
         async with self._publishing:
-            version = await self._with_lock(unit)
+            version = await publish_patiently(self._database, self._tenant, unit)
             self._tally.done.add(day.source_day)
         _log.info(
             "day_published",
@@ -321,18 +360,6 @@ class _Ingestion:
             data_version=version,
         )
         await self._tell(f"{day.source_day} loaded")
-
-    async def _with_lock(self, unit: Callable[[asyncpg.Connection], Awaitable[int]]) -> int:
-        """Publish; behind a reader that is too long, again and again."""
-        for _ in range(PUBLISH_ATTEMPTS):
-            try:
-                return await self._database.run(
-                    unit, tenant=self._tenant, deadline=PUBLISH_DEADLINE
-                )
-            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
-                _log.info("publication_postponed", tenant_id=str(self._tenant))
-                await trio.sleep(LOCK_PAUSE)
-        raise DatabaseUnavailable("The day could not be replaced: it was being read all the time.")
 
     async def _leave_as_it_is(self, day: date) -> None:
         await self._note("note_checked", day)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from troupe.actors.data.branches import follow_customers
 from troupe.actors.data.master_held import QUERIES
 from troupe.actors.data.master_reports import KEPT_FOR, KEPT_REPORTS, packed_errors
 from troupe.actors.data.master_rows import (
@@ -25,6 +26,7 @@ from troupe.actors.data.master_rows import (
 )
 from troupe.actors.data.master_selection import Found
 from troupe.actors.data.publication import DERIVE
+from troupe.actors.data.reporting import reporting_in
 from troupe.common.bridge import call_trio
 from troupe.common.database import Database
 from troupe.common.errors import DatabaseError, PeerError
@@ -52,10 +54,17 @@ _log = get_logger(__name__)
 class Known:
     """A file as it was last imported."""
 
+    content: str
+    path: str
     size: int
     modified: datetime | None
     sha256: bytes
     imported: datetime
+
+    @property
+    def found(self) -> Found:
+        """What the server said of it."""
+        return Found(self.size, self.modified)
 
     def looks_like(self, found: Found) -> bool:
         """Whether it need not be read to know that it is the same."""
@@ -136,9 +145,15 @@ class Loading:
         )
         return {
             f"{row['content']} {row['path']} {row['reading']}": Known(
-                row["size"], row["modified_at"], row["sha256"], row["imported_at"]
+                row["content"],
+                row["path"],
+                row["size"],
+                row["modified_at"],
+                row["sha256"],
+                row["imported_at"],
             )
             for row in rows
+            if row["imported_at"] is not None
         }
 
     def known_as(self, arrival: Arrival) -> str:
@@ -244,6 +259,9 @@ class Loading:
             if also is not None:
                 await also(connection)
             version = self._version
+            if form.content == "customers" and (inserted or updated):
+                reporting, _ = await reporting_in(connection, tenant, None)
+                await follow_customers(connection, reporting)
             if inserted or updated:
                 version = await connection.fetchval(DERIVE["raise_version"], tenant, *self._zones)
                 await connection.execute(DERIVE["announce"], str(tenant))

@@ -13,6 +13,7 @@ gives it its share, a tenth and more.
 import contextlib
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import asyncpg
 
@@ -27,7 +28,8 @@ def make_nice(connection: asyncpg.Connection, niceness: int) -> bool:
     Returns:
         Whether it does now.
     """
-    name = connection._transport.get_extra_info("sockname")  # noqa: SLF001 - there is no other way
+    transport = cast("Any", connection)._transport  # noqa: SLF001 - there is no other way
+    name = transport.get_extra_info("sockname")
     pid = connection.get_server_pid()
     if not niceness or not isinstance(name, tuple):
         return False
