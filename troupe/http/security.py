@@ -331,8 +331,14 @@ class Guard:
                 return None
         elif requires is not Access.SIGNED_IN:
             return None
-        verdict = self._subjects.take(str(principal.subject_id), now)
-        return self._subjects.headers(verdict) if verdict.allowed else None
+        counted = (
+            (self._subjects, str(principal.subject_id)),
+            (self._tenants, str(principal.tenant_id)),
+        )
+        if not all(buckets.take(key, now, 0).allowed for buckets, key in counted):
+            return None
+        told = [buckets.headers(buckets.take(key, now)) for buckets, key in counted]
+        return {name: ", ".join(headers[name] for headers in told) for name in told[0]}
 
     async def _authenticate(self, request: Request) -> Principal | None:
         if self._resolver is None:

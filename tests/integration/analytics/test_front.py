@@ -270,6 +270,8 @@ async def test_rates_count_here_as_there(pool: Database, shop: Warehouse) -> Non
         assert site.front.answered == 5
         remaining = [reply.headers["ratelimit"].partition("r=")[2][0] for reply in replies[:6]]
         assert remaining == ["5", "4", "3", "2", "1", "0"]
+        policies = {reply.headers["ratelimit-policy"] for reply in replies[:6]}
+        assert len(policies) == 1
 
 
 async def test_the_log_says_the_same(pool: Database, shop: Warehouse) -> None:
