@@ -24,8 +24,9 @@ unit: setup  ## run the tests without any input or output
 integration: setup  ## run the tests against real PostgreSQL, SFTP, SMTP and identity provider
 	$(BIN)/python -m pytest tests/integration $(ARGS)
 
-e2e: setup  ## run the whole system and a browser against it (installs Chromium when root on Debian)
+e2e: setup  ## run the whole system and a browser against it (installs Chromium and Node.js when root on Debian)
 	ops/install_browser.sh
+	ops/install_node.sh
 	ops/install_network.sh
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
 

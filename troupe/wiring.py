@@ -14,13 +14,20 @@ from typing import Any, Final
 
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.keeping import AnswerCache
+from troupe.actors.auth.backchannel import BackchannelLogouts
 from troupe.actors.auth.login import Logins, LoginSettings
 from troupe.actors.auth.peer_http import PeerHttp
+from troupe.actors.auth.provider_tokens import ProviderTokens
+from troupe.actors.auth.refreshes import Refresher, RefreshSettings
 from troupe.actors.auth.relying_party import RelyingParty
 from troupe.actors.auth.return_address import origin_of
 from troupe.actors.data.days import INGEST
 from troupe.actors.data.ingestion import ingest_kind
 from troupe.actors.data.master_data import IMPORT_MASTER_DATA, master_data_kind
+from troupe.actors.data.reconciliation import RECONCILE, reconcile_kind
+from troupe.actors.data.rederivation import DERIVE_AGAIN, derive_kind
+from troupe.actors.data.retention import RETENTION, retention_kind
+from troupe.actors.data.upkeep import look_after_days
 from troupe.common.config import Configuration, GroupSettings
 from troupe.common.database import CACHED_STATEMENTS, Database, PoolSettings, open_database
 from troupe.common.outbound import OutboundGuard
@@ -37,7 +44,7 @@ from troupe.http.credentials import CookiePolicy, Credentials
 from troupe.http.dashboard import pages
 from troupe.http.idempotency import PostgresIdempotencyStore, sweep_answers
 from troupe.http.operations import Gauge, Readiness
-from troupe.http.security import page_policy
+from troupe.http.security import Rate, page_policy
 from troupe.http.server import serve
 from troupe.http.warming import stay_current
 from troupe.platform.group import Group, Resource
@@ -99,9 +106,14 @@ class Site:
         page_policy: str = OWN_PAGE_POLICY,
     ) -> HttpSettings:
         """Settings of one application; the session's cookie is the same on all three."""
+        told = self.configuration.http
         return HttpSettings(
             public_origins=(origin_of(public_url),) if public_url else (),
-            cors_origins=cors_origins,
+            cors_origins=(*cors_origins, *told.cors_origins),
+            trusted_proxies=told.trusted_proxies,
+            address_rate=Rate(told.address_rate, burst=told.address_rate // 4),
+            principal_rate=Rate(told.account_rate, burst=told.account_rate // 12),
+            tenant_rate=Rate(told.tenant_rate, burst=told.tenant_rate // 12),
             page_policy=page_policy,
             session_cookie=CookiePolicy.under(self.auth_url).session,
         )
@@ -146,6 +158,17 @@ def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
         )
 
     return group, group.resource("database", open_pool)
+
+
+def _add_peers(site: Site, group: Group) -> Resource[PeerHttp]:
+    guard = site.guard()
+    return group.resource("peers", lambda: PeerHttp(guard))
+
+
+def _credentials(site: Site, database: Database, peers: PeerHttp) -> Credentials:
+    """What reads the credentials of requests; each group asks identity providers for itself."""
+    tokens = ProviderTokens(database, Vault(site.keys), RelyingParty(peers))
+    return Credentials(database, provider_tokens=tokens)
 
 
 def _add_http(site: Site, group: Group, build: Callable[[], Application]) -> None:
@@ -204,13 +227,20 @@ def _application(
 def _auth(site: Site) -> Group:
     group, database = _new_group(site, "auth")
     settings = site.configuration.auth
-    guard = site.guard()
-    peers = group.resource("peers", lambda: PeerHttp(guard))
+    peers = _add_peers(site, group)
+    refresh = RefreshSettings(settings.session_confirm, settings.session_unconfirmed)
     addresses = auth_login.Addresses(site.auth_url, site.dashboard_url)
     vault = Vault(site.keys)
 
+    async def ask_again(child: ChildContext) -> None:
+        party = RelyingParty(peers.get())
+        await Refresher(database.get(), vault, party, refresh).run(child)
+
+    if refresh.confirm > 0:
+        group.add_actor(ChildSpec(name="refresher", start=ask_again))
+
     def build() -> Application:
-        credentials = Credentials(database.get())
+        credentials = _credentials(site, database.get(), peers.get())
         logins = Logins(
             database.get(),
             vault,
@@ -221,6 +251,7 @@ def _auth(site: Site) -> Group:
                 state_lifetime=settings.login_state_lifetime,
                 session_idle=settings.session_idle,
                 session_absolute=settings.session_absolute,
+                refresh=refresh,
             ),
         )
         app = _application(
@@ -238,6 +269,7 @@ def _auth(site: Site) -> Group:
             database=database.get(),
             vault=vault,
             logins=logins,
+            logouts=BackchannelLogouts(database.get(), RelyingParty(peers.get())),
             credentials=credentials,
             addresses=addresses,
         )
@@ -253,12 +285,16 @@ def _data(site: Site) -> Group:
     vault = Vault(site.keys)
 
     guard = site.guard()
+    peers = _add_peers(site, group)
 
     async def run_jobs(child: ChildContext) -> None:
         pool = database.get()
         kinds = {
             INGEST: ingest_kind(pool, vault, group.threads, settings, pool=group.pool),
             IMPORT_MASTER_DATA: master_data_kind(pool, vault, guard, group.threads),
+            RECONCILE: reconcile_kind(pool, vault, group.threads, settings),
+            DERIVE_AGAIN: derive_kind(pool, vault),
+            RETENTION: retention_kind(pool, vault),
         }
         runner = JobRunner(
             group.name,
@@ -278,6 +314,12 @@ def _data(site: Site) -> Group:
         await sweep_answers(database.get(), child.stopping)
 
     group.add_actor(ChildSpec(name="sweeper", start=sweep))
+
+    async def look_after(child: ChildContext) -> None:
+        child.started()
+        await look_after_days(database.get(), child.stopping)
+
+    group.add_actor(ChildSpec(name="upkeep", start=look_after))
     # For the schedules of all groups: a slot is a row and a job, whoever runs the latter.
     group.add_actor(Scheduler(database=database.get).child_spec())
 
@@ -286,11 +328,16 @@ def _data(site: Site) -> Group:
             site,
             group,
             database.get(),
-            Credentials(database.get()),
+            _credentials(site, database.get(), peers.get()),
             description="Extraction, jobs and what is available.",
             settings=site.http(cors_origins=(origin_of(site.dashboard_url),)),
         )
-        data_routes.declare(app.api, database.get(), maximum_days=settings.maximum_days)
+        data_routes.declare(
+            app.api,
+            database.get(),
+            maximum_days=settings.maximum_days,
+            maximum_schedules=settings.maximum_schedules,
+        )
         data_imports.declare(app.api, database.get(), guard)
         return app
 
@@ -302,6 +349,7 @@ def _analytics(site: Site) -> Group:
     group, database = _new_group(site, "analytics")
     addresses = pages.Addresses(auth=site.auth_url, dashboard=site.dashboard_url)
     auth_origin = origin_of(site.auth_url)
+    peers = _add_peers(site, group)
     settings = site.configuration.analytics
     cache = AnswerCache(settings.answer_cache * MiB)
 
@@ -325,7 +373,7 @@ def _analytics(site: Site) -> Group:
             site,
             group,
             database.get(),
-            Credentials(database.get()),
+            _credentials(site, database.get(), peers.get()),
             description="Figures of the shop, and the dashboard.",
             settings=site.http(
                 public_url=site.dashboard_url,

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -57,6 +58,18 @@ def _network(text: str) -> str:
 
 
 Network = Annotated[str, AfterValidator(_network)]
+
+
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"https", "http"} or not parts.hostname or "*" in text:
+        raise ValueError("must be an origin such as https://app.example")
+    if text != f"{parts.scheme}://{parts.netloc}" or "@" in parts.netloc or text != text.lower():
+        raise ValueError("must be scheme and host in lower case, without a path or a user")
+    return text
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
 """A network in CIDR notation."""
 
 
@@ -205,6 +218,13 @@ class AuthSettings(_Section):
     """Seconds without a request after which a session ends."""
     session_absolute: Annotated[float, Field(gt=0)] = 7 * DAYS
     """Seconds after login at which a session ends in any case."""
+    session_confirm: Annotated[float, Field(ge=0, le=30 * DAYS)] = 1 * HOURS
+    """Seconds after which the identity provider is asked again whether it still stands by a login,
+    if it gave a refresh token; 0: never. Short: a person who is locked out there is out here
+    sooner; each time costs one request for each session."""
+    session_unconfirmed: Annotated[float, Field(gt=0, le=30 * DAYS)] = 8 * HOURS
+    """Seconds for which such a session goes on when the provider cannot be asked. Too short: its
+    outage becomes ours."""
     login_state_lifetime: Annotated[float, Field(gt=0, le=1 * HOURS)] = 10 * MINUTES
     """Seconds that a person has to finish a login at the identity provider."""
     key_encryption_key_file: str = ""
@@ -213,6 +233,25 @@ class AuthSettings(_Section):
     allow_private_peers: tuple[Network, ...] = ()
     """Networks (CIDR) inside the private ranges that tenants may name as hosts of identity
     providers, SFTP and SMTP servers. Empty: none."""
+
+
+class HttpSettings(_Section):
+    """What the three ports have in common."""
+
+    trusted_proxies: tuple[Network, ...] = ()
+    """Networks (CIDR) of your own proxies, whose `X-Forwarded-For` and `X-Forwarded-Proto` are
+    believed. Empty: nobody's, and all clients behind a proxy count as one address. Too wide:
+    clients choose their address themselves."""
+    cors_origins: tuple[Origin, ...] = ()
+    """Further origins (`https://app.example`) whose pages may read answers and, with a session,
+    change things. The dashboard may do so in any case."""
+    address_rate: Annotated[int, Field(ge=12)] = 1200
+    """Requests a minute of one address to what needs no credentials, and of failed
+    authentications; a quarter of them at once. Counted by each process for itself."""
+    account_rate: Annotated[int, Field(ge=12)] = 60_000
+    """Requests a minute of one person or token; a twelfth of them at once. Likewise."""
+    tenant_rate: Annotated[int, Field(ge=12)] = 240_000
+    """Requests a minute of everybody in one tenant; a twelfth of them at once. Likewise."""
 
 
 class DataSettings(_Section):
@@ -234,6 +273,8 @@ class DataSettings(_Section):
     unloaded until midnight."""
     maximum_days: Annotated[int, Field(ge=1, le=3660)] = 800
     """Days that one ingestion may ask for."""
+    maximum_schedules: Annotated[int, Field(ge=0, le=1000)] = 50
+    """Schedules that one tenant may have. Those that are there stay when it is lowered."""
 
 
 class AnalyticsSettings(_Section):
@@ -284,6 +325,7 @@ class Configuration(_Section):
     database: DatabaseSettings = DatabaseSettings()
     groups: Groups = Groups()
     auth: AuthSettings = AuthSettings()
+    http: HttpSettings = HttpSettings()
     data: DataSettings = DataSettings()
     analytics: AnalyticsSettings = AnalyticsSettings()
     jobs: JobSettings = JobSettings()

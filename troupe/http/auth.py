@@ -13,6 +13,7 @@ from uuid import UUID
 
 from troupe.actors.auth import access_tokens, audit, connections, members, tenants
 from troupe.actors.auth.audit import Actor
+from troupe.actors.auth.backchannel import BackchannelLogouts
 from troupe.actors.auth.login import Logins
 from troupe.actors.auth.members import Role as RoleName
 from troupe.actors.auth.tenants import TenantChange
@@ -25,6 +26,8 @@ from troupe.common.units import DAYS
 from troupe.http import auth_models as models
 from troupe.http.application import Application
 from troupe.http.auth_login import Addresses, Desk, declare_login
+from troupe.http.auth_providers import ProviderDesk, declare_providers
+from troupe.http.auth_sessions import declare_sessions
 from troupe.http.conventions import (
     ListAnswer,
     PageQuery,
@@ -49,6 +52,7 @@ def declare(
     database: Database,
     vault: Vault,
     logins: Logins,
+    logouts: BackchannelLogouts,
     credentials: Credentials,
     addresses: Addresses,
 ) -> None:
@@ -59,6 +63,7 @@ def declare(
         database: The group's pool.
         vault: Seals connections' secrets.
         logins: Logging in and out.
+        logouts: What providers say about people who have logged out there.
         credentials: The resolver; told about what ends here.
         addresses: Where browsers reach us.
 
@@ -67,6 +72,8 @@ def declare(
     """
     cookies = CookiePolicy.under(addresses.public_url)
     declare_login(app, Desk(logins, credentials, cookies, addresses, LoginPages()))
+    declare_sessions(app.api, database, logouts, cookies)
+    declare_providers(app.api, ProviderDesk(database, vault, _within, _actor))
     _declare_identity(app.api)
     _declare_tokens(app.api, database)
     _declare_tenants(app.api, database)
@@ -81,7 +88,7 @@ def _resolved(principal: Principal) -> ResolvedPrincipal:
 
 def _actor(principal: Principal) -> Actor:
     """Who is acting, for the audit log."""
-    if principal.kind == "session":
+    if _resolved(principal).vouched:
         return Actor("user", principal.subject_id)
     return Actor("token", _resolved(principal).credential_id)
 
