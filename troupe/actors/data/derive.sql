@@ -206,8 +206,8 @@ DELETE FROM data.activity WHERE tenant_id = $1 AND source_day = $2
 -- name: derive_activity
 -- $1 tenant, $2 source day, $3 reporting zone, $4 the tenant's failed-search event. date_trunc keeps
 -- the offset, so the hour that a clock change repeats is two hours. Zones are looked up for quarters
--- of an hour, of which a day has a hundred, and not for each event: every zone's hours and days begin
--- at one (since Liberia's did in 1972).
+-- of an hour, of which a day has a hundred, and not for each event: since before there was GA4, all
+-- zones' hours and clock changes begin at one (a test looks at every zone, and knows one exception).
 INSERT INTO data.activity (
     tenant_id, source_day, day, hour_start, stream_id, user_pseudo_id, ga_session_id,
     own_location_id, events, page_views, searches, failed_searches, active, new, "returning")
