@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo, available_timezones
 FIRST, LAST = datetime(2015, 1, 1, tzinfo=UTC), datetime(2037, 1, 1, tzinfo=UTC)
 WEEK = timedelta(days=7)
 QUARTER = 15 * 60
-# A base of some dozen people, three of whose changes were at one minute past the hour: the events of
-# those minutes count in the hour before.
+# A base of some dozen people, three of whose changes were at one minute past the hour: the events
+# of those minutes count in the hour before.
 ODD = {"Antarctica/Casey"}
 
 
