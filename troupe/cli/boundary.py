@@ -10,6 +10,7 @@
 | 5 | another system refused or did not answer (BigQuery, SFTP, identity provider) |
 | 6 | the database is not reachable, took too long, or has no space left |
 | 7 | the job that was waited for did not succeed |
+| 8 | the new configuration did not start; the old one is still in force |
 | 130 | interrupted by ^C; a job that was waited for goes on |
 """
 
@@ -28,6 +29,7 @@ from troupe.common.errors import (
     TroupeError,
 )
 from troupe.platform.errors import SupervisionError, leaves
+from troupe.reload import NotApplied
 
 if TYPE_CHECKING:
     from troupe.platform.jobs import Job
@@ -61,6 +63,7 @@ _EXIT_CODES: Final[tuple[tuple[type[TroupeError], int], ...]] = (
     (PeerError, 5),
     (DatabaseError, 6),
     (JobNotDone, 7),
+    (NotApplied, 8),
     (LeftRunning, INTERRUPTED),
 )
 
