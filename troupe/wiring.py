@@ -17,10 +17,13 @@ from troupe.actors.auth.login import Logins, LoginSettings
 from troupe.actors.auth.peer_http import PeerHttp
 from troupe.actors.auth.relying_party import RelyingParty
 from troupe.actors.auth.return_address import origin_of
+from troupe.actors.data.connection_test import connection_test_kind
 from troupe.actors.data.days import INGEST
+from troupe.actors.data.erasure import erasure_kinds
 from troupe.actors.data.ingestion import ingest_kind
 from troupe.actors.data.master_data import IMPORT_MASTER_DATA, master_data_kind
 from troupe.common.config import Configuration, GroupSettings
+from troupe.common.connections import TEST_CONNECTION
 from troupe.common.database import CACHED_STATEMENTS, Database, PoolSettings, open_database
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
@@ -250,8 +253,10 @@ def _data(site: Site) -> Group:
     async def run_jobs(child: ChildContext) -> None:
         pool = database.get()
         kinds = {
-            INGEST: ingest_kind(pool, vault, group.threads, settings),
+            INGEST: ingest_kind(pool, vault, group.threads, settings, guard),
             IMPORT_MASTER_DATA: master_data_kind(pool, vault, guard, group.threads),
+            TEST_CONNECTION: connection_test_kind(pool, vault, guard, group.threads),
+            **erasure_kinds(pool, vault),
         }
         runner = JobRunner(
             group.name,

@@ -1,5 +1,6 @@
 """A tenant with an export at the BigQuery stand-in, and the data group's job runner."""
 
+import ipaddress
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from troupe.common.bridge import aio, open_bridge
 from troupe.common.config import DataSettings
 from troupe.common.database import Database, open_database
 from troupe.common.ids import TenantId
+from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
 from troupe.common.units import MILLISECONDS, MINUTES, SECONDS
 from troupe.platform.jobs import Job, JobRunner, JobState, JobStore, RunnerSettings
@@ -37,6 +39,7 @@ DAYS = 6
 EVENTS = 3000
 PROFILES = (TOOL_SHOP, HARBOR_SHOP)
 PATIENCE = 2 * MINUTES
+LOOPBACK = OutboundGuard([ipaddress.ip_network("127.0.0.0/8")])
 
 
 @pytest.fixture(scope="session")
@@ -146,7 +149,7 @@ class World:
     async def running(self, **settings: Any) -> AsyncIterator[JobRunner]:
         """The data group's job runner."""
         pool, threads = Pool("data", limit=8), Threads(8)
-        kind = ingest_kind(self.database, self.vault, threads, DataSettings(**settings))
+        kind = ingest_kind(self.database, self.vault, threads, DataSettings(**settings), LOOPBACK)
         runner = JobRunner(
             GROUP,
             {INGEST: kind},

@@ -17,7 +17,7 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from troupe.actors.auth.audit import QUERIES, Actor, append
 from troupe.actors.auth.errors import (
@@ -116,7 +116,8 @@ class _Begun:
     next_url: str
 
 
-def _tokens_place(session_id: UUID) -> Place:
+def tokens_place(session_id: UUID) -> Place:
+    """Where a session's tokens at its provider are sealed for."""
     return Place("auth.login_sessions", "provider_tokens", str(session_id))
 
 
@@ -276,7 +277,7 @@ class Logins:
 
         async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
             sealed = await self._vault.seal(
-                connection, tenant, _tokens_place(session_id), tokens.encode()
+                connection, tenant, tokens_place(session_id), tokens.encode()
             )
             row = await connection.fetchrow(
                 QUERIES["complete_login"],
@@ -296,9 +297,8 @@ class Logins:
             )
             if row is None:
                 detail = {"provider_id": str(provider.provider_id), "reason": "not a member"}
-                await append(
-                    connection, Actor("system"), "session.refused", identity.subject, detail
-                )
+                who = _pseudonym(provider, identity)
+                await append(connection, Actor("system"), "session.refused", who, detail)
             return row is not None
 
         return session if await self._database.run(unit, tenant=tenant) else None
@@ -310,7 +310,7 @@ class Logins:
             return {}
 
         async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> bytes:
-            return await self._vault.unseal(connection, tenant, _tokens_place(session_id), sealed)
+            return await self._vault.unseal(connection, tenant, tokens_place(session_id), sealed)
 
         opened = json.loads(await self._database.run(unit, tenant=tenant, read_only=True))
         return {name: value for name, value in opened.items() if value is not None}
@@ -324,3 +324,8 @@ def _refusal(error: str) -> LoginDenied | ProviderUnavailable | ProviderMisbehav
         return ProviderUnavailable("The identity provider cannot log anybody in at the moment.")
     shown = error if _ERROR_CODE.fullmatch(error) else "unknown"
     return ProviderMisbehaved(f"The identity provider refused the login ({shown}).")
+
+
+def _pseudonym(provider: IdentityProvider, identity: Identity) -> str:
+    """Stands for somebody who was not let in: the same each time, and nobody's name."""
+    return str(uuid5(provider.provider_id, identity.subject))

@@ -45,6 +45,7 @@ from troupe.common.errors import (
     TroupeError,
 )
 from troupe.common.logs import get_logger
+from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import Vault
 from troupe.common.sql import load
 from troupe.common.tenant_settings import TenantSettings
@@ -90,15 +91,22 @@ class Ingestor:
         vault: Opens the connections' secrets.
         threads: The group's worker threads.
         settings: The operator's.
+        guard: Checks the hosts that tenants name.
     """
 
     def __init__(
-        self, database: Database, vault: Vault, threads: Threads, settings: DataSettings
+        self,
+        database: Database,
+        vault: Vault,
+        threads: Threads,
+        settings: DataSettings,
+        guard: OutboundGuard,
     ) -> None:
         self._database = database
         self._vault = vault
         self._threads = threads
         self._settings = settings
+        self._guard = guard
 
     async def handle(self, run: JobRun) -> JobValue:
         """Do one attempt at a job; see the module's text."""
@@ -122,6 +130,7 @@ class Ingestor:
                 connection.secret,
                 labels=labels,
                 query_deadline=self._settings.query_deadline,
+                guard=self._guard,
             )
         )
         try:
@@ -156,10 +165,14 @@ class Ingestor:
 
 
 def ingest_kind(
-    database: Database, vault: Vault, threads: Threads, settings: DataSettings
+    database: Database,
+    vault: Vault,
+    threads: Threads,
+    settings: DataSettings,
+    guard: OutboundGuard,
 ) -> JobKind:
     """The kind ``ingest`` for a `JobRunner`; the arguments are those of `Ingestor`."""
-    ingestor = Ingestor(database, vault, threads, settings)
+    ingestor = Ingestor(database, vault, threads, settings, guard)
     return JobKind(handler=ingestor.handle, concurrency=CONCURRENT_INGESTIONS, timeout=JOB_TIMEOUT)
 
 
