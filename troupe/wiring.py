@@ -87,8 +87,7 @@ class Site:
 
     def guard(self) -> OutboundGuard:
         """What decides which hosts a tenant may name."""
-        allowed = self.configuration.auth.allow_private_peers
-        return OutboundGuard(ipaddress.ip_network(network) for network in allowed)
+        return outbound_guard(self.configuration)
 
     def http(
         self,
@@ -106,17 +105,28 @@ class Site:
         )
 
 
+def outbound_guard(configuration: Configuration) -> OutboundGuard:
+    """What decides which hosts tenants may name."""
+    allowed = configuration.auth.allow_private_peers
+    return OutboundGuard(ipaddress.ip_network(network) for network in allowed)
+
+
+def key_file(configuration: Configuration) -> Path:
+    """Where the key-encryption keys lie, or will lie."""
+    given = configuration.auth.key_encryption_key_file
+    return Path(given) if given else configuration.state_directory / "keys"
+
+
 def key_ring(configuration: Configuration) -> KeyRing:
     """The key-encryption keys: the operator's file, or one made on the first start.
 
     Raises:
         ConfigurationError: The file cannot be read or holds no keys.
     """
-    given = configuration.auth.key_encryption_key_file
-    if given:
-        return KeyRing.load(Path(given))
+    if configuration.auth.key_encryption_key_file:
+        return KeyRing.load(key_file(configuration))
     configuration.state_directory.mkdir(parents=True, exist_ok=True)
-    return KeyRing.load_or_create(configuration.state_directory / "keys")
+    return KeyRing.load_or_create(key_file(configuration))
 
 
 def compose(site: Site, names: Iterable[str] = GROUPS) -> list[Group]:

@@ -10,6 +10,7 @@
 | 5 | another system refused or did not answer (BigQuery, SFTP, identity provider) |
 | 6 | the database is not reachable, took too long, or has no space left |
 | 7 | the job that was waited for did not succeed |
+| 8 | `troupe doctor` found something that does not work |
 | 130 | interrupted by ^C |
 """
 
@@ -39,12 +40,17 @@ class JobNotDone(TroupeError):
     """The job that a command waited for ended otherwise than done."""
 
 
+class NotWell(TroupeError):
+    """A check of ``troupe doctor`` failed."""
+
+
 _EXIT_CODES: Final[tuple[tuple[type[TroupeError], int], ...]] = (
     (ConfigurationError, 3),
     (CallerError, 4),
     (PeerError, 5),
     (DatabaseError, 6),
     (JobNotDone, 7),
+    (NotWell, 8),
 )
 
 

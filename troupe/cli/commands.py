@@ -13,9 +13,10 @@ import click
 import trio
 
 from troupe import supervisor
-from troupe.cli import jobs, operators
+from troupe.cli import jobs, keys, operators
 from troupe.cli.boundary import reported
 from troupe.cli.context import Settings, as_json
+from troupe.cli.doctor import doctor
 from troupe.common import logs
 from troupe.common.bridge import open_bridge
 from troupe.common.config_reference import reference
@@ -135,3 +136,5 @@ def print_reference() -> None:
 
 operators.add_to(main)
 jobs.add_to(main)
+keys.add_to(main)
+main.add_command(doctor)

@@ -181,7 +181,7 @@ def _write_keys(path: Path, keys: Sequence[bytes], *, replace: bool) -> None:
             os.fsync(file.fileno())
         if replace:
             before = path.stat()
-            os.chmod(draft, before.st_mode & 0o777)
+            draft.chmod(before.st_mode & 0o777)
             if os.geteuid() == 0:
                 os.chown(draft, before.st_uid, before.st_gid)
             draft.replace(path)

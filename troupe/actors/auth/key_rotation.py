@@ -15,10 +15,11 @@ the key stays as long as a value names it. Each value is changed only if it is s
 A rotation that is interrupted is simply run again: it goes on with what is left.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from troupe.actors.auth.audit import OPERATOR, append
@@ -205,8 +206,8 @@ async def _reseal(database: Database, vault: Vault, tenant: TenantId, done: Rese
                 done.unreadable += 1
 
 
-_PLACES: Final = {
-    "connections": lambda key: secret_place(key),
+_PLACES: Final[dict[str, Callable[[Any], Place]]] = {
+    "connections": secret_place,
     "providers": lambda key: provider_secret_place(UUID(key)),
     "sessions": lambda key: tokens_place(UUID(key)),
 }
