@@ -15,7 +15,9 @@ from tests.support import tenancy
 from troupe.common.postgres import running_server
 from troupe.platform.jobs import NewJob, enqueue_many
 
-MAY_BE_EMPTY = frozenset({"data.staged_days", "platform.schedules", "platform.schedule_slots"})
+MAY_BE_EMPTY = frozenset(
+    {"data.staged_days", "data.erased_persons", "platform.schedules", "platform.schedule_slots"}
+)
 """Rows are there only while a day is being loaded, or once somebody has made a schedule; the latter
 are asked in tests/integration/schedules."""
 

@@ -16,7 +16,7 @@ MAX_RETENTION_DAYS: Final = 3660
 class TenantSettings(BaseModel):
     """Settings of one tenant, with the defaults of METRICS."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     branch_parameter: Name = "branch_id"
     """Event parameter that names the branch a visitor chose."""

@@ -140,15 +140,15 @@ DECLARE
     counts jsonb := '{}';
 BEGIN
     FOR t IN
-        SELECT found.*, platform.person_condition(found.relation) AS condition, (
+        SELECT tables.*, platform.person_condition(tables.relation) AS condition, (
             SELECT string_agg(format('%1$I = platform.redacted(%1$I, $2, $5)', a.attname), ', ')
             FROM pg_attribute AS a
-            WHERE a.attrelid = found.relation AND a.attnum > 0 AND NOT a.attisdropped
+            WHERE a.attrelid = tables.relation AND a.attnum > 0 AND NOT a.attisdropped
               AND a.attgenerated = '' AND a.atttypid IN ('text'::regtype, 'jsonb'::regtype)
         ) AS assignments
-        FROM platform.tenant_tables() AS found
-        WHERE found.schema_name <> 'auth'
-          AND (found.schema_name, found.name) NOT IN
+        FROM platform.tenant_tables() AS tables
+        WHERE tables.schema_name <> 'auth'
+          AND (tables.schema_name, tables.name) NOT IN
               (('platform', 'tenants'), ('data', 'erased_persons'), ('data', 'staged_days'))
     LOOP
         CONTINUE WHEN t.condition IS NULL;
@@ -173,31 +173,31 @@ CREATE FUNCTION data.identifiers_of(p_tenant uuid, p_identifier text) RETURNS te
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    customers text[];
-    found text[];
+    numbers text[];
+    named_all text[];
 BEGIN
     PERFORM data.demand_tenant(p_tenant);
-    SELECT array_agg(DISTINCT named) INTO customers FROM (
+    SELECT array_agg(DISTINCT named) INTO numbers FROM (
         SELECT p_identifier AS named
         UNION ALL
         SELECT customer_id FROM data.customers
         WHERE tenant_id = p_tenant
           AND (customer_id = p_identifier OR lower(email) = lower(p_identifier) OR phone = p_identifier)
     ) AS every;
-    SELECT array_agg(DISTINCT named) INTO found FROM (
-        SELECT unnest(customers) AS named
+    SELECT array_agg(DISTINCT named) INTO named_all FROM (
+        SELECT unnest(numbers) AS named
         UNION ALL
         SELECT user_pseudo_id FROM data.sessions
-        WHERE tenant_id = p_tenant AND customer_id = ANY (customers)
+        WHERE tenant_id = p_tenant AND customer_id = ANY (numbers)
         UNION ALL
         SELECT user_pseudo_id FROM data.events
         WHERE tenant_id = p_tenant AND user_pseudo_id IS NOT NULL
-          AND (customer_id = ANY (customers) OR user_id = ANY (customers))
+          AND (customer_id = ANY (numbers) OR user_id = ANY (numbers))
         UNION ALL
         SELECT unnest(ARRAY[customer_id, email, phone, contact]) FROM data.customers
-        WHERE tenant_id = p_tenant AND customer_id = ANY (customers)
+        WHERE tenant_id = p_tenant AND customer_id = ANY (numbers)
     ) AS every WHERE named IS NOT NULL AND length(named) >= 1;
-    RETURN found;
+    RETURN named_all;
 END
 $$;
 
@@ -407,9 +407,9 @@ DECLARE
 BEGIN
     PERFORM data.demand_tenant(p_tenant);
     FOR t IN
-        SELECT * FROM platform.tenant_tables() AS found
-        WHERE found.schema_name <> 'auth'
-          AND (found.schema_name, found.name) NOT IN (('platform', 'tenants'), ('data', 'events'))
+        SELECT * FROM platform.tenant_tables() AS tables
+        WHERE tables.schema_name <> 'auth'
+          AND (tables.schema_name, tables.name) NOT IN (('platform', 'tenants'), ('data', 'events'))
     LOOP
         EXECUTE format('DELETE FROM %s WHERE tenant_id = $1', t.relation) USING p_tenant;
     END LOOP;

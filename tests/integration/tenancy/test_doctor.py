@@ -1,0 +1,177 @@
+"""``troupe doctor`` on a healthy installation, and on one with one thing wrong at a time."""
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.processes import command
+from tests.support.program import Program
+
+
+def examine(troupe: Program, **extra: str) -> tuple[int, dict[str, list[dict[str, str]]]]:
+    """The exit code, and the findings by check."""
+    urls = {
+        "TROUPE_DATABASE__URL": troupe.database.owner_url,
+        "TROUPE_DATABASE__RUNTIME_URL": troupe.database.runtime_url,
+        "TROUPE_AUTH__ALLOW_PRIVATE_PEERS": "127.0.0.0/8",
+        **extra,
+    }
+    result = command("--state-dir", str(troupe.state), "doctor", "--json", extra=urls)
+    assert "Traceback" not in result.stderr, result.stderr
+    document = json.loads(result.stdout)
+    assert document["well"] == (result.returncode == 0)
+    found: dict[str, list[dict[str, str]]] = {}
+    for finding in document["checks"]:
+        found.setdefault(finding["check"], []).append(finding)
+    return result.returncode, found
+
+
+@contextmanager
+def changed(troupe: Program, do: str, undo: str) -> Iterator[None]:
+    """One thing wrong in the database, for a while."""
+    troupe.sql(do)
+    try:
+        yield
+    finally:
+        troupe.sql(undo)
+
+
+def failed(found: dict[str, list[dict[str, str]]]) -> list[str]:
+    return [check for check, all_of in found.items() for one in all_of if one["state"] == "failed"]
+
+
+def test_a_healthy_installation(troupe: Program) -> None:
+    # The tenants' provider is one that cannot be reached; all else must be well.
+    code, found = examine(troupe)
+    assert set(failed(found)) == {"identity provider"}, found
+    assert code == 8
+    expected = {
+        "configuration",
+        "disk",
+        "key file",
+        "key ring",
+        "time zones",
+        "clock",
+        "port of auth",
+        "port of data",
+        "port of analytics",
+        "database",
+        "connections",
+        "roles",
+        "row-level security",
+        "migrations",
+        "audit log",
+    }
+    assert expected <= found.keys()
+    assert "is not known" in found["identity provider"][0]["message"]
+    with changed(
+        troupe,
+        "UPDATE auth.identity_providers SET enabled = false",
+        "UPDATE auth.identity_providers SET enabled = true",
+    ):
+        code, found = examine(troupe)
+    assert code == 0, found
+    assert found["identity provider"][0]["state"] == "warning"
+
+
+@pytest.mark.parametrize(
+    ("check", "do", "undo", "says"),
+    [
+        (
+            "row-level security",
+            "ALTER TABLE data.sessions DISABLE ROW LEVEL SECURITY",
+            "ALTER TABLE data.sessions ENABLE ROW LEVEL SECURITY",
+            "data.sessions",
+        ),
+        (
+            "roles",
+            "ALTER ROLE troupe_system LOGIN",
+            "ALTER ROLE troupe_system NOLOGIN",
+            "can log in",
+        ),
+        (
+            "migrations",
+            "UPDATE platform.migrations SET sha256 = repeat('0', 64) WHERE number = 13",
+            "SELECT 1",
+            "was changed after",
+        ),
+    ],
+)
+def test_what_is_wrong_in_the_database(
+    troupe: Program, check: str, do: str, undo: str, says: str
+) -> None:
+    if check == "migrations":
+        (row,) = troupe.sql("SELECT sha256 FROM platform.migrations WHERE number = 13")
+        undo = f"UPDATE platform.migrations SET sha256 = '{row['sha256']}' WHERE number = 13"
+    with changed(troupe, do, undo):
+        code, found = examine(troupe)
+    assert code == 8
+    assert check in failed(found)
+    (finding,) = found[check]
+    assert says in finding["message"]
+    assert finding["advice"]
+
+
+def test_a_log_that_was_tampered_with(troupe: Program) -> None:
+    troupe.sql(
+        "SELECT set_config('troupe.tenant_id', $1, false),"
+        " auth.append_audit('system', NULL, 'test.noted', 'one', '{}')",
+        str(troupe.here.tenant_id),
+    )
+    with changed(
+        troupe,
+        "UPDATE auth.audit_log SET target = 'two' WHERE action = 'test.noted'",
+        "UPDATE auth.audit_log SET target = 'one' WHERE action = 'test.noted'",
+    ):
+        code, found = examine(troupe)
+    assert code == 8
+    assert "audit log" in failed(found)
+    assert str(troupe.here.tenant_id) in found["audit log"][0]["message"]
+
+
+def test_what_is_wrong_on_the_host(troupe: Program, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        urls = {
+            "TROUPE_DATABASE__URL": "postgresql://troupe_owner:wrong@127.0.0.1:1/none",
+            "TROUPE_DATABASE__RUNTIME_URL": "postgresql://troupe_runtime:wrong@127.0.0.1:1/none",
+            "TROUPE_DATABASE__CONNECT_DEADLINE": "2",
+            "TROUPE_GROUPS__DATA__PORT": port,
+            "TROUPE_AUTH__KEY_ENCRYPTION_KEY_FILE": str(tmp_path / "no-keys"),
+        }
+        result = command("--state-dir", str(tmp_path / "state"), "doctor", "--json", extra=urls)
+    assert result.returncode == 8
+    found = {finding["check"]: finding for finding in json.loads(result.stdout)["checks"]}
+    for check, says in (
+        ("database", "connection"),
+        ("port of data", "cannot be had"),
+        ("key file", "There is no"),
+    ):
+        assert found[check]["state"] == "failed", found[check]
+        assert says in found[check]["message"]
+        assert found[check]["advice"]
+    assert "wrong" not in result.stdout + result.stderr
+
+
+def test_a_configuration_that_cannot_be_used(tmp_path: Path) -> None:
+    file = tmp_path / "troupe.toml"
+    file.write_text("[groups.data]\nprot = 1\n")
+    result = command("--config", str(file), "doctor")
+    assert result.returncode == 8
+    assert "groups.data.prot" in result.stdout
+    assert "docs/configuration.md" in result.stdout
+
+
+def test_what_a_person_reads(troupe: Program) -> None:
+    urls: dict[str, Any] = {
+        "TROUPE_DATABASE__URL": troupe.database.owner_url,
+        "TROUPE_DATABASE__RUNTIME_URL": troupe.database.runtime_url,
+    }
+    result = command("--state-dir", str(troupe.state), "doctor", extra=urls)
+    assert "✓ migrations: All are applied." in result.stdout
+    assert "✗ identity provider: " in result.stdout
