@@ -15,7 +15,7 @@ At Google itself nobody else chooses the host, and the clients are used as they 
 
 import socket
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import google.auth.transport.grpc
@@ -88,7 +88,7 @@ class _GuardedAdapter(requests.adapters.HTTPAdapter):
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options)  # type: ignore[no-untyped-call] # no annotations
+        super().init_poolmanager(*args, **options)
         self.poolmanager.pool_classes_by_scheme = self._pools
 
 
@@ -126,7 +126,10 @@ def authorized_session(
 ) -> google.auth.transport.requests.AuthorizedSession:
     """A session for the REST client."""
     request = google.auth.transport.requests.Request(guarded(requests.Session(), guard))
-    session = google.auth.transport.requests.AuthorizedSession(credentials, auth_request=request)
+    make: Callable[..., google.auth.transport.requests.AuthorizedSession] = (
+        google.auth.transport.requests.AuthorizedSession
+    )
+    session = make(credentials, auth_request=request)
     guarded(session, guard)
     return session
 
@@ -165,9 +168,5 @@ def storage_channel(
         return grpc.insecure_channel(target, options=options)
     options.append(("grpc.ssl_target_name_override", host))
     request = google.auth.transport.requests.Request(guarded(requests.Session(), guard))
-    return cast(
-        "grpc.Channel",
-        google.auth.transport.grpc.secure_authorized_channel(
-            credentials, request, target, ssl_credentials=None, options=options
-        ),
-    )
+    make: Callable[..., grpc.Channel] = google.auth.transport.grpc.secure_authorized_channel
+    return make(credentials, request, target, ssl_credentials=None, options=options)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -44,7 +45,7 @@ async def examine(settings: Settings, report: Report) -> None:
         return
     await report(Finding("configuration", State.OK, "It can be used."))
     for name, check in _ON_HOST.items():
-        await perform(name, lambda check=check: check(configuration), report)
+        await perform(name, partial(check, configuration), report)
     try:
         async with database_of(configuration) as database:
             await _examine_database(configuration, database, report)
