@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test unit integration e2e chaos soak bench lint format types contracts check lock clean
+.PHONY: help setup demo test unit integration e2e chaos fuzz soak bench lint format types contracts check lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ e2e: setup  ## run the whole system and a browser against it (installs Chromium 
 
 chaos: setup  ## kill, stop, cut and restart for as long as it takes to be sure (about half an hour)
 	$(BIN)/python -m pytest tests/chaos $(ARGS)
+
+fuzz: setup  ## the program against its own OpenAPI documents, ten minutes for each
+	TROUPE_FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/integration/tenancy/test_schemas.py $(ARGS)
 
 soak: setup  ## run under overload for minutes and watch memory
 	$(BIN)/python -m pytest tests/soak $(ARGS)

@@ -44,10 +44,11 @@ class Program:
     state: Path
     here: Party
     there: Party
+    admin: "Admin"
 
     def sql(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """Rows of a statement of the superuser."""
-        return asyncio.run(_sql(self.database.admin_url, query, *arguments))
+        return self.admin.fetch(query, *arguments)
 
     def session(self, party: Party, role: str) -> dict[str, str]:
         """Headers of a fresh session of a member of this role, unsafe methods included."""
@@ -122,13 +123,22 @@ class Program:
         return values
 
 
-async def _sql(url: str, query: str, *arguments: object) -> list[asyncpg.Record]:
-    connection = await asyncpg.connect(url)
-    try:
-        rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+class Admin:
+    """One connection of the superuser, for code that is not asynchronous."""
+
+    def __init__(self, url: str) -> None:
+        self._runner = asyncio.Runner()
+        self._connection = self._runner.run(asyncpg.connect(url, statement_cache_size=0))
+
+    def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """Rows of a statement."""
+        rows: list[asyncpg.Record] = self._runner.run(self._connection.fetch(query, *arguments))
         return rows
-    finally:
-        await connection.close()
+
+    def close(self) -> None:
+        """End it."""
+        self._runner.run(self._connection.close())
+        self._runner.close()
 
 
 @contextmanager
@@ -148,10 +158,14 @@ def program(
     with running(arguments, directory / "log", extra=options) as process:
         urls = process.wait_for_file(state / "run.json", READY)["urls"]
         parties = [Party("Here"), Party("There")]
-        started = Program(process, urls, database, state, *parties)
-        for party in parties:
-            _furnish(started, party)
-        yield started
+        admin = Admin(database.admin_url)
+        try:
+            started = Program(process, urls, database, state, *parties, admin)
+            for party in parties:
+                _furnish(started, party)
+            yield started
+        finally:
+            admin.close()
 
 
 def _furnish(started: Program, party: Party) -> None:

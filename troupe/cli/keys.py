@@ -20,13 +20,16 @@ from troupe.actors.auth.key_rotation import (
 )
 from troupe.cli.boundary import reported
 from troupe.cli.context import Settings, as_json, database_of
+from troupe.common import logs
 from troupe.common.secrets import KeyRing, Vault
 from troupe.wiring import key_file
 
 
 @click.group()
-def keys() -> None:
+@click.pass_obj
+def keys(settings: Settings) -> None:
     """Look at the keys that seal secrets, and change them."""
+    logs.configure(level=settings.log_level or "warning")
 
 
 @keys.command()

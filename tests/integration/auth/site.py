@@ -31,6 +31,7 @@ from troupe.common.units import SECONDS
 from troupe.http import auth as auth_routes
 from troupe.http.application import HttpSettings, create_app
 from troupe.http.credentials import CookiePolicy, Credentials
+from troupe.http.idempotency import PostgresIdempotencyStore
 from troupe.http.server import bind, serve, url_of
 
 WAIT: Final = 20 * SECONDS
@@ -215,6 +216,7 @@ async def open_site(
                     cors_origins=(DASHBOARD,),
                     session_cookie=CookiePolicy.under(url).session,
                 ),
+                idempotency=PostgresIdempotencyStore(database),
             )
             auth_routes.declare(
                 app,

@@ -64,7 +64,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def authenticate(_server: Any, _session: Any, _envelope: Any, _mechanism: str, login: Any) -> Any:
-    return AuthResult(success=login.password == PASSWORD.encode())
+    return AuthResult(success=login.password == PASSWORD.encode(), handled=False)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from troupe.cli.boundary import NotWell, reported
 from troupe.cli.context import Settings, as_json, database_of
 from troupe.cli.doctor import _database, _host
 from troupe.cli.doctor._findings import Finding, State, perform
+from troupe.common import logs
 from troupe.common.config import Configuration
 from troupe.common.database import Database
 from troupe.common.errors import ConfigurationError, DatabaseError
@@ -92,6 +93,8 @@ def doctor(settings: Settings, *, json_output: bool) -> None:
 
     Ends with 0 when nothing failed, and with 8 when something did; warnings do not count.
     """
+    # What is wrong is a finding; a log would say the same things again.
+    logs.configure(level=settings.log_level or "error")
     found: list[Finding] = []
     console = Console()
 
