@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test unit integration e2e chaos fuzz soak bench lint format types contracts check lock clean
+.PHONY: help setup demo test unit integration e2e chaos exact fuzz soak bench bench-answers bench-hostile lint format types contracts check lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,11 +34,20 @@ chaos: setup  ## kill, stop, cut and restart for as long as it takes to be sure 
 fuzz: setup  ## the program against its own OpenAPI documents, ten minutes for each
 	TROUPE_FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/integration/tenancy/test_schemas.py $(ARGS)
 
+exact: setup  ## compare 1,000 random questions with a reading of the raw events
+	TROUPE_TEST_RANGES=1000 $(BIN)/python -m pytest tests/integration/analytics/test_exact_answers.py $(ARGS)
+
 soak: setup  ## run under overload for minutes and watch memory
 	$(BIN)/python -m pytest tests/soak $(ARGS)
 
 bench: setup  ## measure durable jobs beside their peers, which it installs; ARGS="--help" lists options
 	$(BIN)/python -m ops.bench.jobs $(ARGS)
+
+bench-answers: setup  ## measure answers beside a first version's, which it installs; ARGS="--help" lists options
+	$(BIN)/python -m ops.bench.answers $(ARGS)
+
+bench-hostile: setup  ## measure what good clients notice of 2,000 slow and hostile ones
+	$(BIN)/python -m ops.bench.hostile $(ARGS)
 
 lint: setup  ## ruff: rules and format
 	$(BIN)/ruff check .

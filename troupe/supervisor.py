@@ -50,9 +50,10 @@ from troupe.common.postgres import (
     prepare_external,
     start_embedded,
 )
-from troupe.common.units import MINUTES, SECONDS
+from troupe.common.units import MILLISECONDS, MINUTES, SECONDS
 from troupe.http.server import bind, url_of
 from troupe.placement import check_placements, connections_needed, place
+from troupe.platform.last_resort import call_off, forced_end
 from troupe.platform.supervision import (
     Backoff,
     ChildContext,
@@ -68,6 +69,8 @@ from troupe.wiring import GROUPS, Site, key_ring
 POSTGRES_START: Final = 3 * MINUTES
 POSTGRES_STOP: Final = 45 * SECONDS
 MIGRATION_DEADLINE: Final = 30 * MINUTES
+FORCED_AFTER: Final = 800 * MILLISECONDS
+"""Beyond the grace: groups whose end is held up by then are ended with the process."""
 _RUN_FILE: Final = "run.json"
 
 # With this backoff no group can fail as often as that: the root never gives up on one group, which
@@ -180,6 +183,7 @@ def _postgres(configuration: Configuration, urls: _DatabaseUrls) -> ChildSpec:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_fail_on_death, server)
                 await child.stopping.wait()
+                call_off()  # every group is gone
                 nursery.cancel_scope.cancel()
 
     return ChildSpec(
@@ -358,13 +362,15 @@ async def run(
     async with trio.open_nursery() as nursery:
         await nursery.start(stop_on_signals, stop)
         nursery.start_soon(systemd.keep_alive)
+        last = configuration.shutdown.grace + FORCED_AFTER
         try:
-            async with open_installation(configuration, stop=stop) as installation:
-                systemd.ready()
-                if on_ready is not None:
-                    on_ready(installation)
-                await stop.wait()
-                systemd.stopping()
+            with forced_end(signal.SIGTERM, signal.SIGINT, after=last):
+                async with open_installation(configuration, stop=stop) as installation:
+                    systemd.ready()
+                    if on_ready is not None:
+                        on_ready(installation)
+                    await stop.wait()
+                    systemd.stopping()
         except* StoppedEarly:
             _log.info("stopped_early")
         nursery.cancel_scope.cancel()

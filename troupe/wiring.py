@@ -5,14 +5,15 @@ what the groups have in common is PostgreSQL and this file.
 """
 
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
 from typing import Any, Final
 
 from troupe.actors.analytics.answers import Answers
+from troupe.actors.analytics.keeping import AnswerCache
 from troupe.actors.auth.login import Logins, LoginSettings
 from troupe.actors.auth.peer_http import PeerHttp
 from troupe.actors.auth.relying_party import RelyingParty
@@ -27,18 +28,21 @@ from troupe.common.connections import TEST_CONNECTION
 from troupe.common.database import CACHED_STATEMENTS, Database, PoolSettings, open_database
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
+from troupe.common.units import MiB
 from troupe.http import analytics as analytics_routes
 from troupe.http import auth as auth_routes
 from troupe.http import auth_login
 from troupe.http import data as data_routes
+from troupe.http.admission import Limits
+from troupe.http.answering import Answering
 from troupe.http.application import OWN_PAGE_POLICY, Application, HttpSettings, create_app
-from troupe.http.connection import Limits
 from troupe.http.credentials import CookiePolicy, Credentials
 from troupe.http.dashboard import pages
 from troupe.http.idempotency import PostgresIdempotencyStore, sweep_answers
 from troupe.http.operations import Gauge, Readiness
 from troupe.http.security import page_policy
 from troupe.http.server import serve
+from troupe.http.warming import stay_current
 from troupe.platform.group import Group, Resource
 from troupe.platform.jobs import JobRunner, RunnerSettings
 from troupe.platform.schedules import Scheduler
@@ -159,13 +163,15 @@ def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
 def _add_http(site: Site, group: Group, build: Callable[[], Application]) -> None:
     """Serve an application as the group's last child; it is built anew with every start."""
     grace = site.configuration.shutdown.grace
+    settings = site.settings(group.name)
+    limits = Limits(connections=settings.connections, requests=settings.requests, drain=grace)
 
     async def start(child: ChildContext) -> None:
         await serve(
             build(),
             [site.sockets[group.name]],
             shutdown=child.stopping,
-            limits=Limits(drain=grace),
+            limits=limits,
             task_status=child,
         )
 
@@ -309,9 +315,25 @@ def _analytics(site: Site) -> Group:
     group, database = _new_group(site, "analytics")
     addresses = pages.Addresses(auth=site.auth_url, dashboard=site.dashboard_url)
     auth_origin = origin_of(site.auth_url)
+    settings = site.configuration.analytics
+    cache = AnswerCache(settings.answer_cache * MiB)
+
+    @asynccontextmanager
+    async def open_answering() -> AsyncIterator[Answering]:
+        yield Answering(Answers(database.get()), cache=cache)
+
+    # Shared by who asks and who keeps it current; made anew with the pool that it reads from.
+    answering = group.resource("answering", open_answering)
+
+    async def freshness(child: ChildContext) -> None:
+        child.started()
+        await stay_current(
+            database.get(), answering.get(), child.stopping, warm=settings.warm_presets
+        )
+
+    group.add_actor(ChildSpec(name="freshness", start=freshness))
 
     def build() -> Application:
-        answers = Answers(database.get())
         app = _application(
             site,
             group,
@@ -323,8 +345,8 @@ def _analytics(site: Site) -> Group:
                 page_policy=page_policy(forms=[auth_origin]),
             ),
         )
-        analytics_routes.declare(app.api, answers)
-        pages.declare(app, answers, addresses)
+        analytics_routes.declare(app.api, answering.get())
+        pages.declare(app, answering.get().answers, addresses)
         return app
 
     _add_http(site, group, build)

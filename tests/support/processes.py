@@ -53,12 +53,19 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 @contextmanager
 def running(
-    arguments: Sequence[str], output: Path, *, extra: Mapping[str, str] | None = None
+    arguments: Sequence[str],
+    output: Path,
+    *,
+    extra: Mapping[str, str] | None = None,
+    program: Sequence[str | Path] = (TROUPE,),
 ) -> Iterator[Running]:
-    """Run ``troupe ARGUMENTS`` while the context is open; ended by force at the latest then."""
+    """Run ``troupe ARGUMENTS`` while the context is open; ended by force at the latest then.
+
+    Another `program` that takes the same arguments may be run instead.
+    """
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [TROUPE, *arguments],
+            [*program, *arguments],
             stdout=file,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

@@ -5,6 +5,8 @@ with ``--json``, and ends with the exit codes of `troupe.cli.boundary`.
 """
 
 import json
+import os
+import sys
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,9 @@ def up(settings: Settings) -> None:
             click.echo(f"{name:<10} {url}", err=True)
 
     trio.run(lambda: supervisor.run(configuration, on_ready=announce))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # a thread that hangs in somebody's library must not keep the process
 
 
 @main.command()

@@ -90,7 +90,9 @@ class DatabaseSettings(_Section):
 
     url: SecretStr = SecretStr("")
     """Connection URL of an existing server, for migrations: its role owns the database and has
-    CREATEROLE, or is a member of troupe_owner. Empty starts the embedded one."""
+    CREATEROLE, or is a member of troupe_owner. Empty starts the embedded one. Several servers may
+    be named (`postgresql://…@db1:5432,db2:5432/troupe`): the one that takes changes is used, also
+    after a failover."""
     runtime_url: SecretStr = SecretStr("")
     """Connection URL of the role troupe_runtime on that server; needed when `url` is given."""
     transaction_pooler: bool = False
@@ -141,6 +143,13 @@ class GroupSettings(_Section):
     the server's max_connections."""
     mailbox: Annotated[int, Field(ge=1, le=65536)] = 256
     """Messages that an actor may have waiting."""
+    connections: Annotated[int, Field(ge=8, le=60_000)] = 4000
+    """Client connections that a process has open. One more takes the place of the one that has kept
+    it waiting longest; when it waits for none, connections wait in the kernel. Too small: idle
+    browsers are disconnected; too large: memory, about 50 KiB each."""
+    requests: Annotated[int, Field(ge=1, le=10_000)] = 256
+    """Requests that a process answers at the same time. More are refused with 503. Too small:
+    bursts are refused; too large: all become slow together."""
 
 
 class AuthGroup(GroupSettings):
@@ -211,6 +220,17 @@ class DataSettings(_Section):
     """Days that one ingestion may ask for."""
 
 
+class AnalyticsSettings(_Section):
+    """Answers."""
+
+    answer_cache: Annotated[int, Field(ge=0, le=65536)] = 64
+    """MiB of answers that each process of the analytics group keeps in memory; 0: none. Too small:
+    answers are computed again and again."""
+    warm_presets: bool = True
+    """Whether the answers to the usual questions are computed right after each load, before anybody
+    asks."""
+
+
 class JobSettings(_Section):
     """Durable jobs, of all groups."""
 
@@ -249,6 +269,7 @@ class Configuration(_Section):
     groups: Groups = Groups()
     auth: AuthSettings = AuthSettings()
     data: DataSettings = DataSettings()
+    analytics: AnalyticsSettings = AnalyticsSettings()
     jobs: JobSettings = JobSettings()
     log: LogSettings = LogSettings()
     shutdown: ShutdownSettings = ShutdownSettings()

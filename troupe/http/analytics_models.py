@@ -8,16 +8,17 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from troupe.actors.analytics.answers import Branch, OtherCurrency, Summary
+from troupe.actors.analytics.answers import Branch, OtherCurrency, Part, Summary
+from troupe.actors.analytics.filters import Filters
 from troupe.actors.analytics.metrics import METRICS, Figure, Metric, Unit, change
 from troupe.actors.analytics.series import Point
 from troupe.common.dates import DateRange, Granularity
-from troupe.http.conventions import AnswerModel, ChartQuery, CompareQuery, PageQuery
+from troupe.http.conventions import AnswerModel, ChartQuery, CompareQuery, PageQuery, QueryModel
 
 MAX_FILTER_VALUES = 100
 
-BranchFilter = Annotated[
-    tuple[Annotated[str, Field(max_length=100)], ...], Field(max_length=MAX_FILTER_VALUES)
+FilterValues = Annotated[
+    tuple[Annotated[str, Field(max_length=256)], ...], Field(max_length=MAX_FILTER_VALUES)
 ]
 
 
@@ -34,28 +35,51 @@ MetricName = Annotated[
 ]
 
 
-class StatsQuery(CompareQuery):
+class FilterQuery(QueryModel):
+    """Mix-in for the query of anything that can be asked of a part of the data."""
+
+    location: FilterValues = ()
+    """Only these branches; the empty text means "no branch known"."""
+    channel: FilterValues = ()
+    """Only sessions of these channel groups."""
+    device: FilterValues = ()
+    """Only sessions on these device categories; the empty text means "not known"."""
+    country: FilterValues = ()
+    """Only sessions from these countries; the empty text means "not known"."""
+    customer: FilterValues = ()
+    """Only sessions of these customers; the empty text means "not logged in"."""
+
+    @property
+    def filters(self) -> Filters:
+        """The same for the domain."""
+        return Filters(self.location, self.channel, self.device, self.country, self.customer)
+
+
+class StatsQuery(CompareQuery, FilterQuery):
     """Key figures of a range."""
 
-    location: BranchFilter = ()
-    """Only these branches; the empty text means "no branch known"."""
+
+MetricNames = Annotated[tuple[MetricName, ...], Field(max_length=len(METRICS))]
 
 
-class StatsChartQuery(ChartQuery):
+class StatsChartQuery(ChartQuery, FilterQuery):
     """A range cut into steps."""
 
-    location: BranchFilter = ()
-    """Only these branches; the empty text means "no branch known"."""
-    metric: Annotated[tuple[MetricName, ...], Field(max_length=len(METRICS))] = ("gross_revenue",)
+    metric: MetricNames = ("gross_revenue",)
     """The figures wanted at each step."""
 
 
-class LocationStatsQuery(CompareQuery, PageQuery):
+class LocationStatsQuery(CompareQuery, FilterQuery, PageQuery):
     """Key figures of every branch."""
 
-    location: BranchFilter = ()
-    """Only these branches; the empty text means "no branch known"."""
     sort: Annotated[str, Field(max_length=100)] = "-gross_revenue"
+    """A metric, or `name`; a leading minus reverses."""
+
+
+class PartStatsQuery(CompareQuery, FilterQuery, PageQuery):
+    """Key figures of every channel, device or country."""
+
+    sort: Annotated[str, Field(max_length=100)] = "-sessions"
     """A metric, or `name`; a leading minus reverses."""
 
 
@@ -112,6 +136,9 @@ class About(AnswerModel):
 
     range: Days
     comparison: Days | None
+    comparison_until: datetime | None
+    """When the last day of `range` is not over yet, the last day of `comparison` counts up to the
+    same hour, which ends at this instant; null: all of it."""
     time_zone: str
     currency: str
     data_version: int
@@ -182,6 +209,32 @@ class LocationStatsAnswer(About):
     """Key figures of every branch, one page."""
 
     data: list[LocationStats]
+    next_cursor: str | None
+    total: int
+
+
+class PartStats(AnswerModel):
+    """Key figures of one channel, device or country."""
+
+    name: str
+    """Empty: not known, or what happened outside of sessions."""
+    metrics: dict[str, MetricAnswer]
+    other_currencies: list[OtherCurrencyAnswer]
+
+    @classmethod
+    def of(cls, part: Part, now: Summary, before: Summary | None, currency: str) -> "PartStats":
+        """From the part's sums, now and in the period compared with."""
+        return cls(
+            name=part.key,
+            metrics=metric_answers(now, before, currency),
+            other_currencies=[OtherCurrencyAnswer.of(other) for other in now.other_currencies],
+        )
+
+
+class PartStatsAnswer(About):
+    """Key figures of every channel, device or country, one page."""
+
+    data: list[PartStats]
     next_cursor: str | None
     total: int
 

@@ -5,8 +5,11 @@ and the application that it calls, and corrects from these two sides what was me
 or missing (TRAPS, "Hypercorn on trio"):
 
 * A client that stops reading. Hypercorn writes under a shield, so no cancellation reaches it. Here
-  every 64 KiB must leave within the stall deadline, else the socket is closed; and `close_now`,
-  which needs no cooperation, ends the write from outside.
+  every 64 KiB must leave within the stall deadline, and the whole at a least rate, else the socket
+  is closed; and `close_now`, which needs no cooperation, ends the write from outside. The window of
+  an HTTP/2 stream, which Hypercorn waits for without any deadline, is held to the same.
+* Many slow clients at once. The connection says whose turn it is, what is held for it, and when a
+  request is complete, and `troupe.http.admission` decides who may stay.
 * Requests that two readers could understand differently, such as ``Content-Length`` beside
   ``Transfer-Encoding``, are refused before the application, see `troupe.http.refusals`.
 * Closing with unread input resets the connection, and the client loses the answer that says why
@@ -26,48 +29,36 @@ Hypercorn's classes at run time, which breaks silently with the next release.
 
 import select
 import socket
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final, cast
 
 import trio
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
+from hypercorn.typing import (
+    ASGIFramework,
+    ASGIReceiveCallable,
+    ASGIReceiveEvent,
+    ASGISendCallable,
+    HTTPScope,
+    Scope,
+    WebsocketScope,
+)
 
 from troupe.common.logs import get_logger
 from troupe.common.units import SECONDS, KiB, MiB
+from troupe.http.admission import Admission
 from troupe.http.problems import Problem
-from troupe.http.refusals import answer_to, path_of, refusal, refusal_of
+from troupe.http.refusals import answer_to, crowded, path_of, refusal, refusal_of
 from troupe.http.request import DRAINING_EXTENSION
+
+_Head = HTTPScope | WebsocketScope
 
 _logger = get_logger(__name__)
 
 _WRITE_BYTES: Final = 64 * KiB
 _LINGER: Final = 1 * SECONDS
 _LINGER_BYTES: Final = 4 * MiB
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Bounds of one server. Times in seconds.
-
-    Attributes:
-        connections: Open at a time; further ones wait in the kernel.
-        head_bytes: Request line and headers.
-        idle: A connection without a complete request head, fresh or kept alive, is closed then.
-        stall: A client must take 64 KiB within this time.
-        first_request: While draining, what a connection gets whose request is on its way.
-        drain: Running requests have this long to end after `shutdown`; then their connections are
-            closed and they are cancelled.
-    """
-
-    connections: int = 1000
-    head_bytes: int = 16 * KiB
-    idle: float = 15 * SECONDS
-    stall: float = 20 * SECONDS
-    first_request: float = 1 * SECONDS
-    drain: float = 10 * SECONDS
 
 
 class Connection:
@@ -77,13 +68,15 @@ class Connection:
         self,
         app: ASGIFramework,
         stream: trio.SocketStream,
-        limits: Limits,
+        admission: Admission,
         draining: trio.Event,
     ) -> None:
         self.context = WorkerContext(max_requests=None)
+        self.held = 0
         self._app = app
         self._stream = stream
-        self._limits = limits
+        self._admission = admission
+        self._limits = admission.limits
         self._draining = draining
         self._answers: set[_AnswerWriter] = set()
         self._unanswered_input = True
@@ -92,6 +85,10 @@ class Connection:
         self._read_ended = trio.Event()
         self._closing = False
         self._closed = trio.Event()
+        self._in_hand = 0
+        self._writing = 0
+        self._futile: set[trio.CancelScope] = set()
+        admission.waits(self)
 
     # --- as Hypercorn's stream ---
 
@@ -108,13 +105,17 @@ class Connection:
         self._reading = True
         data = b""
         try:
-            data = bytes(await self._stream.receive_some(max_bytes))
+            # No more than a head may have: what is longer is refused before it is parsed.
+            size = min(max_bytes, self._limits.head_bytes)
+            data = bytes(await self._stream.receive_some(size))
             return await self._accepted(data)
         finally:
             self._reading = False
             self._read_ended.set()
             if not data:
                 await self.context.terminated.set()
+                for scope in tuple(self._futile):
+                    scope.cancel()
 
     async def _accepted(self, data: bytes) -> bytes:
         if self._closing:  # `aclose` was called while we were reading; it waits for us
@@ -130,13 +131,27 @@ class Connection:
         Raises:
             trio.BrokenResourceError: The client is gone or stalled.
         """
-        for start in range(0, len(data), _WRITE_BYTES):
-            with trio.move_on_after(self._limits.stall) as scope:
-                await self._stream.send_all(memoryview(data)[start : start + _WRITE_BYTES])
-            if scope.cancelled_caught:
-                _logger.info("client_stopped_reading", unsent_bytes=len(data) - start)
-                self.close_now()
-                raise trio.BrokenResourceError("the client stopped reading")
+        self._writing += 1
+        self._note_turn()
+        self.hold(len(data))
+        end = trio.current_time() + self._limits.patience(len(data))
+        try:
+            for start in range(0, len(data), _WRITE_BYTES):
+                with trio.move_on_after(self._limits.stall) as scope:
+                    scope.deadline = min(scope.deadline, end)
+                    await self._stream.send_all(memoryview(data)[start : start + _WRITE_BYTES])
+                if scope.cancelled_caught:
+                    raise self.stopped_reading(len(data) - start)
+        finally:
+            self.let_go(len(data))
+            self._writing -= 1
+            self._note_turn()
+
+    def stopped_reading(self, unsent: int) -> Exception:
+        """Close on a client that does not take its answer; the exception says so."""
+        _logger.info("client_stopped_reading", unsent_bytes=unsent)
+        self.close_now()
+        return trio.BrokenResourceError("the client stopped reading")
 
     async def send_eof(self) -> None:
         """Shut down the writing side, after the answers that other tasks have begun to write."""
@@ -167,6 +182,60 @@ class Connection:
         self._closing = True
         self.socket.close()
         self._closed.set()
+        self.let_go(self.held)
+
+    # --- as a guest of the server ---
+
+    def hold(self, size: int) -> bool:
+        """Count bytes that are held for the client; False if there is no room for them."""
+        if self._closed.is_set():
+            return False
+        self.held += size
+        return self._admission.hold(size, self)
+
+    def let_go(self, size: int) -> None:
+        """They are gone; all are, once the socket is closed."""
+        size = min(size, self.held)
+        self.held -= size
+        self._admission.let_go(size)
+
+    @contextmanager
+    def patiently(self, size: int) -> Iterator[None]:
+        """Wait for the client to take so many bytes, as long as it is there.
+
+        Raises:
+            trio.BrokenResourceError: It is gone, or takes too long.
+        """
+        with trio.move_on_after(self._limits.patience(size)) as scope:
+            self._futile.add(scope)
+            try:
+                yield
+            finally:
+                self._futile.discard(scope)
+        if scope.cancelled_caught:
+            raise self.stopped_reading(size)
+
+    def begin(self) -> bool:
+        """A request is complete and ours to answer; False if there are too many."""
+        if not self._admission.begin():
+            return False
+        self._in_hand += 1
+        self._note_turn()
+        return True
+
+    def end(self) -> None:
+        """It is answered."""
+        self._admission.end()
+        self._in_hand -= 1
+        self._note_turn()
+
+    def _note_turn(self) -> None:
+        if self._closed.is_set():
+            return
+        if self._in_hand and not self._writing:
+            self._admission.serves(self)
+        else:
+            self._admission.waits(self)
 
     async def _discard(self) -> None:
         left = _LINGER_BYTES
@@ -204,7 +273,9 @@ class Connection:
         call_soon: Callable[..., Any],  # noqa: ARG002  # as above
     ) -> None:
         """Answer one request: refuse what is not sound, hand on the rest."""
-        answer = _AnswerWriter(send, scope, self._draining)
+        head = cast("_Head", scope)  # nothing else comes over a connection
+        answer = _AnswerWriter(self, send, head, self._draining)
+        arrival = _Arrival(self, head, receive)
         self._answers.add(answer)
         self._request_began.set()
         try:
@@ -212,34 +283,95 @@ class Connection:
                 await self.context.terminated.set()
             if scope["type"] == "http":
                 scope["path"] = path_of(scope["path"])
-            problem = refusal_of(scope, self._limits.head_bytes)
+            problem = refusal_of(scope, self._limits)
             if problem is not None:
                 _logger.info("request_refused_unread", status=problem.status, reason=problem.detail)
                 await _refuse(problem, scope, receive, answer)
                 return
             extensions = cast("dict[str, object]", scope.get("extensions"))
             extensions[DRAINING_EXTENSION] = self._draining
-            await self._app(scope, receive, answer)
+            if arrival.may_begin():
+                await self._app(scope, arrival, answer)
+            if arrival.refused and not answer.began:
+                await _refuse(crowded(), scope, receive, answer)
         except Exception:
             _logger.exception("request_failed_outside_the_application")
             if not answer.began:
                 await _refuse(refusal(500), scope, receive, answer)
         finally:
+            arrival.end()
             answer.ended.set()
             self._answers.discard(answer)
             self._unanswered_input = False
             self._request_began = trio.Event()
 
 
+class _Arrival:
+    """A request on its way in: what has come is counted, and when all has come, the request is.
+
+    Attributes:
+        refused: There was no room for it; the application is told that the client has left.
+    """
+
+    def __init__(self, connection: Connection, scope: _Head, receive: ASGIReceiveCallable) -> None:
+        self.refused = False
+        self._connection = connection
+        self._receive = receive
+        self._complete = not _announces_body(scope)
+        self._begun = False
+        self._held = 0
+
+    def may_begin(self) -> bool:
+        """Whether the application may see it: its body is still to come, or there is room."""
+        return not self._complete or self._begin()
+
+    def _begin(self) -> bool:
+        self._begun = self._connection.begin()
+        self.refused = not self._begun
+        return self._begun
+
+    async def __call__(self) -> ASGIReceiveEvent:
+        message = await self._receive()
+        if message["type"] != "http.request" or self._complete:
+            return message
+        size = len(message["body"])
+        self._held += size
+        if not self._connection.hold(size):
+            self.refused = True
+        elif not message["more_body"]:
+            self._complete = True
+            self._begin()
+        return {"type": "http.disconnect"} if self.refused else message
+
+    def end(self) -> None:
+        """The request is over."""
+        self._connection.let_go(self._held)
+        if self._begun:
+            self._connection.end()
+
+
+def _announces_body(scope: _Head) -> bool:
+    """Whether a body may come. HTTP/2 needs no header for it."""
+    if scope["http_version"] not in {"1.0", "1.1"}:
+        return True
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in scope["headers"]
+    )
+
+
 class _AnswerWriter:
     """Passes an answer on; tells the client not to come back while draining."""
 
-    def __init__(self, send: ASGISendCallable, scope: Scope, draining: trio.Event) -> None:
+    def __init__(
+        self, connection: Connection, send: ASGISendCallable, scope: _Head, draining: trio.Event
+    ) -> None:
         self.began = False
         self.ended = trio.Event()
         self.task = trio.lowlevel.current_task()
+        self._connection = connection
         self._send = send
-        self._http1 = scope["type"] == "http" and scope["http_version"].startswith("1")
+        self._http1 = scope["http_version"].startswith("1")
         self._draining = draining
 
     async def __call__(self, message: Any) -> None:
@@ -249,7 +381,12 @@ class _AnswerWriter:
             if self._http1 and self._draining.is_set():
                 headers = [*message["headers"], (b"connection", b"close")]
                 message = {**message, "headers": headers}
-        await self._send(message)
+        if self._http1:  # where `Connection.send_all` sees to it
+            await self._send(message)
+            return
+        size = len(message.get("body", b""))
+        with self._connection.patiently(size):
+            await self._send(message)
 
 
 async def _refuse(

@@ -1,19 +1,25 @@
-"""Hypercorn's HTTP/1.1 with two answers of our own.
+"""Hypercorn's HTTP/1.1 with two answers and one bound of our own.
 
 * What h11 cannot read is answered with an empty body; here with the same problem document and
   headers as every other error.
 * ``Upgrade: h2c`` is ignored, as RFC 9113 asks. Hypercorn obeys it, and a proxy that passes the
   header on would then see an opaque tunnel where it believes to see requests. HTTP/2 with prior
   knowledge, which no proxy passes on by accident, stays.
+* A client may send further requests before it has an answer, but only so many in a row; then the
+  next answer is the last one (``Connection: close``), as RFC 9112, 9.3.2, lets a server do. No
+  browser and no proxy in use pipelines; a flood of requests is cheap to send that way.
 
 Hypercorn offers no place for another protocol class: its server makes a `ProtocolWrapper` and keeps
 it in an attribute, so that is where ours is put.
 """
 
+import math
 from itertools import chain
+from typing import Any
 
 import h11
 from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.events import Event, Response
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 
@@ -25,6 +31,20 @@ _logger = get_logger(__name__)
 
 class Http1(H11Protocol):
     """See the module's text."""
+
+    pipelined = math.inf
+    """Requests in a row that may be there before the previous one is answered."""
+    _in_a_row = 0
+
+    async def stream_send(self, event: Event) -> None:
+        """Pass a part of an answer on."""
+        if isinstance(event, Response) and event.status_code >= 200:
+            # Afterwards, what is there may well be a quick client's reaction to this answer.
+            already_there, _ = self.connection.trailing_data
+            self._in_a_row = self._in_a_row + 1 if already_there else 0
+            if self._in_a_row > self.pipelined:
+                self.keep_alive_requests = self.config.keep_alive_max_requests
+        await super().stream_send(event)
 
     async def _check_protocol(self, event: h11.Request) -> None:
         asks_for_upgrade = any(name == b"upgrade" for name, _ in event.headers)
@@ -44,6 +64,10 @@ class Http1(H11Protocol):
 class Http1Server(TCPServer):
     """Hypercorn's server of one connection, speaking `Http1`."""
 
+    def __init__(self, *args: Any, pipelined: int) -> None:
+        super().__init__(*args)
+        self._pipelined = pipelined
+
     @property
     def protocol(self) -> ProtocolWrapper:
         """What reads and writes HTTP on this connection."""
@@ -62,4 +86,5 @@ class Http1Server(TCPServer):
             wrapper.server,
             wrapper.send,
         )
+        wrapper.protocol.pipelined = self._pipelined
         self._protocol = wrapper

@@ -8,9 +8,10 @@ and 11.2).
 from collections.abc import Mapping
 from typing import Final
 
-from hypercorn.typing import Scope
+from hypercorn.typing import HTTPScope, Scope
 
 from troupe.common.ids import new_id
+from troupe.http.admission import Limits
 from troupe.http.problems import MEDIA_TYPE, Problem, kind_of_status
 from troupe.http.request import REQUEST_ID_HEADER
 from troupe.http.security import NOTHING_POLICY, fixed_headers
@@ -20,7 +21,9 @@ _DETAILS: Final[Mapping[int, str]] = {
     431: "The request line and headers together are too large.",
     500: "The request failed.",
     501: "This transfer coding is not supported.",
+    503: "Too many requests are being answered; try again in a moment.",
 }
+CROWDED_RETRY_AFTER: Final = 1  # seconds
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -28,6 +31,13 @@ Headers = list[tuple[bytes, bytes]]
 def refusal(status: int, detail: str | None = None) -> Problem:
     """A problem for a request that no application has seen."""
     return Problem(kind_of_status(status), detail or _DETAILS.get(status) or _DETAILS[400])
+
+
+def crowded() -> Problem:
+    """The problem of a request for which there is no room."""
+    return Problem(
+        kind_of_status(503), _DETAILS[503], headers={"Retry-After": str(CROWDED_RETRY_AFTER)}
+    )
 
 
 def answer_to(problem: Problem) -> tuple[Headers, bytes]:
@@ -39,32 +49,40 @@ def answer_to(problem: Problem) -> tuple[Headers, bytes]:
         "Content-Length": str(len(body)),
         REQUEST_ID_HEADER: request_id,
         **fixed_headers(NOTHING_POLICY),
+        **problem.headers,
         "Connection": "close",
     }
     return [(name.lower().encode(), value.encode()) for name, value in headers.items()], body
 
 
-def refusal_of(scope: Scope, head_bytes: int) -> Problem | None:
+def refusal_of(scope: Scope, limits: Limits) -> Problem | None:
     """Why a request must not reach the application, or None.
 
     Args:
         scope: Of the request.
-        head_bytes: Limit of its head. h11 checks the size only of a head that arrives in pieces.
+        limits: Of its head. h11 checks the size only of a head that arrives in pieces.
     """
     if scope["type"] != "http":
         return refusal(400, "There are no websockets here.")
+    headers = list(scope["headers"])
     size = len(scope["raw_path"]) + len(scope["query_string"])
-    size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
-    if size > head_bytes:
+    size += sum(len(name) + len(value) + 4 for name, value in headers)
+    if size > limits.head_bytes:
         return refusal(431)
+    if len(headers) > limits.headers:
+        return refusal(431, f"There are more than {limits.headers} headers.")
+    if not scope["path"].startswith("/"):
+        return refusal(400, "The request's target is not a path.")
+    return _ambiguity_of(scope)
+
+
+def _ambiguity_of(scope: HTTPScope) -> Problem | None:
     names = [name.lower() for name, _ in scope["headers"]]
     if b"transfer-encoding" in names:
         if b"content-length" in names:
             return refusal(400, "Content-Length and Transfer-Encoding exclude each other.")
         if scope["http_version"] == "1.0":
             return refusal(400, "HTTP/1.0 has no Transfer-Encoding.")
-    if not scope["path"].startswith("/"):
-        return refusal(400, "The request's target is not a path.")
     return None
 
 

@@ -8,7 +8,8 @@ refused, two generations may overlap, and a group needs no privilege for its por
 Hypercorn supplies the protocol (h11, h2, the ASGI side), `troupe.http.connection` what it lacks per
 connection, and this module what its `worker_serve` lacks as a whole:
 
-* A bound on open connections. Beyond it nothing is accepted; the kernel queues.
+* Bounds on connections, on requests and on what is held for slow clients; `troupe.http.admission`
+  says who makes room for whom.
 * Failures stay inside their connection. In `worker_serve` an unforeseen exception in one connection
   cancels all others.
 * An end that is certain. `shutdown` stops accepting and drains: idle connections close, running
@@ -28,6 +29,7 @@ import logging
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Final, Protocol
 
 import trio
@@ -39,7 +41,8 @@ from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 from troupe.common.errors import ConfigurationError
 from troupe.common.logs import get_logger
 from troupe.common.units import MILLISECONDS, SECONDS
-from troupe.http.connection import Connection, Limits, as_stream
+from troupe.http.admission import Admission, Limits, raise_descriptor_limit
+from troupe.http.connection import Connection, as_stream
 from troupe.http.http1 import Http1Server
 
 _logger = get_logger(__name__)
@@ -110,6 +113,10 @@ async def serve(
             supervised child's context.
     """
     limits = limits or Limits()
+    connections = raise_descriptor_limit(limits.connections)
+    if connections < limits.connections:
+        _logger.warning("too_few_descriptors", wanted=limits.connections, connections=connections)
+        limits = replace(limits, connections=connections)
     config = _config(limits)
     state: LifespanState = {}
     lifespan = Lifespan(ASGIWrapper(app), config, state)
@@ -132,6 +139,7 @@ def _config(limits: Limits) -> Config:
     config.include_server_header = False
     config.h11_max_incomplete_size = limits.head_bytes
     config.h2_max_header_list_size = limits.head_bytes
+    config.h2_max_concurrent_streams = limits.streams
     config.keep_alive_timeout = limits.idle
     config.startup_timeout = _LIFESPAN_DEADLINE
     config.shutdown_timeout = _LIFESPAN_DEADLINE
@@ -154,7 +162,7 @@ class _Server:
         self._config = config
         self._state = state
         self._limits = limits
-        self._room = trio.Semaphore(0)
+        self._admission = Admission(limits)
         self._connections: set[Connection] = set()
         self._draining = trio.Event()
         self._all_closed = trio.Event()
@@ -183,8 +191,6 @@ class _Server:
         task_status: Ready,
     ) -> None:
         with ExitStack() as closing:
-            # Each listener holds one place while it waits for a connection.
-            self._room = trio.Semaphore(self._limits.connections + len(sockets) - 1)
             listeners = []
             for bound in sockets:
                 ours = trio.socket.from_stdlib_socket(bound.dup())
@@ -199,20 +205,21 @@ class _Server:
 
     async def _accept(self, listener: trio.SocketListener, connections: trio.Nursery) -> None:
         while True:
-            await self._room.acquire()
+            await self._admission.place(listener.socket)
             try:
                 stream = await listener.accept()
             except OSError as error:
-                self._room.release()
+                self._admission.give_back()
                 if error.errno not in _NO_ROOM:
                     raise
+                self._admission.make_room()
                 _logger.warning("connection_not_accepted", reason=error.strerror)
                 await trio.sleep(_NO_ROOM_PAUSE)
             except BaseException:
-                self._room.release()
+                self._admission.give_back()
                 raise
             else:
-                connection = Connection(self._app, stream, self._limits, self._draining)
+                connection = Connection(self._app, stream, self._admission, self._draining)
                 self._connections.add(connection)
                 connections.start_soon(self._converse, connection)
 
@@ -223,6 +230,7 @@ class _Server:
             connection.context,
             ConnectionState(self._state.copy()),
             as_stream(connection),
+            pipelined=self._limits.pipelined,
         )
         try:
             await server.run()
@@ -231,7 +239,7 @@ class _Server:
         finally:
             connection.close_now()
             self._connections.discard(connection)
-            self._room.release()
+            self._admission.left(connection)
             if self._draining.is_set() and not self._connections:
                 self._all_closed.set()
 

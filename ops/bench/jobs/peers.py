@@ -22,18 +22,19 @@ def pinned(package: str) -> str:
     return pins[package]
 
 
-async def install_peers() -> Path:
+async def install_peers(place: Path = PLACE, pins: Path = PINS) -> Path:
     """Install what is missing; the interpreter that has it."""
-    python = PLACE / "bin" / "python"
-    stamp = PLACE / "stamp"
-    want = hashlib.sha256(PINS.read_bytes() + sys.version.encode()).hexdigest()
+    python = place / "bin" / "python"
+    stamp = place / "stamp"
+    read = pins.read_bytes()  # noqa: ASYNC240 - nothing else runs yet
+    want = hashlib.sha256(read + sys.version.encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == want:
         return python
-    print(f"installing the peers into {PLACE.relative_to(ROOT)} ...", flush=True)
-    shutil.rmtree(PLACE, ignore_errors=True)
+    print(f"installing the peers into {place.relative_to(ROOT)} ...", flush=True)
+    shutil.rmtree(place, ignore_errors=True)
     pip = ["-m", "pip", "--quiet", "--disable-pip-version-check"]
-    await _run(sys.executable, "-m", "venv", str(PLACE))
-    await _run(str(python), *pip, "install", "--no-deps", "--only-binary", ":all:", "-r", str(PINS))
+    await _run(sys.executable, "-m", "venv", str(place))
+    await _run(str(python), *pip, "install", "--no-deps", "--only-binary", ":all:", "-r", str(pins))
     await _run(str(python), *pip, "check")
     stamp.write_text(want)
     return python

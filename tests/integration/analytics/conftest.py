@@ -37,6 +37,23 @@ def build_town() -> Town:
     # In the half hour that is left of 02:00 when Lord Howe sets its clocks forward.
     short = {"day": date(2025, 10, 5), "hour_start": datetime(2025, 10, 4, 15, tzinfo=UTC)}
     rival.hourly.append(short | {"location_id": "short"} | dict.fromkeys(COUNTS, 1))
+    # Not part of any figure above: whether they can be seen by others is the question.
+    at = {"stream_id": "web", "user_pseudo_id": "v1", "ga_session_id": 1}
+    rival.sessions = [
+        at
+        | dict.fromkeys(("started_at", "ended_at"), datetime(2025, 10, 5, tzinfo=UTC))
+        | dict.fromkeys(
+            ("day", "last_day", "first_source_day", "last_source_day"), date(2025, 10, 5)
+        )
+        | dict.fromkeys(("events", "page_views", "item_views", "cart_additions"), 1)
+        | {"engaged": True, "engagement_ms": 1, "channel": "Direct", "checkouts": 0, "purchases": 0}
+    ]
+    rival.interests = [
+        at
+        | dict.fromkeys(("source_day", "day"), date(2025, 10, 5))
+        | {"kind": "page", "subject": "/", "first_at": datetime(2025, 10, 5, tzinfo=UTC)}
+        | {"views": 1, "cart_additions": 0, "failures": 0}
+    ]
     shop.locations = [
         {"location_id": f"b{number}", "name": name, "city": city, "email": None, "manager": manager}
         for number, name, city, manager in (

@@ -49,4 +49,4 @@ ON CONFLICT DO NOTHING
 -- name: tidy
 -- What autovacuum would have done by now.
 VACUUM (ANALYZE) data.user_day, data.hourly_rollup, data.daily_rollup, data.money_rollup,
-    data.locations, data.versions, platform.tenants
+    data.locations, data.versions, platform.tenants, data.visitor_returns, data.location_returns

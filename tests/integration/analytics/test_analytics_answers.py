@@ -15,6 +15,7 @@ from tests.integration.analytics.conftest import AUTUMN, BRANCHES, SPRING, Town
 from tests.integration.analytics.warehouse import Row, Warehouse, summary_as_row
 from tests.support.postgres import TestDatabase
 from troupe.actors.analytics.answers import QUERIES, Answers, Snapshot, Summary
+from troupe.actors.analytics.filters import Filters
 from troupe.actors.analytics.metrics import METRICS, change
 from troupe.actors.analytics.periods import clock_hours
 from troupe.actors.analytics.series import Series, read_series
@@ -53,7 +54,7 @@ async def test_summaries_equal_a_reading_of_all_rows(answers: Answers, town: Tow
         async def question(
             snapshot: Snapshot, periods: list[DateRange] = periods, wanted: Any = branches
         ) -> list[Summary]:
-            return await snapshot.summaries(periods, wanted)
+            return await snapshot.summaries(periods, Filters.of_branches(wanted))
 
         found = await answers.ask(warehouse.tenant, question)
         assert [summary_as_row(summary) for summary in found] == [
@@ -71,7 +72,7 @@ async def test_branches_equal_a_reading_of_all_rows(answers: Answers, town: Town
         async def question(
             snapshot: Snapshot, periods: list[DateRange] = periods, wanted: Any = wanted
         ) -> list[dict[Any, Summary]]:
-            return await snapshot.branches(periods, wanted)
+            return await snapshot.branches(periods, Filters.of_branches(wanted))
 
         found = await answers.ask(warehouse.tenant, question)
         ids = warehouse.branch_ids(periods)
@@ -101,7 +102,7 @@ async def test_hours_equal_a_reading_of_all_rows(answers: Answers, town: Town) -
         async def question(
             snapshot: Snapshot, days: DateRange = days, wanted: Any = branches
         ) -> list[Any]:
-            return await snapshot.hours(days, wanted)
+            return await snapshot.hours(days, Filters.of_branches(wanted))
 
         found = await answers.ask(warehouse.tenant, question)
         label = (draw, warehouse.name, days, branches)
@@ -316,8 +317,13 @@ async def test_the_total_stands_beside_an_empty_page(answers: Answers, town: Tow
 async def test_no_query_shows_another_tenants_rows(pool: Database, town: Town, name: str) -> None:
     """Asked for the rival's rows under the shop's setting, each query finds nothing."""
     days = ([AUTUMN[0]], [SPRING[-1]])
+    every = (*days, [None], None, None, None, None, None)
     arguments: dict[str, Sequence[object]] = {
         "reporting": (),
+        "measures_of_parts": (*every, "", "UTC"),
+        "funnel": (*every, 10**9),
+        "subjects": (*every, "page", "EUR", "views", None, None, 10),
+        "branches_known": (None,),
         "measures_by_period": (*days, None),
         "measures_by_hour": (AUTUMN[0], SPRING[-1], None),
         "measures_by_location": (*days, None),

@@ -103,6 +103,7 @@ def about(shop: Warehouse, days: DateRange, comparison: DateRange | None) -> dic
     return {
         "range": span(days),
         "comparison": span(comparison),
+        "comparison_until": None,
         "time_zone": shop.zone,
         "currency": shop.currency,
         "data_version": shop.version,
@@ -299,7 +300,7 @@ BAD = [
     ("stats", "start_date=9999-12-31&end_date=9999-12-31", ["?end_date"]),
     ("stats", "preset=8d", ["?preset"]),
     ("stats", "compare=never", ["?compare"]),
-    ("stats", "location=" + "x" * 101, ["?location"]),
+    ("stats", "location=" + "x" * 257, ["?location"]),
     ("stats", "&".join(f"location={number}" for number in range(101)), ["?location"]),
     ("stats", "metric=sessions", ["?metric"]),
     ("stats/chart", "metric=magic", ["?metric"]),
@@ -312,6 +313,18 @@ BAD = [
     ("stats/locations", "limit=0", ["?limit"]),
     ("stats/locations", "limit=1001", ["?limit"]),
     ("stats/locations", "cursor=bm90aGluZw", ["?cursor"]),
+    ("stats/complete", "granularity=hour&preset=7d&metric=new_users", ["?metric"]),
+    ("stats/complete", "limit=101", ["?limit"]),
+    ("funnel", "window_minutes=0", ["?window_minutes"]),
+    ("funnel", "window_minutes=1441", ["?window_minutes"]),
+    ("funnel", "metric=sessions", ["?metric"]),
+    ("channels", "sort=magic", ["?sort"]),
+    ("devices", "cursor=bm90aGluZw", ["?cursor"]),
+    ("countries", "device=" + "x" * 257, ["?device"]),
+    ("top/products", "sort=entrances", ["?sort"]),
+    ("top/pages", "sort=bounce_rate", ["?sort"]),
+    ("top/terms", "sort=-views", ["?sort"]),
+    ("top/terms", "cursor=bm90aGluZw", ["?cursor"]),
     ("locations", "cursor=W10", ["?cursor"]),
     ("locations", "preset=7d", ["?preset"]),
 ]
@@ -340,7 +353,10 @@ async def test_a_cursor_belongs_to_its_order(site: Site) -> None:
         assert (await site.get(other, "Shop")).status == 422
 
 
-ROUTES = ["stats", "stats/chart", "stats/locations", "locations"]
+ROUTES = [
+    "stats", "stats/chart", "stats/locations", "stats/complete", "funnel", "channels", "devices",
+    "countries", "top/products", "top/pages", "top/terms", "locations",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -351,7 +367,7 @@ async def test_nobody_reads_without_credentials(site: Site, route: str) -> None:
         assert reply.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-@pytest.mark.parametrize("route", ROUTES[:3])
+@pytest.mark.parametrize("route", ROUTES[:-1])
 async def test_an_answer_is_not_sent_twice(site: Site, route: str) -> None:
     path = f"/api/v1/{route}?preset=7d&compare=previous"
     first = await site.get(path, "Shop")

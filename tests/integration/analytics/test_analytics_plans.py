@@ -25,7 +25,10 @@ DAYS: Final = 90
 LAST_DAY: Final = FIRST_DAY + timedelta(days=DAYS - 1)
 BRANCHES: Final = 10
 NEIGHBOURS: Final = 5
-BIG: Final = {"user_day", "hourly_rollup", "daily_rollup", "money_rollup"}
+BIG: Final = {
+    "user_day", "hourly_rollup", "daily_rollup", "money_rollup", "visitor_returns",
+    "location_returns",
+}  # fmt: skip
 
 Node = dict[str, Any]
 
@@ -117,6 +120,10 @@ HOT: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
     "stats of a month": ("measures_by_period", ([MONTH[0]], [MONTH[1]], None)),
     "stats of all days": ("measures_by_period", ([FIRST_DAY], [LAST_DAY], None)),
     "stats of a branch": ("measures_by_period", ([MONTH[0]], [MONTH[1]], ["b3"])),
+    "stats of two branches": (
+        "measures_by_period",
+        ([MONTH[0]], [MONTH[1]], ["b3", "b4"]),
+    ),
     "chart by day": ("measures_by_period", (STEPS, STEPS, None)),
     "chart by hour": ("measures_by_hour", (LAST_DAY, LAST_DAY, None)),
     "chart by hour of a week": ("measures_by_hour", (LAST_DAY - timedelta(days=6), LAST_DAY, None)),

@@ -44,6 +44,8 @@ class Warehouse:
     users: list[Row] = field(default_factory=list)
     money: list[Row] = field(default_factory=list)
     locations: list[Row] = field(default_factory=list)
+    sessions: list[Row] = field(default_factory=list)
+    interests: list[Row] = field(default_factory=list)
     data_until: date | None = None
 
     @property
@@ -132,6 +134,8 @@ class Warehouse:
                     ("user_day", self.users),
                     ("money_rollup", self.money),
                     ("locations", self.locations),
+                    ("sessions", self.sessions),
+                    ("interests", self.interests),
                 ):
                     await insert(connection, table, self.tenant, rows)
         finally:

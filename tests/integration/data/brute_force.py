@@ -49,6 +49,9 @@ class Event:
     refund_value: float | None = None
     bundle_sequence_id: int | None = None
     batch_event_index: int | None = None
+    page_title: str | None = None
+    search_term: str | None = None
+    items: str | None = None
 
     @property
     def session_key(self) -> tuple[str, str, int] | None:
@@ -112,9 +115,13 @@ class _Reading:
         for key, members in groups.items():
             self.sessions[key] = self.session(key, members)
         self.purchases = self.purchase_rows()
+        sold: dict[tuple[str, str, int], list[datetime]] = defaultdict(list)
         for purchase in self.purchases:
             if purchase["counted"] and purchase["session"] is not None:
                 self.sessions[purchase["session"]]["purchases"] += 1
+                sold[purchase["session"]].append(purchase["purchased_at"])
+        for key, members in groups.items():
+            self.sessions[key] |= funnel([event for _, event in members], sold[key])
 
     def day(self, instant: datetime) -> date:
         return instant.astimezone(self.rules.zone).date()
@@ -376,6 +383,8 @@ class _Reading:
             "purchases": self.purchases,
             "refunds": refunds,
             "user_day": self.user_days(),
+            "visitor_returns": returns(self.user_days(), by_branch=False),
+            "location_returns": returns(self.user_days(), by_branch=True),
             "hourly_rollup": hours,
             "daily_rollup": [
                 {"day": day, "location_id": branch} | row for (day, branch), row in daily.items()
@@ -383,6 +392,43 @@ class _Reading:
             "money_rollup": self.money(refunds),
         }
         return {name: ordered(rows) for name, rows in found.items()}
+
+
+def returns(user_days: list[Row], *, by_branch: bool) -> list[Row]:
+    """Of each day and flag: how many visitors were seen last on which earlier day."""
+    flags = {
+        "total": None, "active": "active", "new": "new", "returning": "returning",
+        "purchasers": "purchaser",
+    }  # fmt: skip
+    found: dict[tuple[Any, ...], Row] = defaultdict(lambda: dict.fromkeys(flags, 0))
+    for name, flag in flags.items():
+        days: dict[tuple[Any, ...], set[date]] = defaultdict(set)
+        for row in user_days:
+            if flag is None or row[flag]:
+                scope = (row["location_id"],) if by_branch else ()
+                days[(*scope, row["user_pseudo_id"])].add(row["day"])
+        for (*scope, _), seen in days.items():
+            for day in seen:
+                before = max((one for one in seen if one < day), default=date.min)
+                found[(*scope, day, before)][name] += 1
+    keys = ("location_id", "day", "previous_day") if by_branch else ("day", "previous_day")
+    return [dict(zip(keys, key, strict=True)) | row for key, row in found.items()]
+
+
+def funnel(events: list[Event], purchases: list[datetime]) -> Row:
+    """The shortest chains through the funnel, in microseconds: every chain is tried."""
+
+    def times(name: str) -> list[datetime]:
+        return [event.event_at for event in events if event.event_name == name]
+
+    steps = [times("view_item"), times("add_to_cart"), times("begin_checkout"), purchases]
+    chains = {(at, at) for at in steps[0]}
+    found: Row = {}
+    for name, later in zip(("cart", "checkout", "purchase"), steps[1:], strict=True):
+        chains = {(began, at) for began, ended in chains for at in later if at >= ended}
+        spans = [(at - began) // timedelta(microseconds=1) for began, at in chains]
+        found[f"{name}_within"] = min(spans, default=None)
+    return found
 
 
 COUNTS = (

@@ -27,6 +27,8 @@ DERIVED = (
     "purchases",
     "refunds",
     "user_day",
+    "visitor_returns",
+    "location_returns",
     "hourly_rollup",
     "daily_rollup",
     "money_rollup",

@@ -12,11 +12,12 @@ from tests.integration.data.brute_force import Event
 from tests.integration.data.loading import load_staged, make_tenant, replace_day, set_tenant
 from tests.support.postgres import TestDatabase
 from troupe.actors.data.publication import DAYS, DERIVE, Reporting, publish
+from troupe.actors.data.shopping import SHOPPING
 from troupe.common.ids import TenantId
 
 DAY = date(2026, 9, 3)
 WEEK = [DAY + timedelta(days=number) for number in range(-2, 5)]
-NAMES = {statement: name for name, statement in (*DERIVE.items(), *DAYS.items())}
+NAMES = {statement: name for name, statement in (*DERIVE.items(), *DAYS.items(), *SHOPPING.items())}
 PARTITION = re.compile(r"on (events_[0-9a-f]{32}_(\d{8}))(_[0-9a-f]{6})?\b")
 
 
@@ -82,9 +83,15 @@ def read(module_database: TestDatabase) -> dict[str, set[str]]:
 def test_no_statement_looks_into_another_day(read: dict[str, set[str]]) -> None:
     assert {name: days for name, days in read.items() if days - {"20260903"}} == {}
     # The ones that must read the day did, so the pattern finds partitions at all.
-    for name in ("note_changed_sessions", "derive_sessions", "derive_activity", "note_source_day"):
+    for name in (
+        "note_changed_sessions",
+        "derive_sessions",
+        "derive_activity",
+        "note_source_day",
+        "derive_interests",
+    ):
         assert read[name] == {"20260903"}, name
 
 
 def test_every_statement_was_seen(read: dict[str, set[str]]) -> None:
-    assert set(read) >= set(DERIVE) - {"changed_days"}
+    assert set(read) >= {*DERIVE, *SHOPPING} - {"changed_days"}

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tests.integration.http.wire import WAIT, Running, Site, make_site
-from troupe.http.connection import Limits
+from troupe.http.admission import Limits
 from troupe.http.server import bind, serve
 
 Start = Callable[..., Awaitable[Running]]

@@ -23,7 +23,7 @@ from tests.integration.http.wire import (
     read_to_end,
     request,
 )
-from troupe.http.connection import Limits
+from troupe.http.admission import Limits
 
 SMUGGLED = b"GET /quick HTTP/1.1\r\nHost: inner\r\n\r\n"
 CHUNKED = b"0\r\n\r\n"
@@ -201,18 +201,6 @@ async def test_a_client_that_stops_reading_is_closed(start: Any, site: Site) -> 
             while data := await stream.receive_some(1 << 20):
                 received += len(data)
     assert 0 < received < LARGE_BYTES
-
-
-async def test_connections_beyond_the_limit_wait(start: Any, site: Site) -> None:
-    server: Running = await start(site.app, Limits(connections=1))
-    first = await server.connect()
-    async with await server.connect() as second:
-        await second.send_all(request("GET", "/quick"))
-        with trio.move_on_after(0.3) as scope:
-            await read_reply(second)
-        assert scope.cancelled_caught
-        await first.aclose()
-        assert (await read_reply(second)).status == 200
 
 
 async def test_there_are_no_websockets(start: Any, site: Site) -> None:

@@ -17,8 +17,8 @@ from tests.integration.http.wire import (
     request,
 )
 from troupe.common.errors import ConfigurationError
+from troupe.http.admission import Limits
 from troupe.http.application import create_app
-from troupe.http.connection import Limits
 from troupe.http.server import bind, serve, url_of
 
 

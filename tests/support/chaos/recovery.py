@@ -144,6 +144,8 @@ async def survive(
     over = time.time()
     await trio.sleep(size.grace + size.after)
     end = time.time()
+    # What is still asleep when the worker ends is done again later, and would count nowhere.
+    await trio.sleep(LONGEST_NAP * size.nap)
     assert worker.alive
     report = await worker.finish()
     waiting = await ground.look("SELECT count(*) FROM platform.jobs WHERE state = 'available'")
@@ -186,6 +188,7 @@ async def enqueue_naps(ground: Ground, count: int, nap: float) -> None:
 
 async def _enqueue(ground: Ground, size: Size) -> int:
     seconds = WARM_UP + size.before + LONGEST_FAULT + size.grace + size.after
+    seconds += LONGEST_NAP * size.nap
     count = int(seconds * SLOTS / size.nap / 4)
     await enqueue_naps(ground, count, size.nap)
     return 4 * count

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from troupe.actors.analytics.periods import clock_hours, counterparts
+from troupe.actors.analytics.periods import clock_hours, counterparts, same_hours
 from troupe.common.dates import Compare, DateRange, Granularity
 
 CUTS = st.sampled_from([Granularity.DAY, Granularity.WEEK, Granularity.MONTH])
@@ -89,3 +89,51 @@ def test_an_hour_that_a_clock_cuts_short_is_short() -> None:
     assert only.start == datetime(2026, 10, 3, 15, 30, tzinfo=UTC)
     assert only.end == datetime(2026, 10, 3, 16, 0, tzinfo=UTC)
     assert only.key == datetime(2026, 10, 3, 15, 0, tzinfo=UTC)
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+TODAY = date(2026, 10, 26)
+LAST_WEEK = DateRange(date(2026, 10, 20), TODAY)
+
+
+@pytest.mark.parametrize(
+    ("last_event_at", "data_until", "cut"),
+    [
+        # 14:20 in Berlin: hours up to 15:00, in winter time as in summer time.
+        (datetime(2026, 10, 26, 13, 20, tzinfo=UTC), date(2026, 10, 25), (13, 0)),
+        (datetime(2026, 10, 26, 13, 20, tzinfo=UTC), None, (13, 0)),
+        (datetime(2026, 10, 25, 23, 0, tzinfo=UTC), date(2026, 10, 25), (-1, 0)),
+        # The day is complete, or in its last hour, or nothing of it is known, or nothing at all.
+        (datetime(2026, 10, 26, 13, 20, tzinfo=UTC), TODAY, None),
+        (datetime(2026, 10, 26, 22, 30, tzinfo=UTC), date(2026, 10, 25), None),
+        (datetime(2026, 10, 25, 22, 59, tzinfo=UTC), date(2026, 10, 24), None),
+        (datetime(2026, 10, 27, 8, 0, tzinfo=UTC), date(2026, 10, 25), None),
+        (None, None, None),
+    ],
+)
+def test_a_partial_day_is_compared_to_the_same_hours(
+    last_event_at: datetime | None, data_until: date | None, cut: tuple[int, int] | None
+) -> None:
+    comparison = LAST_WEEK.compared(Compare.PREVIOUS)
+    assert comparison is not None
+    found = same_hours(
+        LAST_WEEK, comparison, BERLIN, data_until=data_until, last_event_at=last_event_at
+    )
+    if cut is None:
+        assert found is None
+    else:
+        midnight = datetime(2026, 10, 19, tzinfo=UTC)
+        assert found == midnight + timedelta(hours=cut[0], minutes=cut[1])
+
+
+def test_the_same_hours_follow_the_clock_on_the_wall() -> None:
+    """Compared with the day on which the clock is set back: 15:00 is 15:00."""
+    now = DateRange(TODAY, TODAY)
+    found = same_hours(
+        now,
+        now.shifted(-1),
+        BERLIN,
+        data_until=None,
+        last_event_at=datetime(2026, 10, 26, 1, 20, tzinfo=UTC),  # 02:20
+    )
+    assert found == datetime(2026, 10, 25, 2, 0, tzinfo=UTC)  # 03:00, an hour later than usual

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from troupe.actors.analytics.metrics import METRICS
+from troupe.actors.analytics.subjects import SUBJECT_METRICS, Kind
 from troupe.common.config_reference import reference
 
 ROOT = Path(__file__).parents[3]
@@ -26,6 +27,16 @@ def test_every_metric_stands_in_the_table_with_its_definition() -> None:
     assert rows == [
         f"| `{m.name}` | {m.title} | {m.unit} | {m.better} | {m.definition} |"
         for m in METRICS.values()
+    ]
+
+
+def test_every_figure_of_subjects_stands_in_the_table_with_its_definition() -> None:
+    text = (DOCS / "metrics.md").read_text(encoding="utf-8")
+    kinds = tuple(f"| {kind.value} |" for kind in Kind)
+    assert [line for line in text.splitlines() if line.startswith(kinds)] == [
+        f"| {kind.value} | `{m.name}` | {m.title} | {m.unit} | {m.definition} |"
+        for kind, metrics in SUBJECT_METRICS.items()
+        for m in metrics.values()
     ]
 
 

@@ -19,14 +19,16 @@ One registry (`metrics`) turns the sums that are read here into figures.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from datetime import date
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeVar
 from zoneinfo import ZoneInfo
 
+from troupe.actors.analytics.filters import EVERYTHING, Filters
 from troupe.actors.analytics.metrics import Measures
-from troupe.actors.analytics.periods import ClockHour, clock_hours
+from troupe.actors.analytics.periods import ClockHour, Period, clock_hours
 from troupe.common.database import Database
 from troupe.common.dates import DateRange
 from troupe.common.errors import NotFound
@@ -60,6 +62,7 @@ class Reporting:
         data_version: Raised with whatever analytics can see; 0 before the first load.
         first_day: First day with events; None before the first load.
         data_until: Last complete day; None before there is one.
+        last_event_at: When the last event that is known happened; None before the first load.
     """
 
     tenant: TenantId
@@ -70,6 +73,7 @@ class Reporting:
     data_version: int
     first_day: date | None
     data_until: date | None
+    last_event_at: datetime | None = None
 
     @property
     def zone(self) -> ZoneInfo:
@@ -106,8 +110,52 @@ class Branch:
     name: str | None
     city: str | None
 
+    @property
+    def key(self) -> str:
+        """What tells it from others."""
+        return self.location_id
+
+    @property
+    def label(self) -> str:
+        """What it is called."""
+        return self.name or self.location_id
+
 
 BranchSummaries = dict[Branch, Summary]
+
+
+class Dimension(StrEnum):
+    """What sessions can be told apart by, beside their branch."""
+
+    CHANNEL = "channel"
+    DEVICE = "device"
+    COUNTRY = "country"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One value of a dimension; the empty text is "not known"."""
+
+    key: str
+
+    @property
+    def label(self) -> str:
+        """What it is called."""
+        return self.key
+
+
+PartSummaries = dict[Part, Summary]
+
+
+@dataclass(frozen=True, slots=True)
+class FunnelCounts:
+    """Sessions that begin in a period, and how many of them get to each step within the window."""
+
+    sessions: int
+    viewed: int
+    carted: int
+    checked_out: int
+    purchased: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,41 +196,58 @@ class Snapshot:
         self.reporting = reporting
 
     async def summaries(
-        self, periods: Sequence[DateRange], branches: Sequence[str] | None = None
+        self, periods: Sequence[DateRange | Period], filters: Filters = EVERYTHING
     ) -> list[Summary]:
         """One summary a period, in the order given.
 
         Args:
             periods: Of any length, overlapping or not.
-            branches: Only these; None for all. The empty text is "no branch known".
+            filters: What to look at.
         """
-        if not periods:
+        wanted = [Period.of(period) for period in periods]
+        if not wanted:
             return []
-        rows = await self._connection.fetch(
-            QUERIES["measures_by_period"],
-            self.reporting.tenant,
-            [period.start for period in periods],
-            [period.end for period in periods],
-            branches,
-        )
-        return [self._summary(row) for row in rows]
+        if filters.by_branch_only and not any(period.until for period in wanted):
+            rows = await self._connection.fetch(
+                QUERIES["measures_by_period"],
+                self.reporting.tenant,
+                [period.days.start for period in wanted],
+                [period.days.end for period in wanted],
+                filters.branches,
+            )
+            return [self._summary(row) for row in rows]
+        if filters.by_branch_only and any(period.until is None for period in wanted):
+            # Only what is cut needs the longer way.
+            whole = await self.summaries([p for p in wanted if p.until is None], filters)
+            cut = await self.summaries([p for p in wanted if p.until is not None], filters)
+            return [(whole if p.until is None else cut).pop(0) for p in wanted]
+        parts = await self._parts("", wanted, filters)
+        return [found.get("", Summary()) for found in parts]
 
     async def hours(
-        self, period: DateRange, branches: Sequence[str] | None = None
+        self, period: DateRange, filters: Filters = EVERYTHING
     ) -> list[tuple[ClockHour, Summary]]:
         """Every clock hour of a period with its summary, hours without data included.
 
         Distinct users are kept per day: those measures are zero here, and no metric that is marked
         as hourly reads them.
         """
-        rows = await self._connection.fetch(
-            QUERIES["measures_by_hour"],
-            self.reporting.tenant,
-            period.start,
-            period.end,
-            branches,
-        )
-        found = {row["hour"]: self._summary(row) for row in rows}
+        found: dict[datetime, Summary] = {}
+        if filters.by_branch_only:
+            rows = await self._connection.fetch(
+                QUERIES["measures_by_hour"],
+                self.reporting.tenant,
+                period.start,
+                period.end,
+                filters.branches,
+            )
+            found = {row["hour"]: self._summary(row) for row in rows}
+        else:
+            (parts,) = await self._parts("hour", [Period(period)], filters)
+            found = {
+                datetime.fromtimestamp(int(part), UTC): _without_visitors(summary)
+                for part, summary in parts.items()
+            }
         nothing = Summary()
         return [
             (hour, found.get(hour.key, nothing))
@@ -190,24 +255,114 @@ class Snapshot:
         ]
 
     async def branches(
-        self, periods: Sequence[DateRange], branches: Sequence[str] | None = None
+        self, periods: Sequence[DateRange | Period], filters: Filters = EVERYTHING
     ) -> list[BranchSummaries]:
         """For each period a summary per branch; every period has the same branches.
 
         Branches are those of the master data and those with data in any of the periods.
         """
+        wanted = [Period.of(period) for period in periods]
+        if not filters.by_branch_only or any(period.until for period in wanted):
+            return await self._branches_of_sessions(wanted, filters)
         rows = await self._connection.fetch(
             QUERIES["measures_by_location"],
             self.reporting.tenant,
-            [period.start for period in periods],
-            [period.end for period in periods],
-            branches,
+            [period.days.start for period in wanted],
+            [period.days.end for period in wanted],
+            filters.branches,
         )
-        answer: list[BranchSummaries] = [{} for _ in periods]
+        answer: list[BranchSummaries] = [{} for _ in wanted]
         for row in rows:
             branch = Branch(row["branch_id"], row["name"], row["city"])
             answer[row["period"] - 1][branch] = self._summary(row)
         return answer
+
+    async def parts(
+        self,
+        dimension: Dimension,
+        periods: Sequence[DateRange | Period],
+        filters: Filters = EVERYTHING,
+    ) -> list[PartSummaries]:
+        """For each period a summary per value of a dimension; every period has the same values.
+
+        What happened outside of sessions stands under the empty value.
+        """
+        found = await self._parts(dimension, [Period.of(period) for period in periods], filters)
+        names = sorted({name for parts in found for name in parts})
+        nothing = Summary()
+        return [{Part(name): parts.get(name, nothing) for name in names} for parts in found]
+
+    async def funnels(
+        self,
+        periods: Sequence[DateRange | Period],
+        window_seconds: int,
+        filters: Filters = EVERYTHING,
+    ) -> list[FunnelCounts]:
+        """How far the sessions of each period get within a window.
+
+        Args:
+            periods: Sessions count where they begin.
+            window_seconds: Longest time from the product view to a step.
+            filters: What to look at.
+        """
+        wanted = [Period.of(period) for period in periods]
+        rows = await self._connection.fetch(
+            QUERIES["funnel"], *self._arguments(wanted, filters), window_seconds * 1_000_000
+        )
+        return [FunnelCounts(*row.values()) for row in rows]
+
+    async def fetch(
+        self,
+        name: str,
+        periods: Sequence[DateRange | Period],
+        filters: Filters,
+        *arguments: object,
+    ) -> "list[asyncpg.Record]":
+        """Rows of a query that takes tenant, periods, filters, and then what is its own."""
+        wanted = [Period.of(period) for period in periods]
+        return await self._connection.fetch(
+            QUERIES[name], *self._arguments(wanted, filters), *arguments
+        )
+
+    def _arguments(self, periods: Sequence[Period], filters: Filters) -> tuple[object, ...]:
+        return (
+            self.reporting.tenant,
+            [period.days.start for period in periods],
+            [period.days.end for period in periods],
+            [period.until for period in periods],
+            *filters.arguments(),
+        )
+
+    async def _parts(
+        self, apart: str, periods: Sequence[Period], filters: Filters
+    ) -> list[dict[str, Summary]]:
+        """From sessions and their activity: any filter, any period."""
+        rows = await self.fetch(
+            "measures_of_parts", periods, filters, apart, self.reporting.time_zone
+        )
+        answer: list[dict[str, Summary]] = [{} for _ in periods]
+        for row in rows:
+            answer[row["period"] - 1][row["part_name"]] = self._summary(row)
+        return answer
+
+    async def _branches_of_sessions(
+        self, periods: Sequence[Period], filters: Filters
+    ) -> list[BranchSummaries]:
+        found = await self._parts("location", periods, filters)
+        rows = await self._connection.fetch(
+            QUERIES["branches_known"], self.reporting.tenant, filters.branches
+        )
+        known = {row["location_id"]: Branch(*row.values()) for row in rows}
+        with_data = {name for parts in found for name in parts}
+        branches = sorted(
+            (known.get(name, Branch(name, None, None)) for name in known.keys() | with_data),
+            key=lambda branch: branch.location_id,
+        )
+        nothing = Summary()
+        return [
+            {branch: parts.get(branch.location_id, nothing) for branch in branches}
+            for parts in found
+        ]
 
     def _summary(self, record: "asyncpg.Record") -> Summary:
         counts = {name: record[name] or 0 for name in _COUNT_FIELDS if name in record}
@@ -231,6 +386,18 @@ class Snapshot:
             refund_value=refunds,
         )
         return Summary(measures, tuple(others))
+
+
+def _without_visitors(summary: Summary) -> Summary:
+    measures = replace(
+        summary.measures,
+        total_users=0,
+        active_users=0,
+        new_users=0,
+        returning_users=0,
+        purchasers=0,
+    )
+    return replace(summary, measures=measures)
 
 
 Question = Callable[[Snapshot], Awaitable[T]]
@@ -268,6 +435,20 @@ class Answers:
         return await self._database.run(
             unit, tenant=tenant, read_only=True, isolation="repeatable_read"
         )
+
+    async def reporting(self, tenant: TenantId) -> Reporting:
+        """How a tenant reports now, and how far its data reaches.
+
+        Raises:
+            NotFound: There is no such tenant.
+            DatabaseError: The database failed.
+        """
+        row = await self._database.fetch_row(
+            QUERIES["reporting"], tenant, tenant=tenant, read_only=True
+        )
+        if row is None:
+            raise NotFound("There is no such tenant.")
+        return Reporting(tenant, *row.values())
 
     async def locations(
         self, tenant: TenantId, *, after: tuple[str, str] | None, limit: int

@@ -1,11 +1,18 @@
 -- Derived tables only. The statements of one answer run in one REPEATABLE READ transaction
 -- (answers.py), so `reporting` names the version of whatever is read beside it.
 -- Money travels as text: exact on every road into Python.
+--
+-- Two ways lead to the same figures. Rollups and returns answer what is asked of all sessions or of
+-- branches, in the time of a few thousand rows; `measures_of_parts` answers every other question from
+-- sessions and their activity. The tests put both beside a reading of the raw events.
 
 -- name: reporting
 -- $1 tenant. What a question needs to know before its dates mean anything.
 SELECT t.name, t.reporting_time_zone, t.reporting_currency, t.week_start,
-       coalesce(v.data_version, 0) AS data_version, v.first_day, v.data_until
+       coalesce(v.data_version, 0) AS data_version, v.first_day, v.data_until,
+       (SELECT max(d.last_event_at) FROM data.source_days d
+        WHERE d.tenant_id = $1 AND d.source_day >= coalesce(v.data_until, '-infinity') - 1
+       ) AS last_event_at
 FROM platform.tenants t
 LEFT JOIN data.versions v ON v.tenant_id = t.tenant_id
 WHERE t.tenant_id = $1
@@ -34,20 +41,38 @@ CROSS JOIN LATERAL (
       AND ($4::text[] IS NULL OR r.location_id = ANY ($4))
 ) counts
 CROSS JOIN LATERAL (
-    SELECT count(*) AS total_users,
-           count(*) FILTER (WHERE visitor.active) AS active_users,
-           count(*) FILTER (WHERE visitor.new) AS new_users,
-           count(*) FILTER (WHERE visitor.is_returning) AS returning_users,
-           count(*) FILTER (WHERE visitor.purchaser) AS purchasers
+    -- One of the three is read: visitors of everything, of one branch, of several.
+    SELECT sum(v.total)::bigint AS total_users, sum(v.active)::bigint AS active_users,
+           sum(v.new)::bigint AS new_users, sum(v.is_returning)::bigint AS returning_users,
+           sum(v.purchasers)::bigint AS purchasers
     FROM (
-        SELECT bool_or(u.active) AS active, bool_or(u.new) AS new,
-               bool_or(u.returning) AS is_returning, bool_or(u.purchaser) AS purchaser
-        FROM data.user_day u
-        WHERE u.tenant_id = $1
-          AND u.day BETWEEN period.first_day AND period.last_day
-          AND ($4::text[] IS NULL OR u.location_id = ANY ($4))
-        GROUP BY u.user_pseudo_id
-    ) visitor
+        SELECT r.total, r.active, r.new, r."returning" AS is_returning, r.purchasers
+        FROM data.visitor_returns r
+        WHERE $4::text[] IS NULL
+          AND r.tenant_id = $1 AND r.day BETWEEN period.first_day AND period.last_day
+          AND r.previous_day < period.first_day
+        UNION ALL
+        SELECT r.total, r.active, r.new, r."returning", r.purchasers
+        FROM data.location_returns r
+        WHERE cardinality($4::text[]) = 1
+          AND r.tenant_id = $1 AND r.location_id = ($4::text[])[1]
+          AND r.day BETWEEN period.first_day AND period.last_day
+          AND r.previous_day < period.first_day
+        UNION ALL
+        SELECT count(*), count(*) FILTER (WHERE visitor.active),
+               count(*) FILTER (WHERE visitor.new), count(*) FILTER (WHERE visitor.is_returning),
+               count(*) FILTER (WHERE visitor.purchaser)
+        FROM (
+            SELECT bool_or(u.active) AS active, bool_or(u.new) AS new,
+                   bool_or(u.returning) AS is_returning, bool_or(u.purchaser) AS purchaser
+            FROM data.user_day u
+            WHERE cardinality($4::text[]) > 1
+              AND u.tenant_id = $1
+              AND u.day BETWEEN period.first_day AND period.last_day
+              AND u.location_id = ANY ($4)
+            GROUP BY u.user_pseudo_id
+        ) visitor
+    ) v
 ) users
 CROSS JOIN LATERAL (
     SELECT jsonb_agg(jsonb_build_object(
@@ -131,21 +156,15 @@ WITH period AS (
      AND ($4::text[] IS NULL OR r.location_id = ANY ($4))
     GROUP BY p.position, r.location_id
 ), users AS (
-    SELECT visitor.position, visitor.location_id, count(*) AS total_users,
-           count(*) FILTER (WHERE visitor.active) AS active_users,
-           count(*) FILTER (WHERE visitor.new) AS new_users,
-           count(*) FILTER (WHERE visitor.is_returning) AS returning_users,
-           count(*) FILTER (WHERE visitor.purchaser) AS purchasers
-    FROM (
-        SELECT p.position, u.location_id, bool_or(u.active) AS active, bool_or(u.new) AS new,
-               bool_or(u.returning) AS is_returning, bool_or(u.purchaser) AS purchaser
-        FROM period p
-        JOIN data.user_day u
-          ON u.tenant_id = $1 AND u.day BETWEEN p.first_day AND p.last_day
-         AND ($4::text[] IS NULL OR u.location_id = ANY ($4))
-        GROUP BY p.position, u.location_id, u.user_pseudo_id
-    ) visitor
-    GROUP BY visitor.position, visitor.location_id
+    SELECT p.position, r.location_id, sum(r.total)::bigint AS total_users,
+           sum(r.active)::bigint AS active_users, sum(r.new)::bigint AS new_users,
+           sum(r."returning")::bigint AS returning_users, sum(r.purchasers)::bigint AS purchasers
+    FROM period p
+    JOIN data.location_returns r
+      ON r.tenant_id = $1 AND r.day BETWEEN p.first_day AND p.last_day
+     AND r.previous_day < p.first_day
+     AND ($4::text[] IS NULL OR r.location_id = ANY ($4))
+    GROUP BY p.position, r.location_id
 ), per_currency AS (
     SELECT p.position, r.location_id, r.currency, sum(r.purchases)::bigint AS purchases,
            sum(r.gross_revenue) AS gross_revenue, sum(r.refund_value) AS refund_value
@@ -179,6 +198,312 @@ LEFT JOIN counts c ON c.position = p.position AND c.location_id = b.location_id
 LEFT JOIN users u ON u.position = p.position AND u.location_id = b.location_id
 LEFT JOIN money m ON m.position = p.position AND m.location_id = b.location_id
 ORDER BY p.position, b.location_id
+
+-- name: measures_of_parts
+-- $1 tenant, $2 first days, $3 last days, $4 ends (an instant at which a clock hour begins, or NULL
+-- for the whole of the last day); the filters, each NULL for all: $5 branches, $6 channels,
+-- $7 devices, $8 countries, $9 customers, where the empty text is "not known"; $10 what is told
+-- apart: '', 'location', 'channel', 'device', 'country' or 'hour'; $11 reporting zone.
+-- One row per period and part with data; a clock hour is named by its seconds since 1970.
+-- Filters but the branch's choose sessions: what happened outside of sessions matches none of them.
+WITH period AS (
+    -- `earliest`: the first day on which a session begins that reaches into the period.
+    SELECT p.*, least(p.first_day, (
+               SELECT min(s.day) FROM data.sessions s
+               WHERE s.tenant_id = $1 AND s.last_day > s.day AND s.last_day >= p.first_day
+                 AND s.day < p.first_day)) AS earliest
+    FROM unnest($2::date[], $3::date[], $4::timestamptz[])
+        WITH ORDINALITY AS p (first_day, last_day, until, position)
+), visit AS MATERIALIZED (
+    SELECT p.position, s.day, s.stream_id, s.user_pseudo_id, s.ga_session_id, s.started_at,
+           s.engaged, s.cart_additions > 0 AS with_cart, s.checkouts > 0 AS with_checkout,
+           s.purchases > 0 AS with_purchase,
+           CASE $10::text WHEN 'location' THEN s.location_id WHEN 'channel' THEN s.channel
+               WHEN 'device' THEN coalesce(s.device_category, '')
+               WHEN 'country' THEN coalesce(s.country, '') ELSE '' END AS part
+    FROM period p
+    JOIN data.sessions s
+      ON s.tenant_id = $1 AND s.day BETWEEN p.earliest AND p.last_day AND s.last_day >= p.first_day
+    WHERE true
+      AND ($5::text[] IS NULL OR s.location_id = ANY ($5))
+      AND ($6::text[] IS NULL OR s.channel = ANY ($6))
+      AND ($7::text[] IS NULL OR coalesce(s.device_category, '') = ANY ($7))
+      AND ($8::text[] IS NULL OR coalesce(s.country, '') = ANY ($8))
+      AND ($9::text[] IS NULL OR coalesce(s.customer_id, '') = ANY ($9))
+), begun AS (
+    SELECT v.position, coalesce(hour.part, v.part) AS part, count(*) AS sessions,
+           count(*) FILTER (WHERE v.engaged) AS engaged_sessions,
+           count(*) FILTER (WHERE v.with_cart) AS sessions_with_cart,
+           count(*) FILTER (WHERE v.with_checkout) AS sessions_with_checkout,
+           count(*) FILTER (WHERE v.with_purchase) AS sessions_with_purchase,
+           count(*) FILTER (WHERE v.with_cart AND NOT v.with_purchase)
+               AS sessions_with_cart_without_purchase
+    FROM visit v
+    JOIN period p ON p.position = v.position
+    CROSS JOIN LATERAL (
+        SELECT CASE $10 WHEN 'hour'
+               THEN extract(epoch FROM date_trunc('hour', v.started_at, $11))::bigint::text END AS part
+    ) AS hour
+    WHERE v.day >= p.first_day AND (p.until IS NULL OR v.started_at < p.until)
+    GROUP BY 1, 2
+), visitor AS (
+    SELECT p.position, a.user_pseudo_id,
+           CASE WHEN $10 = 'hour' THEN extract(epoch FROM a.hour_start)::bigint::text
+                WHEN v.position IS NOT NULL THEN v.part
+                WHEN $10 = 'location' THEN coalesce(a.own_location_id, '') ELSE '' END AS part,
+           sum(a.events) AS events,
+           sum(a.events) FILTER (WHERE a.ga_session_id IS NULL) AS events_without_consent,
+           sum(a.page_views) AS page_views, sum(a.searches) AS searches,
+           sum(a.failed_searches) AS failed_searches,
+           bool_or(a.active OR v.engaged IS TRUE) AS active, bool_or(a.new) AS new,
+           bool_or(a."returning") AS is_returning
+    FROM period p
+    JOIN data.activity a
+      ON a.tenant_id = $1 AND a.day BETWEEN p.first_day AND p.last_day
+     AND (p.until IS NULL OR a.hour_start < p.until)
+    LEFT JOIN visit v
+      ON v.position = p.position AND v.user_pseudo_id = a.user_pseudo_id
+     AND v.ga_session_id = a.ga_session_id AND v.stream_id = a.stream_id
+    WHERE v.position IS NOT NULL
+       OR (a.ga_session_id IS NULL AND $6 IS NULL AND $7 IS NULL AND $8 IS NULL AND $9 IS NULL
+           AND ($5 IS NULL OR coalesce(a.own_location_id, '') = ANY ($5)))
+    GROUP BY 1, 2, 3
+), happened AS (
+    SELECT position, part, sum(events)::bigint AS events,
+           coalesce(sum(events_without_consent), 0)::bigint AS events_without_consent,
+           sum(page_views)::bigint AS page_views, sum(searches)::bigint AS searches,
+           sum(failed_searches)::bigint AS failed_searches,
+           count(user_pseudo_id) AS total_users,
+           count(user_pseudo_id) FILTER (WHERE active) AS active_users,
+           count(user_pseudo_id) FILTER (WHERE new) AS new_users,
+           count(user_pseudo_id) FILTER (WHERE is_returning) AS returning_users
+    FROM visitor
+    GROUP BY position, part
+), trade AS (
+    SELECT p.position, t.currency, t.user_pseudo_id, t.bought, t.revenue, t.refund_value,
+           CASE WHEN $10 = 'hour'
+                    THEN extract(epoch FROM date_trunc('hour', t.at, $11))::bigint::text
+                WHEN v.position IS NOT NULL THEN v.part
+                WHEN $10 = 'location' THEN t.location_id ELSE '' END AS part
+    FROM period p
+    CROSS JOIN LATERAL (
+        SELECT b.purchased_at AS at, b.stream_id, b.user_pseudo_id, b.ga_session_id,
+               b.location_id, b.currency, 1 AS bought, b.revenue, 0 AS refund_value
+        FROM data.purchases b
+        WHERE b.tenant_id = $1 AND b.day BETWEEN p.first_day AND p.last_day AND b.counted
+        UNION ALL
+        SELECT r.refunded_at, r.stream_id, r.user_pseudo_id, r.ga_session_id,
+               r.location_id, r.currency, 0, 0, r.refund_value
+        FROM data.refunds r
+        WHERE r.tenant_id = $1 AND r.day BETWEEN p.first_day AND p.last_day
+    ) AS t
+    LEFT JOIN visit v
+      ON v.position = p.position AND v.user_pseudo_id = t.user_pseudo_id
+     AND v.ga_session_id = t.ga_session_id AND v.stream_id = coalesce(t.stream_id, '')
+    WHERE (p.until IS NULL OR t.at < p.until)
+      AND (v.position IS NOT NULL
+           OR ((t.user_pseudo_id IS NULL OR t.ga_session_id IS NULL)
+               AND $6 IS NULL AND $7 IS NULL AND $8 IS NULL AND $9 IS NULL
+               AND ($5 IS NULL OR t.location_id = ANY ($5))))
+), buyers AS (
+    SELECT position, part, count(DISTINCT user_pseudo_id) AS purchasers
+    FROM trade WHERE bought = 1
+    GROUP BY position, part
+), per_currency AS (
+    SELECT position, part, currency, sum(bought)::bigint AS purchases,
+           sum(revenue) AS gross_revenue, sum(refund_value) AS refund_value
+    FROM trade
+    GROUP BY position, part, currency
+), money AS (
+    SELECT m.position, m.part, jsonb_agg(jsonb_build_object(
+               'currency', m.currency, 'purchases', m.purchases,
+               'gross_revenue', m.gross_revenue::text, 'refund_value', m.refund_value::text)
+           ORDER BY m.currency) AS currencies
+    FROM per_currency m
+    GROUP BY m.position, m.part
+), found AS (
+    SELECT position, part FROM begun
+    UNION SELECT position, part FROM happened
+    UNION SELECT position, part FROM money
+)
+SELECT f.position AS period, f.part AS part_name, h.*, b.*, y.purchasers, m.currencies
+FROM found f
+LEFT JOIN begun b ON b.position = f.position AND b.part = f.part
+LEFT JOIN happened h ON h.position = f.position AND h.part = f.part
+LEFT JOIN buyers y ON y.position = f.position AND y.part = f.part
+LEFT JOIN money m ON m.position = f.position AND m.part = f.part
+ORDER BY f.position, f.part
+
+-- name: funnel
+-- $1 to $9 as for `measures_of_parts`, $10 window in microseconds. One row a period: sessions that
+-- begin in it, and how many of them get to each step within the window after a product view.
+SELECT count(s.day) AS sessions,
+       count(s.day) FILTER (WHERE s.item_views > 0) AS viewed,
+       count(s.day) FILTER (WHERE s.cart_within <= $10::bigint) AS carted,
+       count(s.day) FILTER (WHERE s.checkout_within <= $10) AS checked_out,
+       count(s.day) FILTER (WHERE s.purchase_within <= $10) AS purchased
+FROM unnest($2::date[], $3::date[], $4::timestamptz[])
+    WITH ORDINALITY AS p (first_day, last_day, until, position)
+LEFT JOIN LATERAL (
+    SELECT *
+    FROM data.sessions s
+    WHERE s.tenant_id = $1 AND s.day BETWEEN p.first_day AND p.last_day
+      AND (p.until IS NULL OR s.started_at < p.until)
+      AND ($5::text[] IS NULL OR s.location_id = ANY ($5))
+      AND ($6::text[] IS NULL OR s.channel = ANY ($6))
+      AND ($7::text[] IS NULL OR coalesce(s.device_category, '') = ANY ($7))
+      AND ($8::text[] IS NULL OR coalesce(s.country, '') = ANY ($8))
+      AND ($9::text[] IS NULL OR coalesce(s.customer_id, '') = ANY ($9))
+) s ON true
+GROUP BY p.position
+ORDER BY p.position
+
+-- name: subjects
+-- $1 to $9 as for `measures_of_parts` (one period, or two: the second is what the first is compared
+-- with); $10 kind: 'page', 'product' or 'term'; $11 reporting currency; $12 the figure to sort by;
+-- $13 and $14 figure and subject of the last row seen, or NULL; $15 rows wanted. Subjects of the
+-- first period, greatest figure first, with the figures of the second beside (zero when it has none).
+-- `total` stands in every row.
+WITH period AS (
+    -- `earliest`: the first day on which a session begins that reaches into the period.
+    SELECT p.*, least(p.first_day, (
+               SELECT min(s.day) FROM data.sessions s
+               WHERE s.tenant_id = $1 AND s.last_day > s.day AND s.last_day >= p.first_day
+                 AND s.day < p.first_day)) AS earliest
+    FROM unnest($2::date[], $3::date[], $4::timestamptz[])
+        WITH ORDINALITY AS p (first_day, last_day, until, position)
+), visit AS MATERIALIZED (
+    SELECT p.position, row_number() OVER () AS number, s.day, s.stream_id, s.user_pseudo_id,
+           s.ga_session_id, s.started_at, s.engaged, s.landing_page,
+           CASE WHEN $10::text = 'term' AND s.purchases > 0 THEN (
+               SELECT max(b.purchased_at) FROM data.purchases b
+               WHERE b.tenant_id = $1 AND b.user_pseudo_id = s.user_pseudo_id
+                 AND b.ga_session_id = s.ga_session_id AND coalesce(b.stream_id, '') = s.stream_id
+                 AND b.counted) END AS last_purchase_at
+    FROM period p
+    JOIN data.sessions s
+      ON s.tenant_id = $1 AND s.day BETWEEN p.earliest AND p.last_day AND s.last_day >= p.first_day
+    WHERE true
+      AND ($5::text[] IS NULL OR s.location_id = ANY ($5))
+      AND ($6::text[] IS NULL OR s.channel = ANY ($6))
+      AND ($7::text[] IS NULL OR coalesce(s.device_category, '') = ANY ($7))
+      AND ($8::text[] IS NULL OR coalesce(s.country, '') = ANY ($8))
+      AND ($9::text[] IS NULL OR coalesce(s.customer_id, '') = ANY ($9))
+), met AS (
+    -- One row per period, subject and session, or visitor without one.
+    SELECT p.position, i.subject, v.number, i.user_pseudo_id, max(i.label) AS label,
+           sum(i.views) AS views, sum(i.cart_additions) AS cart_additions,
+           sum(i.failures) AS failures, min(i.first_at) < max(v.last_purchase_at) AS converted
+    FROM period p
+    JOIN data.interests i
+      ON i.tenant_id = $1 AND i.kind = $10 AND i.day BETWEEN p.first_day AND p.last_day
+     AND (p.until IS NULL OR i.first_at < p.until)
+    LEFT JOIN visit v
+      ON v.position = p.position AND v.user_pseudo_id = i.user_pseudo_id
+     AND v.ga_session_id = i.ga_session_id AND v.stream_id = i.stream_id
+    WHERE v.position IS NOT NULL
+       OR (i.ga_session_id IS NULL AND $6 IS NULL AND $7 IS NULL AND $8 IS NULL AND $9 IS NULL
+           AND ($5 IS NULL OR coalesce(i.own_location_id, '') = ANY ($5)))
+    GROUP BY p.position, i.subject, v.number, i.user_pseudo_id
+), per_visitor AS (
+    SELECT position, subject, user_pseudo_id, max(label) AS label, sum(views) AS views,
+           sum(cart_additions) AS cart_additions, sum(failures) AS failures,
+           count(number) AS sessions, count(*) FILTER (WHERE converted) AS conversions
+    FROM met
+    GROUP BY position, subject, user_pseudo_id
+), looked AS (
+    SELECT position, subject, max(label) AS label, sum(views)::bigint AS views,
+           sum(cart_additions)::bigint AS cart_additions, sum(failures)::bigint AS failures,
+           sum(sessions)::bigint AS sessions, count(user_pseudo_id) AS visitors,
+           sum(conversions)::bigint AS conversions
+    FROM per_visitor
+    GROUP BY position, subject
+), entered AS (
+    SELECT v.position, data.page_of(v.landing_page) AS subject, count(*) AS entrances,
+           count(*) FILTER (WHERE NOT v.engaged) AS bounces
+    FROM visit v
+    JOIN period p ON p.position = v.position
+    WHERE $10 = 'page' AND v.day >= p.first_day AND (p.until IS NULL OR v.started_at < p.until)
+      AND data.page_of(v.landing_page) NOT IN ('', '(not set)')
+    GROUP BY 1, 2
+), sold AS (
+    SELECT p.position, item.id AS subject, max(item.name) AS label, count(*) AS purchases,
+           sum(item.quantity) AS quantity,
+           coalesce(sum(item.revenue) FILTER (WHERE b.currency = $11), 0) AS revenue
+    FROM period p
+    JOIN data.purchases b
+      ON $10 = 'product' AND b.tenant_id = $1 AND b.day BETWEEN p.first_day AND p.last_day
+     AND b.counted AND (p.until IS NULL OR b.purchased_at < p.until)
+    LEFT JOIN visit v
+      ON v.position = p.position AND v.user_pseudo_id = b.user_pseudo_id
+     AND v.ga_session_id = b.ga_session_id AND v.stream_id = coalesce(b.stream_id, '')
+    CROSS JOIN LATERAL (
+        SELECT left(element ->> 'id', 1024) AS id, max(element ->> 'name') AS name,
+               sum(coalesce(given.quantity, 1)) AS quantity,
+               sum(coalesce(given.revenue, given.price * coalesce(given.quantity, 1), 0))
+                   AS revenue
+        FROM jsonb_array_elements(
+            CASE WHEN jsonb_typeof(b.items) = 'array' THEN b.items ELSE '[]' END) AS element
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN jsonb_typeof(element -> 'quantity') = 'number'
+                        THEN (element ->> 'quantity')::numeric END AS quantity,
+                   CASE WHEN jsonb_typeof(element -> 'revenue') = 'number'
+                        THEN (element ->> 'revenue')::numeric END AS revenue,
+                   CASE WHEN jsonb_typeof(element -> 'price') = 'number'
+                        THEN (element ->> 'price')::numeric END AS price
+        ) AS given
+        WHERE left(element ->> 'id', 1024) NOT IN ('', '(not set)')
+        GROUP BY 1
+    ) AS item
+    WHERE v.position IS NOT NULL
+       OR ((b.user_pseudo_id IS NULL OR b.ga_session_id IS NULL)
+           AND $6 IS NULL AND $7 IS NULL AND $8 IS NULL AND $9 IS NULL
+           AND ($5 IS NULL OR b.location_id = ANY ($5)))
+    GROUP BY p.position, item.id
+), every AS (
+    SELECT position, subject, greatest(l.label, left(s.label, 256)) AS label,
+           coalesce(l.views, 0) AS views, coalesce(l.cart_additions, 0) AS cart_additions,
+           coalesce(l.failures, 0) AS failures, coalesce(l.sessions, 0) AS sessions,
+           coalesce(l.visitors, 0) AS visitors, coalesce(l.conversions, 0) AS conversions,
+           coalesce(e.entrances, 0) AS entrances, coalesce(e.bounces, 0) AS bounces,
+           coalesce(s.purchases, 0) AS purchases, coalesce(s.quantity, 0) AS quantity,
+           coalesce(s.revenue, 0) AS revenue
+    FROM looked l
+    FULL JOIN entered e USING (position, subject)
+    FULL JOIN sold s USING (position, subject)
+), ranked AS (
+    SELECT *, count(*) OVER () AS total,
+           CASE $12::text WHEN 'views' THEN views WHEN 'cart_additions' THEN cart_additions
+               WHEN 'failures' THEN failures WHEN 'sessions' THEN sessions
+               WHEN 'visitors' THEN visitors WHEN 'conversions' THEN conversions
+               WHEN 'entrances' THEN entrances WHEN 'purchases' THEN purchases
+               WHEN 'quantity' THEN quantity WHEN 'revenue' THEN revenue END::numeric AS figure
+    FROM every
+    WHERE position = 1
+), page AS (
+    SELECT * FROM ranked
+    WHERE $13::numeric IS NULL OR figure < $13 OR (figure = $13 AND subject > $14::text)
+    ORDER BY figure DESC, subject
+    LIMIT $15
+)
+SELECT n.subject, n.label, n.total, n.figure::text AS figure,
+       n.views, n.cart_additions, n.failures, n.sessions, n.visitors, n.conversions, n.entrances,
+       n.bounces, n.purchases, n.quantity::text AS quantity, n.revenue::text AS revenue,
+       b.views AS views_before, b.cart_additions AS cart_additions_before,
+       b.failures AS failures_before, b.sessions AS sessions_before,
+       b.visitors AS visitors_before, b.conversions AS conversions_before,
+       b.entrances AS entrances_before, b.bounces AS bounces_before,
+       b.purchases AS purchases_before, b.quantity::text AS quantity_before,
+       b.revenue::text AS revenue_before
+FROM page n
+LEFT JOIN every b ON b.position = 2 AND b.subject = n.subject
+ORDER BY n.figure DESC, n.subject
+
+-- name: branches_known
+-- $1 tenant, $2 branches or NULL. The branches of the master data.
+SELECT l.location_id, l.name, l.city
+FROM data.locations l
+WHERE l.tenant_id = $1 AND ($2::text[] IS NULL OR l.location_id = ANY ($2))
 
 -- name: locations
 -- $1 tenant, $2 and $3 sort name and id of the last row seen or NULL, $4 rows wanted. The branches

@@ -3,20 +3,40 @@
 Both are less plain than they look. A day has 23, 24 or 25 hours, and in a zone that shifts by half
 an hour one of them is half as long. And a chart that lays one range over another must compare like
 with like: January against the 31 days before it, not against the five that happen to lie in the
-same column of a calendar that was cut by months.
+same column of a calendar that was cut by months; and a day that is still going on against the same
+hours of the day that it is compared with, not against all of it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from troupe.common.dates import Compare, DateRange
 
 ONE_DAY: Final = timedelta(days=1)
+LAST_HOUR: Final = 23
 _PACE: Final = timedelta(minutes=15)
 """Offsets of all zones in use since 1972, and their changes, are multiples of this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Days, of which the last may end early.
+
+    Attributes:
+        days: In the tenant's reporting zone.
+        until: The instant, beginning of a clock hour, where the last day is cut off; None: whole.
+    """
+
+    days: DateRange
+    until: datetime | None = None
+
+    @classmethod
+    def of(cls, span: "DateRange | Period") -> "Period":
+        """Whole days as a period."""
+        return span if isinstance(span, Period) else cls(span)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +69,37 @@ def clock_hours(days: DateRange, zone: ZoneInfo) -> list[ClockHour]:
         moment += _PACE
     ends = [*(start for _, start in hours), end][1:]
     return [ClockHour(key, start, after) for (key, start), after in zip(hours, ends, strict=True)]
+
+
+def same_hours(
+    days: DateRange,
+    comparison: DateRange,
+    zone: ZoneInfo,
+    *,
+    data_until: date | None,
+    last_event_at: datetime | None,
+) -> datetime | None:
+    """Where to cut the last day of a comparison, because the range's own is not over yet.
+
+    The last day of a range is partial when events of it are known and it is not complete. Then its
+    counterpart counts up to the same hour on the clock: the end of the hour of the last event.
+
+    Args:
+        days: The range.
+        comparison: What it is compared with.
+        zone: The tenant's reporting zone.
+        data_until: Last complete day.
+        last_event_at: When the last event that is known happened.
+
+    Returns:
+        An instant, UTC, or None when nothing is to be cut.
+    """
+    if last_event_at is None or (data_until is not None and days.end <= data_until):
+        return None
+    last = last_event_at.astimezone(zone)
+    if last.date() != days.end or last.hour == LAST_HOUR:
+        return None
+    return datetime.combine(comparison.end, time(last.hour + 1), zone).astimezone(UTC)
 
 
 def counterparts(steps: Sequence[DateRange], compare: Compare) -> list[DateRange | None]:

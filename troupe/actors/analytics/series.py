@@ -1,11 +1,11 @@
 """A range along the hours, days, weeks or months, beside the range that it is compared with."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
 from troupe.actors.analytics.answers import Snapshot, Summary
-from troupe.actors.analytics.periods import counterparts
+from troupe.actors.analytics.filters import EVERYTHING, Filters
+from troupe.actors.analytics.periods import Period, counterparts
 from troupe.common.dates import Compare, DateRange, Granularity
 
 
@@ -44,7 +44,8 @@ async def read_series(
     days: DateRange,
     granularity: Granularity,
     compare: Compare = Compare.NONE,
-    branches: Sequence[str] | None = None,
+    filters: Filters = EVERYTHING,
+    until: datetime | None = None,
 ) -> Series:
     """Cut a range and sum up every step.
 
@@ -53,27 +54,29 @@ async def read_series(
         days: The range.
         granularity: Length of a step; weeks begin as the tenant's weeks do.
         compare: What the range is compared with.
-        branches: Only these; None for all.
+        filters: What to look at.
+        until: Where the last day of the comparison is cut off (`periods.same_hours`). Hours are
+            compared one by one and need no cutting.
     """
     if granularity is Granularity.HOUR:
         earlier = days.compared(compare)
         return Series(
-            await _hours(snapshot, days, branches),
-            await _hours(snapshot, earlier, branches) if earlier else (),
+            await _hours(snapshot, days, filters),
+            await _hours(snapshot, earlier, filters) if earlier else (),
         )
     steps = days.cut(granularity, snapshot.reporting.week_start)
     compared = counterparts(steps, compare)
-    known = [step for step in compared if step is not None]
-    found = iter(await snapshot.summaries([*steps, *known], branches))
+    known = [Period(step) for step in compared if step is not None]
+    if known and until is not None:
+        known[-1] = Period(known[-1].days, until)
+    found = iter(await snapshot.summaries([*steps, *known], filters))
     points = tuple(Point(step.start, step.end, next(found)) for step in steps)
     before = tuple(Point(step.start, step.end, next(found)) if step else None for step in compared)
     return Series(points, before)
 
 
-async def _hours(
-    snapshot: Snapshot, days: DateRange, branches: Sequence[str] | None
-) -> tuple[Point, ...]:
+async def _hours(snapshot: Snapshot, days: DateRange, filters: Filters) -> tuple[Point, ...]:
     return tuple(
         Point(hour.start, hour.end, summary)
-        for hour, summary in await snapshot.hours(days, branches)
+        for hour, summary in await snapshot.hours(days, filters)
     )

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from troupe.actors.data.encoding import COPY_COLUMNS, EncodedBatch
+from troupe.actors.data.shopping import derive_funnels, derive_interests
 from troupe.common.ids import TenantId
 from troupe.common.sql import load
 
@@ -179,6 +180,7 @@ async def _derive(connection: "Connection", reporting: Reporting, source_day: da
     await run("derive_sessions", tenant, source_day, others, zone)
     await run("drop_activity", tenant, source_day)
     await run("derive_activity", tenant, source_day, zone, reporting.failed_search_event)
+    await derive_interests(connection, tenant, source_day, zone, reporting.failed_search_event)
     await run("note_days_after", tenant, source_day)
     for name in ("purchases", "refunds"):
         await run(f"drop_{name}", tenant, source_day)
@@ -186,6 +188,7 @@ async def _derive(connection: "Connection", reporting: Reporting, source_day: da
         await run(f"move_{name}", tenant, source_day)
     await run("mark_counted", tenant)
     await run("count_session_purchases", tenant)
+    await derive_funnels(connection, tenant, source_day)
 
     days = await connection.fetchval(DERIVE["changed_days"])
     if not days:

@@ -66,6 +66,7 @@ _BROKEN: Final = (OSError, EOFError, asyncpg.InterfaceError, asyncpg.InternalCli
 
 LOST: Final = "The connection to PostgreSQL was lost."
 UNREACHABLE: Final = "PostgreSQL cannot be reached."
+STANDBY: Final = "This PostgreSQL takes no changes: it is a standby."
 
 
 def translated(error: Exception, *, lost: bool) -> DatabaseError | None:

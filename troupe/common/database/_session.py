@@ -41,12 +41,14 @@ import asyncpg
 from troupe.common.database import _json
 from troupe.common.database._failures import (
     LOST,
+    STANDBY,
     CommitUnknown,
     NotBegun,
     UnitBroken,
     translated,
 )
 from troupe.common.database._settings import PoolSettings
+from troupe.common.dialing import dial
 from troupe.common.errors import DatabaseUnavailable
 from troupe.common.sql import load
 
@@ -56,6 +58,7 @@ Isolation = Literal["read_committed", "repeatable_read", "serializable"]
 
 _QUERIES: Final = load(__package__, "session.sql")
 _ABORTED: Final = "25P02"  # a statement in a transaction that already failed
+_READ_ONLY: Final = "25006"
 
 
 class _Frame(NamedTuple):
@@ -193,6 +196,10 @@ class Session(asyncpg.Connection):
             result = await self._interruptible(order.unit)
         except BaseException as error:
             await self._roll_back(transaction.rollback, settings.clean_up_deadline)
+            if not order.read_only and getattr(error, "sqlstate", None) == _READ_ONLY:
+                # It was the primary once, or never was: another connection may find the one it is.
+                self.terminate()
+                raise DatabaseUnavailable(STANDBY) from error
             self._raise_translated(error)
             raise
         try:
@@ -280,9 +287,9 @@ async def connect(url: str, application_name: str, settings: PoolSettings) -> Se
         Exception: asyncpg's, or the operating system's.
     """
     async with asyncio.timeout(settings.connect_deadline):
-        session: Session = await asyncpg.connect(
+        session: Session = await dial(
             url,
-            timeout=settings.connect_deadline,
+            deadline=settings.connect_deadline,
             connection_class=Session,
             statement_cache_size=settings.statement_cache_size,
             max_cached_statement_lifetime=0,  # bounded by the connection's own age

@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import asyncpg
 
+from troupe.common.dialing import dial, hosts_of
 from troupe.common.errors import ConfigurationError, DatabaseUnavailable, StorageFull
 from troupe.common.logs import get_logger
 from troupe.common.postgres._scram import scram_verifier
@@ -64,9 +65,9 @@ async def connected(
     """
     where = _describe(url)
     try:
-        connection = await asyncpg.connect(
+        connection = await dial(
             url,
-            timeout=_CONNECT_DEADLINE,
+            deadline=_CONNECT_DEADLINE,
             command_timeout=statement_deadline,
             statement_cache_size=0,
         )
@@ -109,10 +110,13 @@ def said(error: Exception) -> str:
 
 
 def _describe(url: str) -> str:
-    """Host, port, role and database of a URL, without its password."""
+    """Hosts, role and database of a URL, without its password."""
     parts = urlsplit(url)
-    host = parts.hostname or "the default host"
-    return f"{host}:{parts.port or 5432} (role {unquote(parts.username or '')}{parts.path})"
+    hosts = " or ".join(
+        host if ":" in host.rpartition("]")[2] else f"{host or 'the default host'}:5432"
+        for host in hosts_of(url)
+    )
+    return f"{hosts} (role {unquote(parts.username or '')}{parts.path})"
 
 
 async def prepare_embedded(admin_url: str, owner_url: str, runtime_url: str) -> None:

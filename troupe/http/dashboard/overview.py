@@ -12,10 +12,11 @@ from troupe.actors.analytics.answers import (
     Snapshot,
     Summary,
 )
+from troupe.actors.analytics.filters import Filters
 from troupe.actors.analytics.metrics import METRICS, Figure, Metric, Unit, change
 from troupe.actors.analytics.series import Series, read_series
 from troupe.common.dates import DateRange, Granularity
-from troupe.http.analytics import Asked
+from troupe.http.asked import Asked
 from troupe.http.dashboard import formats
 from troupe.http.dashboard.chart import LineChart, line_chart, sparkline
 from troupe.http.dashboard.steps import Step, describe, known_figure, lay_out_steps
@@ -61,10 +62,16 @@ class Reading:
 
 async def read_overview(snapshot: Snapshot, asked: Asked, view: View) -> Reading:
     """Ask all that the page shows."""
-    now, *before = await snapshot.summaries(asked.periods, view.branches)
-    by_branch, *by_branch_before = await snapshot.branches(asked.periods, view.branches)
+    filters = Filters.of_branches(view.branches)
+    now, *before = await snapshot.summaries(asked.periods, filters)
+    by_branch, *by_branch_before = await snapshot.branches(asked.periods, filters)
     series = await read_series(
-        snapshot, asked.days, view.granularity, view.query.compare, view.branches
+        snapshot,
+        asked.days,
+        view.granularity,
+        view.query.compare,
+        filters,
+        asked.comparison_until,
     )
     return Reading(
         now,

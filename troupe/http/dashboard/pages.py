@@ -22,8 +22,8 @@ from quart import Response
 from troupe.actors.analytics.answers import Answers, Snapshot
 from troupe.actors.analytics.metrics import Unit
 from troupe.common.errors import NotFound
-from troupe.http.analytics import Asked, Clock, utc_now
 from troupe.http.application import Application
+from troupe.http.asked import Asked, Clock, utc_now
 from troupe.http.conventions import QueryModel, is_unmodified
 from troupe.http.dashboard import formats
 from troupe.http.dashboard.overview import Reading, compose, read_overview

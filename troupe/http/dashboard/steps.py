@@ -12,7 +12,7 @@ from typing import Final
 from troupe.actors.analytics.metrics import Figure, Metric
 from troupe.actors.analytics.series import Point, Series
 from troupe.common.dates import Granularity
-from troupe.http.analytics import Asked
+from troupe.http.asked import Asked
 from troupe.http.dashboard import formats
 
 LONGEST_WITHOUT_YEAR: Final = 366

@@ -1,0 +1,151 @@
+"""``python -m ops.bench.hostile``: see docs/benchmarks.md, "Slow and hostile clients"."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.table import Table
+
+from ops.bench.hostile.crowd import KINDS, Options
+from ops.bench.site import Site, resident, running_site
+from ops.bench.visitors import Options as Visit
+from ops.bench.visitors import Seen, visitors
+
+RATIO: Final = 1.2
+MS: Final = 1e3
+MiB: Final = 1024 * 1024
+NICENESS: Final = 10
+"""Of the bad clients, which in reality would compute on machines of their own."""
+ANSWER: Final = "/api/v1/stats?preset=28d"
+
+
+@dataclass
+class Figures:
+    """Of one kind of bad clients, over all rounds."""
+
+    alone: Seen = field(default_factory=Seen)
+    beside: Seen = field(default_factory=Seen)
+    open: list[int] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
+
+    @property
+    def ratio(self) -> float:
+        """Of the 99th percentiles."""
+        return self.beside.percentile(0.99) / self.alone.percentile(0.99)
+
+    @property
+    def good(self) -> bool:
+        """Whether good clients noticed nothing."""
+        return self.ratio <= RATIO and not self.beside.failed
+
+
+@contextmanager
+def crowd(options: Options) -> Iterator[dict[str, int]]:
+    """Bad clients while the context is open; tells at its end how they fared."""
+    told: dict[str, int] = {}
+    with subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-m", "ops.bench.hostile.crowd", json.dumps(asdict(options))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: os.nice(NICENESS),  # noqa: PLW1509 - one thread
+    ) as process:
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("no pipes")
+        if process.stdout.readline() != "ready\n":
+            raise RuntimeError("the bad clients did not begin")
+        try:
+            yield told
+        finally:
+            process.stdin.close()
+            told |= json.loads(process.stdout.readline() or "{}")
+            process.kill()
+
+
+def measure(site: Site, options: Any) -> dict[str, Figures]:
+    """All kinds in turn, alone and beside, in every round."""
+    figures = {kind: Figures() for kind in options.only or KINDS}
+    address = urlsplit(site.urls["analytics"])
+    token = site.tenant("Bench")
+    host, port = address.hostname or "", address.port or 0
+
+    def good(seed: int) -> Seen:
+        return visitors(
+            Visit(
+                url=site.urls["analytics"] + ANSWER,
+                token=token,
+                rate=options.rate,
+                seconds=options.seconds,
+                seed=seed,
+            )
+        )
+
+    good(0)
+    for number in range(options.rounds):
+        for kind, figure in figures.items():
+            figure.alone += good(number)
+            with crowd(Options(host, port, options.connections, kind)) as told:
+                figure.beside += good(number)
+                figure.memory.append(resident(site.pid))
+            figure.open.append(told["open"])
+            figure.ended.append(told["ended"])
+    return figures
+
+
+def table(figures: dict[str, Figures]) -> Table:
+    """What good clients waited, in ms."""
+    drawn = Table(title="Good clients' waits in ms, alone and beside bad ones")
+    headings = ("p50 alone", "beside", "p99 alone", "beside", "ratio", "open", "ended", "MiB")
+    drawn.add_column("bad clients")
+    for heading in headings:
+        drawn.add_column(heading, justify="right")
+    for kind, of in figures.items():
+        drawn.add_row(
+            kind.replace("_", " "),
+            *(
+                f"{MS * seen.percentile(share):.1f}"
+                for share in (0.5, 0.99)
+                for seen in (of.alone, of.beside)
+            ),
+            f"{of.ratio:.2f}" + ("" if of.good else " !"),
+            f"{statistics.median(of.open):.0f}",
+            f"{statistics.median(of.ended):.0f}",
+            f"{max(of.memory) / MiB:.0f}",
+        )
+    return drawn
+
+
+def main() -> int:
+    """Measure and print; 0 if good clients notice nothing."""
+    parser = ArgumentParser(prog="python -m ops.bench.hostile")
+    parser.add_argument("--connections", type=int, default=2000, help="bad ones at once")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=6, help="of each window")
+    parser.add_argument("--rate", type=float, default=100, help="good requests per second")
+    parser.add_argument("--only", nargs="*", choices=[*KINDS], help="these kinds")
+    options = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        running_site(Path(directory), TROUPE_LOG__LEVEL="warning") as site,
+    ):
+        figures = measure(site, options)
+    Console().print(table(figures))
+    lost = sum(of.alone.failed + of.beside.failed for of in figures.values())
+    print(f"{lost} good requests failed; a ratio of at most {RATIO} is promised")
+    return 0 if all(of.good for of in figures.values()) and not lost else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

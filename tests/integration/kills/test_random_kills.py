@@ -1,0 +1,40 @@
+"""Processes and their supervisor killed at random under load, in short; ``make chaos`` has more."""
+
+import os
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from tests.support.chaos.random_kills import kill_at_random
+
+SECONDS_OF_KILLS = float(os.environ.get("TROUPE_TEST_KILL_SECONDS", "30"))
+
+
+def new_seed() -> int:
+    """Another one each time, unless somebody wants to see a failure again."""
+    return int(os.environ.get("TROUPE_TEST_SEED", random.randrange(10**6)))
+
+
+async def test_nothing_acknowledged_is_lost_and_nothing_happens_twice(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    seed = new_seed()
+    sys.stdout.write(f"seed {seed}\n")
+    with trio.fail_after(SECONDS_OF_KILLS + 240):
+        trial = await kill_at_random(tmp_path, seed=seed, kills=200, seconds=SECONDS_OF_KILLS)
+    sys.stdout.write(f"{trial}\n")
+    record_property("random kills", str(trial))
+    assert trial.found == []
+    assert trial.kills["child"] >= 8
+
+
+async def test_a_careless_handler_is_found_out(tmp_path: Path) -> None:
+    """The twin: effects outside of the fence happen twice when their process is killed."""
+    seed = new_seed()
+    with trio.fail_after(240):
+        trial = await kill_at_random(tmp_path, seed=seed, kills=10, seconds=60, flaw="unfenced")
+    sys.stdout.write(f"{trial}\n")
+    assert any("effects in all" in line or "stale" in line for line in trial.found)

@@ -1,0 +1,232 @@
+"""Who may stay: the bounds that all connections of one port share.
+
+Problem. A connection costs memory, and a client decides how long it lasts: by saying nothing, by
+sending a head or a body a byte at a time, by not taking its answer. Each is cut off at a deadline
+of its own (`troupe.http.connection`), but until then thousands of them may be there at once. A port
+that merely stops accepting when it is full has then been closed by its worst clients.
+
+Choice. One question decides everything: **whose turn is it?** A connection on which we compute an
+answer is ours, and is left alone. On every other we wait for the client: idle, in the middle of a
+head or body, or with an answer that is not taken. These stand in a line, by the moment from which
+we have been waiting without interruption; a byte now and then changes nothing about it. When there
+is no place for a newcomer, or no memory for what is held, the first of the line is closed. Clients
+that speak and listen are out of that line in milliseconds, and nobody is closed within a moment: a
+client that was just accepted can say what it wants, one that was just answered can go on.
+
+Three bounds:
+
+* Connections. A newcomer takes the place of the first in the line. When none is waiting for its
+  client, nothing is accepted, and the kernel queues (`troupe.http.server.BACKLOG`).
+* Bytes held for clients: bodies that have not arrived completely, and answers not yet taken.
+  Beyond it the first in the line that holds any is closed; if there is none, the body is refused.
+* Requests being answered. Beyond it they are refused with 503 and ``Retry-After``, before any
+  application. A request counts from when its body is there, so that slow bodies take up no place.
+
+Cost: two operations on a dictionary per request. Rejected: a limit per address (behind a proxy all
+are one); closing at random (hits good ones in proportion); shorter deadlines when it gets crowded
+(a good client on a bad line is hit first).
+"""
+
+import resource
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import trio
+
+from troupe.common.logs import get_logger
+from troupe.common.units import MILLISECONDS, SECONDS, KiB, MiB
+
+_logger = get_logger(__name__)
+
+BETWEEN_COMPLAINTS: Final = 10 * SECONDS
+RESERVED_DESCRIPTORS: Final = 256
+"""Of the process, for everything but connections of clients."""
+ENOUGH_DESCRIPTORS: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one server. Times in seconds.
+
+    Attributes:
+        connections: Open at a time; a further one takes the place of the one that has kept us
+            waiting longest, or waits in the kernel.
+        requests: Being answered at a time; further ones are refused.
+        held_bytes: Incomplete bodies and answers not yet taken, of all connections together.
+        head_bytes: Request line and headers.
+        headers: Number of headers.
+        pipelined: Requests in a row that a client may send before it has the previous answer; the
+            connection is closed then.
+        streams: Requests at a time on one connection (HTTP/2).
+        idle: A connection without a complete request head, fresh or kept alive, is closed then.
+        stall: A client must take 64 KiB within this time.
+        slowest: Bytes per second at which a client must take an answer, beyond `stall` seconds.
+        moment: Nobody has to make room who has kept us waiting for less.
+        first_request: While draining, what a connection gets whose request is on its way.
+        drain: Running requests have this long to end after `shutdown`; then their connections are
+            closed and they are cancelled.
+    """
+
+    connections: int = 4000
+    requests: int = 256
+    held_bytes: int = 64 * MiB
+    head_bytes: int = 16 * KiB
+    headers: int = 100
+    pipelined: int = 16
+    streams: int = 32
+    idle: float = 15 * SECONDS
+    stall: float = 20 * SECONDS
+    slowest: float = 16 * KiB
+    moment: float = 250 * MILLISECONDS
+    first_request: float = 1 * SECONDS
+    drain: float = 10 * SECONDS
+
+    def patience(self, size: int) -> float:
+        """Seconds that a client has to take so many bytes."""
+        return self.stall + size / self.slowest
+
+
+class Guest(Protocol):
+    """A connection, as far as this module is concerned."""
+
+    @property
+    def held(self) -> int:
+        """Bytes held for it."""
+        ...
+
+    def close_now(self) -> None:
+        """Close it without waiting."""
+        ...
+
+
+class Admission:
+    """The places, the memory and the requests of one port.
+
+    Args:
+        limits: How many of each.
+
+    Attributes:
+        limits: As given.
+        held: Bytes held for all connections.
+        answering: Requests being answered.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.held = 0
+        self.answering = 0
+        self._places = trio.Semaphore(limits.connections)
+        self._line: OrderedDict[Guest, float] = OrderedDict()
+        self._changed = trio.Event()
+        self._closed = 0
+        self._complained = -BETWEEN_COMPLAINTS
+
+    # --- places ---
+
+    async def place(self, knocking: "trio.socket.SocketType") -> None:
+        """Take a place for a connection; while there is none, only somebody who knocks makes one.
+
+        Args:
+            knocking: The listening socket; readable when a connection is there to be accepted.
+        """
+        if self._places.value == 0:
+            await trio.lowlevel.wait_readable(knocking)
+        while self._places.value == 0 and not self.make_room():
+            with trio.move_on_after(self.limits.moment):
+                await self._changed.wait()
+        await self._places.acquire()
+
+    def give_back(self) -> None:
+        """Give a place back that no connection came to have."""
+        self._places.release()
+
+    def make_room(self) -> bool:
+        """Close the connection that has kept us waiting longest; False if none has for a moment."""
+        return self._close_first_of(self._line, "connections")
+
+    # --- whose turn it is ---
+
+    def waits(self, guest: Guest) -> None:
+        """We wait for this client, from now on unless we did already."""
+        self._line.setdefault(guest, trio.current_time())
+
+    def serves(self, guest: Guest) -> None:
+        """It is our turn."""
+        self._line.pop(guest, None)
+
+    def left(self, guest: Guest) -> None:
+        """It is gone; its place is free."""
+        self._line.pop(guest, None)
+        self._places.release()
+        self._changed.set()
+        self._changed = trio.Event()
+
+    # --- requests and memory ---
+
+    def begin(self) -> bool:
+        """Count a request that is complete; False if there are too many."""
+        if self.answering >= self.limits.requests:
+            self._complain("requests")
+            return False
+        self.answering += 1
+        return True
+
+    def end(self) -> None:
+        """A request that was counted has been answered."""
+        self.answering -= 1
+
+    def hold(self, size: int, holder: Guest) -> bool:
+        """Count bytes held for a client, which must be let go of later in any case.
+
+        Returns:
+            False if there is no room for them, although all slower clients were closed.
+        """
+        self.held += size
+        while self.held > self.limits.held_bytes:
+            others = (guest for guest in self._line if guest.held and guest is not holder)
+            if not self._close_first_of(others, "memory"):
+                return False
+        return True
+
+    def let_go(self, size: int) -> None:
+        """The bytes are gone."""
+        self.held -= size
+
+    # --- what becomes of the slowest ---
+
+    def _close_first_of(self, guests: Iterable[Guest], bound: str) -> bool:
+        slowest = next(iter(guests), None)
+        if slowest is None or trio.current_time() - self._line[slowest] < self.limits.moment:
+            self._complain(bound)
+            return False
+        self._line.pop(slowest, None)
+        slowest.close_now()
+        self._closed += 1
+        self._complain(bound)
+        return True
+
+    def _complain(self, bound: str) -> None:
+        """One line now and then: a flood must not become one of the log."""
+        now = trio.current_time()
+        if now - self._complained < BETWEEN_COMPLAINTS:
+            return
+        self._complained = now
+        closed, self._closed = self._closed, 0
+        _logger.warning("server_crowded", bound=bound, closed=closed)
+
+
+def raise_descriptor_limit(connections: int) -> int:
+    """Allow this process as many open files as connections need, as far as the system does.
+
+    Returns:
+        For how many connections it suffices.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(soft, ENOUGH_DESCRIPTORS)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft not in (resource.RLIM_INFINITY, wanted):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(1, min(connections, wanted - RESERVED_DESCRIPTORS))

@@ -1,0 +1,140 @@
+"""From a question to its bytes: kept, shared, or computed.
+
+An `Inquiry` is a kind of question, declared once: how its figures are read from a snapshot, how
+they are written, and as which model. `Answering` gives the answer to one:
+
+1. Where the tenant stands is known, or looked up (`standing`).
+2. Standing, resolved days and request make the entity tag. A client that has that answer is told
+   so.
+3. The bytes that are kept under the tag are the answer; else it is computed, once for all who ask
+   for it at the same time, and kept.
+
+A computation reads the tenant's standing again, inside its snapshot, and its answer carries the
+tag of what it saw there. So whatever moves meanwhile, an answer never stands under a version that
+it was not computed from.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Final, Generic, TypeVar
+
+import trio
+from pydantic import BaseModel
+
+from troupe.actors.analytics.answers import Answers, Snapshot
+from troupe.actors.analytics.keeping import AnswerCache, SingleFlight
+from troupe.actors.analytics.standing import Standing
+from troupe.common.ids import TenantId
+from troupe.common.units import MiB
+from troupe.http import exact_json
+from troupe.http.asked import Asked, Clock, utc_now
+from troupe.http.conventions import CompareQuery, entity_tag, is_unmodified
+from troupe.http.declaration import Answer
+
+_RELEASE: Final = version("troupe")
+DEFAULT_CACHE: Final = 64 * MiB
+
+Q = TypeVar("Q", bound=CompareQuery)
+F = TypeVar("F")
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry(Generic[Q, F]):
+    """A kind of question.
+
+    Attributes:
+        name: Part of the tag: equal queries of two kinds have different answers.
+        model: What the answer is.
+        check: Refuses queries that make no sense; before anything is read.
+        read: Reads the figures, inside the snapshot (in asyncio).
+        write: Makes the answer of them, outside.
+    """
+
+    name: str
+    model: type[BaseModel]
+    read: Callable[[Snapshot, Asked, Q], Awaitable[F]]
+    write: Callable[[Asked, Q, F], object]
+    check: Callable[[Q], None] = lambda _: None
+
+    def tag(self, asked: Asked, query: Q) -> str:
+        """The entity tag of an answer."""
+        return entity_tag(_RELEASE, self.name, asked, query)
+
+    def bytes_of(self, asked: Asked, query: Q, found: F) -> bytes:
+        """The answer as it travels."""
+        return exact_json.dumps(self.model.model_validate(self.write(asked, query, found)))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An answer as it travels, and its tag."""
+
+    tag: str
+    body: bytes
+
+
+class Answering:
+    """Answers questions of one group's port.
+
+    Args:
+        answers: To be asked.
+        cache: Where bytes are kept.
+        standing: Where tenants stand; by default they are looked up, and remembered for a moment.
+        clock: The present instant.
+    """
+
+    def __init__(
+        self,
+        answers: Answers,
+        *,
+        cache: AnswerCache | None = None,
+        standing: Standing | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
+        self.answers = answers
+        self.cache = cache or AnswerCache(DEFAULT_CACHE)
+        self.standing = standing or Standing(answers.reporting, self.cache.drop)
+        self.clock = clock
+        self._flights: SingleFlight[Written] = SingleFlight()
+
+    async def answer(self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q) -> Answer:
+        """The answer to the current request.
+
+        Raises:
+            InvalidInput: The query means nothing.
+            NotFound: There is no such tenant.
+            DatabaseError: The database failed.
+        """
+        inquiry.check(query)
+        asked = Asked.of(await self.standing.of(tenant), query, self.clock)
+        tag = inquiry.tag(asked, query)
+        if is_unmodified(tag):
+            return Answer(None, etag=tag)
+        written = await self._written(tenant, inquiry, query, tag)
+        return Answer(written.body, etag=written.tag)
+
+    async def keep(self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q) -> None:
+        """Have an answer ready before anybody asks; errors as for `answer`."""
+        asked = Asked.of(await self.standing.of(tenant), query, self.clock)
+        await self._written(tenant, inquiry, query, inquiry.tag(asked, query))
+
+    async def _written(
+        self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q, tag: str
+    ) -> Written:
+        body = self.cache.get(tenant, tag)
+        if body is not None:
+            return Written(tag, body)
+        return await self._flights.do(tag, lambda: self._compute(tenant, inquiry, query))
+
+    async def _compute(self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q) -> Written:
+        async def question(snapshot: Snapshot) -> tuple[Asked, F]:
+            asked = Asked.of(snapshot.reporting, query, self.clock)
+            return asked, await inquiry.read(snapshot, asked, query)
+
+        began = trio.current_time()
+        asked, found = await self.answers.ask(tenant, question)
+        self.standing.note(asked.reporting, began)
+        written = Written(inquiry.tag(asked, query), inquiry.bytes_of(asked, query, found))
+        self.cache.put(tenant, written.tag, written.body)
+        return written

@@ -1,0 +1,142 @@
+"""The usual questions, answered right after a load and before anybody asks.
+
+Each process hears of every load (`standing.follow`) and computes what dashboards ask of all
+presets, one question at a time, so that warming takes one connection and leaves the others to
+people. A backfill publishes a version per day, many of them within a minute: a tenant is warmed
+once nothing was heard of it for `QUIET` seconds, and after `PATIENCE` in any case.
+
+What fails is left to whoever asks first.
+"""
+
+from typing import Any, Final
+
+import trio
+
+from troupe.actors.analytics.standing import follow
+from troupe.common.database import Database
+from troupe.common.dates import Compare
+from troupe.common.errors import TroupeError
+from troupe.common.ids import TenantId
+from troupe.common.logs import get_logger
+from troupe.common.units import SECONDS
+from troupe.http import analytics_models as models
+from troupe.http import funnel_models, inquiries, top_models
+from troupe.http.answering import Answering, Inquiry
+from troupe.http.conventions import CompareQuery, Preset
+
+QUIET: Final = 0.5 * SECONDS
+PATIENCE: Final = 5 * SECONDS
+
+_log = get_logger(__name__)
+
+Usual = tuple[Inquiry[Any, Any], CompareQuery]
+
+_COMPARISONS: Final = (Compare.NONE, Compare.PREVIOUS)
+USUAL: Final[tuple[Usual, ...]] = (
+    *(
+        (inquiry, query(preset=preset, compare=compare))
+        for preset in Preset
+        for compare in _COMPARISONS
+        for inquiry, query in (
+            (inquiries.STATS, models.StatsQuery),
+            (inquiries.CHART, models.StatsChartQuery),
+            (inquiries.LOCATIONS, models.LocationStatsQuery),
+        )
+    ),
+    # Without a preset: what is answered when nothing is said.
+    *(
+        (inquiry, query())
+        for inquiry, query in (
+            (inquiries.STATS, models.StatsQuery),
+            (inquiries.CHART, models.StatsChartQuery),
+            (inquiries.LOCATIONS, models.LocationStatsQuery),
+            (inquiries.COMPLETE, funnel_models.CompleteQuery),
+            (inquiries.FUNNEL, funnel_models.FunnelQuery),
+            (inquiries.CHANNELS, models.PartStatsQuery),
+            (inquiries.DEVICES, models.PartStatsQuery),
+            (inquiries.COUNTRIES, models.PartStatsQuery),
+            (inquiries.TOP_PRODUCTS, top_models.TopQuery),
+            (inquiries.TOP_PAGES, top_models.TopQuery),
+            (inquiries.TOP_TERMS, top_models.TopQuery),
+        )
+    ),
+)
+
+
+class Warming:
+    """Keeps the usual answers ready.
+
+    Args:
+        answering: To be asked.
+    """
+
+    def __init__(self, answering: Answering) -> None:
+        self._answering = answering
+        self._since: dict[TenantId, float] = {}
+        self._last: dict[TenantId, float] = {}
+        self._woken = trio.Event()
+
+    def heard(self, tenant: TenantId) -> None:
+        """Something was published for a tenant."""
+        now = trio.current_time()
+        self._since.setdefault(tenant, now)
+        self._last[tenant] = now
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Warm whoever was heard of, for ever."""
+        while True:
+            due = min(map(self._due, self._since), default=None)
+            if due is None:
+                self._woken = trio.Event()
+                await self._woken.wait()
+                continue
+            await trio.sleep_until(due)
+            now = trio.current_time()
+            for tenant in [one for one in self._since if self._due(one) <= now]:
+                del self._since[tenant], self._last[tenant]
+                await self.warm(tenant)
+
+    def _due(self, tenant: TenantId) -> float:
+        return min(self._last[tenant] + QUIET, self._since[tenant] + PATIENCE)
+
+    async def warm(self, tenant: TenantId) -> None:
+        """Have the usual answers of one tenant ready."""
+        began = trio.current_time()
+        try:
+            for inquiry, query in USUAL:
+                await self._answering.keep(tenant, inquiry, query)
+        except TroupeError as error:
+            _log.warning("answers_not_warmed", tenant_id=str(tenant), reason=str(error))
+            return
+        _log.debug(
+            "answers_warmed",
+            tenant_id=str(tenant),
+            answers=len(USUAL),
+            milliseconds=round((trio.current_time() - began) * 1000),
+        )
+
+
+async def stay_current(
+    database: Database, answering: Answering, stopping: trio.Event, *, warm: bool
+) -> None:
+    """Hear of loads and changed settings until `stopping` is set.
+
+    Args:
+        database: The group's pool.
+        answering: To be told.
+        stopping: Ends it.
+        warm: Whether to have the usual answers ready.
+    """
+    warming = Warming(answering)
+    async with trio.open_nursery() as nursery:
+        heard = warming.heard if warm else _ignore
+        nursery.start_soon(follow, database, answering.standing, heard)
+        if warm:
+            nursery.start_soon(warming.run)
+        await stopping.wait()
+        nursery.cancel_scope.cancel()
+
+
+def _ignore(_tenant: TenantId) -> None:
+    """Nothing is warmed."""
