@@ -404,15 +404,28 @@ CREATE FUNCTION platform.erase_tenant(p_tenant uuid) RETURNS void
 AS $$
 DECLARE
     t record;
+    deleted bigint;
+    touched bigint;
 BEGIN
     PERFORM data.demand_tenant(p_tenant);
-    FOR t IN
-        SELECT * FROM platform.tenant_tables() AS tables
-        WHERE tables.schema_name <> 'auth'
-          AND (tables.schema_name, tables.name) NOT IN (('platform', 'tenants'), ('data', 'events'))
-    LOOP
-        EXECUTE format('DELETE FROM %s WHERE tenant_id = $1', t.relation) USING p_tenant;
+    -- Triggers that keep one table in step with another may write behind us; hence until nothing is
+    -- left to delete.
+    FOR pass IN 1..10 LOOP
+        deleted := 0;
+        FOR t IN
+            SELECT * FROM platform.tenant_tables() AS tables
+            WHERE tables.schema_name <> 'auth'
+              AND (tables.schema_name, tables.name) NOT IN (('platform', 'tenants'), ('data', 'events'))
+        LOOP
+            EXECUTE format('DELETE FROM %s WHERE tenant_id = $1', t.relation) USING p_tenant;
+            GET DIAGNOSTICS touched = ROW_COUNT;
+            deleted := deleted + touched;
+        END LOOP;
+        EXIT WHEN deleted = 0;
     END LOOP;
+    IF deleted > 0 THEN
+        RAISE EXCEPTION 'rows of the tenant come back as fast as they are deleted';
+    END IF;
     DELETE FROM platform.tenants WHERE tenant_id = p_tenant;
     EXECUTE format('DROP TABLE IF EXISTS data.%I', data.tenant_partition(p_tenant));
 END
