@@ -244,7 +244,7 @@ class KeyRing:
 
     def __init__(self, keys: Sequence[bytes], path: Path | None = None) -> None:
         self._path = path
-        self._seen = None if path is None else _mark_of(path)
+        self._seen: tuple[int, int, int] | None = None
         self._take(keys)
 
     def _take(self, keys: Sequence[bytes]) -> None:
@@ -289,7 +289,10 @@ class KeyRing:
         Raises:
             ConfigurationError: Not readable, open to every account of the host, or without a key.
         """
-        return cls(_read_keys(path), path)
+        mark = _mark_of(path)  # before it is read: a file that changes in between is read again
+        ring = cls(_read_keys(path), path)
+        ring._seen = mark
+        return ring
 
     @classmethod
     def load_or_create(cls, path: Path) -> "KeyRing":
