@@ -153,7 +153,7 @@ def test_what_is_wrong_on_the_host(troupe: Program, tmp_path: Path) -> None:
         }
         found = examined(urls, tmp_path / "state")
     for check, says in (
-        ("database", "connection"),
+        ("database", "cannot be reached"),
         ("port of data", "cannot be had"),
         ("key file", "There is no"),
     ):
