@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test unit integration e2e chaos exact fuzz soak bench bench-answers bench-hostile lint format types contracts check lock clean
+.PHONY: help setup demo test unit integration e2e chaos exact fuzz soak bench bench-answers bench-hostile bench-isolation lint format types contracts check lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,9 +26,11 @@ integration: setup  ## run the tests against real PostgreSQL, SFTP, SMTP and ide
 
 e2e: setup  ## run the whole system and a browser against it (installs Chromium when root on Debian)
 	ops/install_browser.sh
+	ops/install_network.sh
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
 
 chaos: setup  ## kill, stop, cut and restart for as long as it takes to be sure (about half an hour)
+	ops/install_network.sh
 	$(BIN)/python -m pytest tests/chaos $(ARGS)
 
 fuzz: setup  ## the program against its own OpenAPI documents, ten minutes for each
@@ -48,6 +50,9 @@ bench-answers: setup  ## measure answers beside a first version's, which it inst
 
 bench-hostile: setup  ## measure what good clients notice of 2,000 slow and hostile ones
 	$(BIN)/python -m ops.bench.hostile $(ARGS)
+
+bench-isolation: setup  ## measure what the dashboard notices of ingestion, and of a data group gone wrong
+	$(BIN)/python -m ops.bench.isolation $(ARGS)
 
 lint: setup  ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -37,6 +37,7 @@ from troupe.common.config import Configuration, revealed
 from troupe.common.errors import TroupeError
 from troupe.platform.errors import unexpected
 from troupe.platform.processes import Instance, confine, die_with_supervisor, open_instance
+from troupe.platform.responsiveness import favour_the_loop
 from troupe.platform.supervision import ChildContext, Snapshot, State, Supervisor
 from troupe.wiring import Site, compose, key_ring
 
@@ -89,6 +90,7 @@ def main(descriptor: int) -> int:
     die_with_supervisor()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is for the supervisor, which tells us
     logs.configure(style="json")
+    favour_the_loop()
     try:
         trio.run(_converse, descriptor)
     except BaseException as error:  # noqa: BLE001 - the exit code says it, and the log why

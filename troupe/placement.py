@@ -104,7 +104,7 @@ def _in_processes(site: Site, name: str) -> Supervisor:
     backend = ProcessBackend(
         ProcessSettings(
             group=name,
-            command=COMMAND,
+            command=(*_giving_way(settings.niceness), *COMMAND),
             grace=configuration.shutdown.grace,
             watchdog=settings.watchdog,
             start_deadline=settings.start_deadline,
@@ -125,6 +125,11 @@ def _in_processes(site: Site, name: str) -> Supervisor:
         kind="group",
     )
     return supervisor
+
+
+def _giving_way(niceness: int) -> tuple[str, ...]:
+    """The beginning of a command: it is to count from the first import on."""
+    return ("nice", "-n", str(niceness)) if niceness else ()
 
 
 def _bounded(group: dict[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from troupe.common.secrets import KeyRing, Vault
 from troupe.common.units import MiB
 from troupe.http import analytics as analytics_routes
 from troupe.http import auth as auth_routes
-from troupe.http import auth_login
+from troupe.http import auth_login, data_imports
 from troupe.http import data as data_routes
 from troupe.http.admission import Limits
 from troupe.http.answering import Answering
@@ -154,6 +154,7 @@ def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
                 deadline=database.statement_deadline,
                 connect_deadline=database.connect_deadline,
                 statement_cache_size=0 if database.transaction_pooler else CACHED_STATEMENTS,
+                niceness=settings.niceness,
             ),
         )
 
@@ -305,6 +306,7 @@ def _data(site: Site) -> Group:
             settings=site.http(cors_origins=(origin_of(site.dashboard_url),)),
         )
         data_routes.declare(app.api, database.get(), maximum_days=settings.maximum_days)
+        data_imports.declare(app.api, database.get(), guard)
         return app
 
     _add_http(site, group, build)

@@ -56,17 +56,20 @@ def resident(pid: int) -> int:
 
 
 @contextmanager
-def running_site(directory: Path, **options: str) -> Iterator[Site]:
+def running_site(directory: Path, *, module: str = "", **options: str) -> Iterator[Site]:
     """Run ``troupe up`` while the context is open.
 
     Args:
-        directory: For its state and its log.
+        directory: For its state and its log; made if need be.
+        module: What to run instead of ``troupe``.
         **options: Environment variables.
     """
     state = directory / "state"
+    directory.mkdir(exist_ok=True)
+    program = [sys.executable, "-m", module] if module else [str(TROUPE)]
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own program
-            [TROUPE, "--state-dir", str(state), "up"],
+            [*program, "--state-dir", str(state), "up"],
             stdout=log,
             stderr=log,
             env={**os.environ, **PORTS, **options},

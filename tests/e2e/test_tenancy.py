@@ -16,10 +16,19 @@ from troupe.common.postgres import running_server
 from troupe.platform.jobs import NewJob, enqueue_many
 
 MAY_BE_EMPTY = frozenset(
-    {"data.staged_days", "data.erased_persons", "platform.schedules", "platform.schedule_slots"}
+    {
+        "data.staged_days",
+        "data.erased_persons",
+        "data.held_files",
+        "data.held_pieces",
+        "data.row_reports",
+        "platform.schedules",
+        "platform.schedule_slots",
+    }
 )
-"""Rows are there only while a day is being loaded, or once somebody has made a schedule; the latter
-are asked in tests/integration/schedules."""
+"""Rows are there only while a day or a file is being loaded, where a file had bad rows, once
+somebody was erased or has made a schedule. Files are asked in tests/integration/master_data,
+erasures in tests/integration/tenancy, schedules in tests/integration/schedules."""
 
 Check = Callable[[asyncpg.Connection, asyncpg.Connection], Awaitable[Any]]
 

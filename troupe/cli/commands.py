@@ -24,6 +24,7 @@ from troupe.common.bridge import open_bridge
 from troupe.common.config_reference import reference
 from troupe.common.migrate import migrate as run_migrations
 from troupe.common.postgres import running_server
+from troupe.platform.responsiveness import favour_the_loop
 
 
 class _Root(click.Group):
@@ -82,6 +83,7 @@ def up(settings: Settings) -> None:
         for name, url in installation.urls.items():
             click.echo(f"{name:<10} {url}", err=True)
 
+    favour_the_loop()
     trio.run(lambda: supervisor.run(configuration, on_ready=announce))
     sys.stdout.flush()
     sys.stderr.flush()

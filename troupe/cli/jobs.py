@@ -22,6 +22,7 @@ from rich.table import Table
 
 from troupe.actors.auth.tenants import Tenant
 from troupe.actors.data.days import ingest_job
+from troupe.actors.data.master_data import import_job
 from troupe.cli.boundary import JobNotDone, reported
 from troupe.cli.context import Settings, as_json, database_of
 from troupe.cli.operators import find_tenant
@@ -99,6 +100,28 @@ def ingest(
             found = await find_tenant(database, tenant)
             store = JobStore(database)
             job = await store.enqueue(found.tenant_id, ingest_job(first.date(), last.date()))
+            return job if no_wait else await _follow(store, found, job, quiet=json_output)
+
+    _report(trio.run(work), json_output=json_output)
+
+
+@click.command(name="import")
+@_tenant
+@click.option("--again", is_flag=True, help="Read the files also if they look unchanged.")
+@click.option("--no-wait", is_flag=True, help="Only start it.")
+@as_json
+@click.pass_obj
+@reported
+def import_files(
+    settings: Settings, tenant: str, *, again: bool, no_wait: bool, json_output: bool
+) -> None:
+    """Import a tenant's customers and locations from its SFTP server, and show how far it is."""
+
+    async def work() -> Job:
+        async with database_of(settings.load()) as database:
+            found = await find_tenant(database, tenant)
+            store = JobStore(database)
+            job = await store.enqueue(found.tenant_id, import_job(again=again))
             return job if no_wait else await _follow(store, found, job, quiet=json_output)
 
     _report(trio.run(work), json_output=json_output)
@@ -322,4 +345,5 @@ def _report(job: Job, *, json_output: bool) -> None:
 def add_to(root: click.Group) -> None:
     """Add the commands to the root command."""
     root.add_command(ingest)
+    root.add_command(import_files)
     root.add_command(jobs)

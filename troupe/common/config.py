@@ -134,6 +134,10 @@ class GroupSettings(_Section):
     memory_limit: Annotated[int, Field(ge=0)] = 0
     """MiB of resident memory above which a child process is killed and replaced (Linux); 0: no
     limit. Too low: requests are lost over and over."""
+    niceness: Annotated[int, Field(ge=0, le=19)] = 0
+    """How far the group gives way to others when processors are short: its child processes, and its
+    sessions of a PostgreSQL on this host. 0: not at all; 19: most. Too high: its own answers and
+    work become slow on a busy host."""
     hosts: tuple[str, ...] = ()
     """Names of the supervisors that run the group; empty: every one."""
     tasks: Annotated[int, Field(ge=1, le=1024)] = 32
@@ -164,6 +168,10 @@ class DataGroup(GroupSettings):
 
     port: Port = 8002
     """TCP port; 0 takes any free one."""
+    niceness: Annotated[int, Field(ge=0, le=19)] = 10
+    """How far the group gives way to others when processors are short: its child processes, and its
+    sessions of a PostgreSQL on this host. 0: not at all; 19: most. Too high: its own answers and
+    work become slow on a busy host."""
 
 
 class AnalyticsGroup(GroupSettings):

@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Final, Literal
+from uuid import UUID
 from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from troupe.common.database import Database
-from troupe.common.errors import NotFound
+from troupe.common.errors import NotFound, PreconditionFailed
 from troupe.common.ids import TenantId
 from troupe.common.secrets import Place, Vault
 from troupe.common.sql import load
@@ -70,6 +71,7 @@ Header = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x
 FileName = Annotated[
     str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*[^/\x00-\x1f\x7f]$")
 ]
+SheetTitle = Annotated[str, Field(max_length=31, pattern=r"^[^\x00-\x1f\x7f:\\/?*\[\]]*$")]
 Encoding = Literal["utf-8", "utf-16", "cp1252", "cp850", "iso-8859-1", "iso-8859-15"]
 
 
@@ -107,22 +109,71 @@ class CustomerColumns(_Config):
     """The customer's city."""
 
 
-class LocationFile(_Config):
-    """The file with the locations."""
+UNFINISHED: Final = (".part", ".partial", ".filepart", ".tmp", ".temp", ".crdownload", "~")
+"""Ends of names that programs give to files which they are still writing."""
+DATE_PARTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "{YYYY}": "(?P<year>[0-9]{4})",
+        "{MM}": "(?P<month>[0-9]{2})",
+        "{DD}": "(?P<day>[0-9]{2})",
+        "{hh}": "(?P<hour>[0-9]{2})",
+        "{mm}": "(?P<minute>[0-9]{2})",
+        "{ss}": "(?P<second>[0-9]{2})",
+    }
+)
+"""What a file's name may say in place of a date and time, and the digits that match."""
+MOST_STARS: Final = 8
+
+
+class _File(_Config):
+    """What there is to say about each file."""
 
     file: FileName
-    """Its path on the server, below ``directory`` unless it begins with a slash."""
+    """Its path on the server, below ``directory`` unless it begins with a slash. The last part may
+    be a pattern: ``*``, ``?`` and ``{YYYY}``, ``{MM}``, ``{DD}``, ``{hh}``, ``{mm}``, ``{ss}``."""
+    take: Literal["newest", "all"] = "newest"
+    """Of the files that match a pattern: the newest alone, or each that is new, oldest first."""
+    format: Literal["auto", "csv", "xlsx"] = "auto"
+    """What kind of file it is; ``auto`` looks at how it begins."""
+    sheet: SheetTitle = ""
+    """Title of the workbook's sheet; empty: the first one that is visible."""
+
+    @field_validator("file")
+    @classmethod
+    def _usable(cls, value: str) -> str:
+        folder, _, name = value.rpartition("/")
+        if any(sign in folder for sign in "*?{}"):
+            raise ValueError("only the last part of a path may be a pattern")
+        if name.casefold().endswith(UNFINISHED):
+            raise ValueError("is a name for a file that is still being written")
+        if name.count("*") > MOST_STARS:
+            raise ValueError(f"has more than {MOST_STARS} asterisks")
+        for part in DATE_PARTS:
+            if name.count(part) > 1:
+                raise ValueError(f"has {part} more than once")
+            name = name.replace(part, "")
+        if "{" in name or "}" in name:
+            raise ValueError(f"has braces around something else than {', '.join(DATE_PARTS)}")
+        if value.endswith((".", "..")) and name.strip(".") == "":
+            raise ValueError("is a directory")
+        return value
+
+
+class LocationFile(_File):
+    """The file with the locations."""
+
     columns: LocationColumns
     """Our columns to the file's headers."""
 
 
-class CustomerFile(_Config):
+class CustomerFile(_File):
     """The file with the customers."""
 
-    file: FileName
-    """Its path on the server, below ``directory`` unless it begins with a slash."""
     columns: CustomerColumns
     """Our columns to the file's headers."""
+
+
+DEFAULT_BAD_ROW_SHARE: Final = 0.1
 
 
 class SftpConfig(_Config):
@@ -143,11 +194,14 @@ class SftpConfig(_Config):
     """The server's public key in OpenSSH's form; nothing is fetched until it is pinned."""
     directory: Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")] = "."
     """Where the files lie."""
+    archive_directory: Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
+    """Where a file is moved once it is loaded, below ``directory`` unless it begins with a slash;
+    empty: files stay where they are."""
     delimiter: Literal[",", ";", "\t", "|"] = ","
     """What stands between two cells of the files."""
     encoding: Encoding = "utf-8"
     """How the files write characters; a byte order mark in a file trumps it."""
-    bad_row_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+    bad_row_share: Annotated[float, Field(ge=0.0, le=1.0)] = DEFAULT_BAD_ROW_SHARE
     """Largest share of unusable rows with which a file is still imported."""
     locations: LocationFile | None = None
     """The file with the locations; None: they are not imported."""
@@ -176,6 +230,19 @@ CONFIGS: Final[Mapping[ConnectionKind, type[ConnectionConfig]]] = MappingProxyTy
     {"bigquery": BigQueryConfig, "sftp": SftpConfig, "smtp": SmtpConfig}
 )
 """The form of each kind's configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenConnection:
+    """The open part of one stored connection.
+
+    Attributes:
+        config: Checked when it was stored.
+        version: Rises by one with each change.
+    """
+
+    config: ConnectionConfig
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,3 +297,59 @@ async def load_connection(
         return Connection(kind, config, secret, row["version"])
 
     return await database.run(unit, tenant=tenant, read_only=True)
+
+
+async def read_connection(
+    database: Database, tenant: TenantId, kind: ConnectionKind
+) -> OpenConnection:
+    """Read a tenant's connection without its secret.
+
+    Raises:
+        NotConnected: The tenant has none of this kind.
+    """
+    row = await database.fetch_row(
+        _QUERIES["connection"], tenant, kind, tenant=tenant, read_only=True
+    )
+    if row is None:
+        raise NotConnected(f"The tenant has no {kind} connection yet.")
+    return OpenConnection(CONFIGS[kind].model_validate_json(row["config"]), row["version"])
+
+
+async def pin_host_key(
+    database: Database,
+    tenant: TenantId,
+    *,
+    host_key: str,
+    fingerprint: str,
+    version: int,
+    actor: tuple[str, UUID],
+) -> None:
+    """Write the host key that somebody has confirmed into the SFTP connection, and who it was.
+
+    Args:
+        database: Where.
+        tenant: Whose connection.
+        host_key: The public key in OpenSSH's form.
+        fingerprint: Of it, for the audit log.
+        version: Of the connection whose server has shown the key.
+        actor: Kind and identifier of who confirms it, as the audit log has them.
+
+    Raises:
+        PreconditionFailed: The connection was changed meanwhile.
+    """
+
+    async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        before = await connection.fetchrow(_QUERIES["pin_host_key"], tenant, host_key, version)
+        if before is None:
+            raise PreconditionFailed("The connection was changed since its server was asked.")
+        detail = {
+            "version": version + 1,
+            "fingerprint": fingerprint,
+            "replaces_another": bool(before["host_key"]),
+        }
+        kind, identifier = actor
+        await connection.execute(
+            _QUERIES["append_audit"], kind, identifier, "connection.host_key_pinned", "sftp", detail
+        )
+
+    await database.run(unit, tenant=tenant)

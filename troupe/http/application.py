@@ -14,7 +14,8 @@ changed most between the two releases that we run on. Three more things differ o
   still inside Hypercorn, and the idle timer and the closing of the socket never happen: a leaked
   connection per request. The shield is bounded by the stall deadline of `troupe.http.connection`.
 * It also ends a body that is too large as soon as it is. Quart 0.23 collects a chunked body to its
-  end before it looks at the limit.
+  end before it looks at the limit. And a body that a route takes as a file is taken no faster than
+  it is read (`troupe.http.uploads`).
 * Rules are only accepted from `Api`. ``@app.get`` of Quart would make a route that nobody guards
   and no document mentions.
 """
@@ -50,7 +51,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from troupe.common.errors import DeadlineExceeded
 from troupe.common.logs import get_logger
 from troupe.common.units import SECONDS, MiB
-from troupe.http.declaration import REQUEST_DEADLINE, Route
+from troupe.http.declaration import REQUEST_DEADLINE, Route, Upload
 from troupe.http.event_stream import StreamSlots
 from troupe.http.exact_json import ExactJSONProvider
 from troupe.http.idempotency import IdempotencyStore
@@ -60,6 +61,7 @@ from troupe.http.problems import MEDIA_TYPE as PROBLEM_TYPE
 from troupe.http.problems import Problem, leading_error, problem_of
 from troupe.http.request import (
     REQUEST_ID_HEADER,
+    TAKEN_EXTENSION,
     Request,
     client_of,
     request_id_of,
@@ -73,6 +75,7 @@ from troupe.http.security import (
     apply_security_headers,
     page_policy,
 )
+from troupe.http.uploads import StreamedBody
 
 _logger = get_logger(__name__)
 
@@ -131,13 +134,22 @@ class _StorableInteger(IntegerConverter):
 class _Connection(TrioASGIHTTPConnection):
     """quart-trio's connection without its leak; see the module's text."""
 
+    app: "Application"
+    _streamed: StreamedBody | None = None
+
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        limit = self.app.config["MAX_CONTENT_LENGTH"]
+        upload = self.app.upload_at(self.scope["method"], self.scope["path"])
+        limit = self.app.config["MAX_CONTENT_LENGTH"] if upload is None else upload.most
+        extensions = cast("dict[str, Any]", self.scope.get("extensions") or {})
+        taken = extensions.get(TAKEN_EXTENSION, _nothing_held)
+        self._streamed = None if upload is None else StreamedBody(taken)
         received = 0
 
         async def receive_bounded() -> ASGIReceiveEvent:
             nonlocal received
             while True:
+                if self._streamed is not None:
+                    await self._streamed.room()
                 message = await receive()
                 if message["type"] != "http.request":
                     return message
@@ -156,6 +168,12 @@ class _Connection(TrioASGIHTTPConnection):
 
         await super().__call__(receive_bounded, send_shielded)
 
+    def _create_request_from_scope(self, send: ASGISendCallable) -> QuartRequest:
+        request = super()._create_request_from_scope(send)
+        if self._streamed is not None:
+            cast("Any", request).body = self._streamed
+        return request
+
 
 class Application(QuartTrio):
     """The HTTP face of one group; made by `create_app`."""
@@ -170,6 +188,7 @@ class Application(QuartTrio):
 
     def __init__(self, group: str, settings: HttpSettings, metrics: HttpMetrics) -> None:
         self._routes: dict[str, Route] = {}
+        self._uploads: dict[tuple[str, str], Upload] = {}
         self._declaring = False
         super().__init__("troupe", static_folder=None)
         self.group = group
@@ -198,6 +217,8 @@ class Application(QuartTrio):
         finally:
             self._declaring = False
         self._routes[route.endpoint] = route
+        if route.upload is not None:
+            self._uploads[(route.method, route.rule)] = route.upload
 
     def add_url_rule(self, rule: str, *args: Any, **kwargs: Any) -> None:
         """Refuses rules that were not declared through `Api`.
@@ -208,6 +229,10 @@ class Application(QuartTrio):
         if not self._declaring:
             raise RuntimeError(f"{rule}: declare it with app.api, which guards and documents it")
         super().add_url_rule(rule, *args, **kwargs)
+
+    def upload_at(self, method: str, path: str) -> Upload | None:
+        """What a request's body is when it is a file."""
+        return self._uploads.get((method, path))
 
     async def handle_request(self, request: QuartRequest) -> AnyResponse:
         """Answer one request, completely: identity, headers, log line, metrics."""
@@ -346,6 +371,10 @@ def _wants_page(request: Request) -> bool:
         return False
     accepted = request.accept_mimetypes.best_match(["application/json", "text/html"])
     return accepted == "text/html"
+
+
+def _nothing_held(_size: int) -> None:
+    """Without our server nobody counts what is held."""
 
 
 def _ready() -> Readiness:

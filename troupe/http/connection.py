@@ -50,7 +50,7 @@ from troupe.common.units import SECONDS, KiB, MiB
 from troupe.http.admission import Admission
 from troupe.http.problems import Problem
 from troupe.http.refusals import answer_to, crowded, path_of, refusal, refusal_of
-from troupe.http.request import DRAINING_EXTENSION
+from troupe.http.request import DRAINING_EXTENSION, TAKEN_EXTENSION
 
 _Head = HTTPScope | WebsocketScope
 
@@ -290,6 +290,7 @@ class Connection:
                 return
             extensions = cast("dict[str, object]", scope.get("extensions"))
             extensions[DRAINING_EXTENSION] = self._draining
+            extensions[TAKEN_EXTENSION] = arrival.taken
             if arrival.may_begin():
                 await self._app(scope, arrival, answer)
             if arrival.refused and not answer.began:
@@ -342,6 +343,11 @@ class _Arrival:
             self._complete = True
             self._begin()
         return {"type": "http.disconnect"} if self.refused else message
+
+    def taken(self, size: int) -> None:
+        """So many bytes of the body were passed on and are held no longer."""
+        self._held -= size
+        self._connection.let_go(size)
 
     def end(self) -> None:
         """The request is over."""

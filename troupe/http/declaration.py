@@ -53,6 +53,19 @@ class Answer:
     etag: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A body that is a file: it is streamed to the handler's `upload`, see `troupe.http.uploads`.
+
+    Attributes:
+        content_types: In which it may be sent.
+        most: Bytes; more is answered 413.
+    """
+
+    content_types: tuple[str, ...]
+    most: int
+
+
 Answers = Mapping[int, type[BaseModel] | Media | None]
 
 
@@ -67,6 +80,7 @@ class Declaration(TypedDict, total=False):
         query: Model of the query parameters; without it any parameter is refused.
         body: Model of the request's body.
         form: The body is an URL-encoded form instead of JSON.
+        upload: The body is a file; the rule must have no variables.
         scope: What a token needs; ``<group>:read`` or ``<group>:write`` by default.
         problems: Statuses of problems beside those that follow from the declaration.
         creates: Honour ``Idempotency-Key``.
@@ -86,6 +100,7 @@ class Declaration(TypedDict, total=False):
     query: type[BaseModel]
     body: type[BaseModel]
     form: bool
+    upload: Upload
     scope: str
     problems: Sequence[int]
     creates: bool
@@ -121,6 +136,7 @@ class Route:
     query: type[BaseModel] | None
     body: type[BaseModel] | None
     form: bool
+    upload: Upload | None
     answers: Answers
     problems: frozenset[int]
     variables: tuple[PathVariable, ...]

@@ -65,7 +65,7 @@ def problem_statuses(route: Route) -> frozenset[int]:
         statuses |= {401, 403, 422}  # 422: X-Tenant-Id is not a UUID
     if route.variables:
         statuses.add(404)
-    if route.body is not None:
+    if route.body is not None or route.upload is not None:
         statuses |= {400, 408, 413, 415}
     statuses.add(422)  # an unknown query parameter is refused everywhere
     if route.creates:
@@ -161,6 +161,12 @@ def _operation(route: Route, schemas: Mapping[_Key, Json], definitions: Mapping[
         operation["requestBody"] = {
             "required": True,
             "content": {media: {"schema": schemas[(route.body, "validation")]}},
+        }
+    if route.upload is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "description": f"A file of at most {route.upload.most} bytes.",
+            "content": {media: {} for media in route.upload.content_types},
         }
     return operation
 

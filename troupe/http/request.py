@@ -16,6 +16,9 @@ from troupe.http.principal import Principal
 DRAINING_EXTENSION: Final = "troupe.draining"
 """Key in an ASGI scope's extensions: a `trio.Event` that is set when streams should end."""
 
+TAKEN_EXTENSION: Final = "troupe.taken"
+"""Likewise: called with the number of a body's bytes that were passed on and are held no longer."""
+
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._\-]{8,64}")
 

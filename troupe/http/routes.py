@@ -55,6 +55,7 @@ from troupe.http.problems import MEDIA_TYPE as PROBLEM_TYPE
 from troupe.http.problems import problem_of
 from troupe.http.request import current_request
 from troupe.http.security import SAFE_METHODS, Guard
+from troupe.http.uploads import Reception
 
 SHIELDED_DEADLINE: Final = 3 * SECONDS
 
@@ -95,6 +96,7 @@ class Api:
         self._guard = guard
         self._register = register
         self._idempotency = idempotency
+        self._reception = Reception()
 
     @property
     def session_cookie(self) -> str:
@@ -153,6 +155,7 @@ class Api:
                 query=declaration.get("query"),
                 body=declaration.get("body"),
                 form=declaration.get("form", False),
+                upload=declaration.get("upload"),
                 answers=declaration["answers"],
                 problems=frozenset(declaration.get("problems", ())),
                 variables=variables_of(rule),
@@ -174,7 +177,7 @@ class Api:
         where = f"{route.method} {route.rule}"
         path = {variable.name for variable in route.variables}
         named = set(inspect.signature(route.handler).parameters)
-        inputs = {"query": route.query, "body": route.body}
+        inputs = {"query": route.query, "body": route.body, "upload": route.upload}
         available = path | {name for name, model in inputs.items() if model is not None}
         missing = available - named
         if missing:
@@ -187,8 +190,10 @@ class Api:
             raise ValueError(f"{where}: requires credentials, but there is no resolver")
         if route.creates and (self._idempotency is None or route.is_public):
             raise ValueError(f"{where}: `creates` needs an idempotency store and a principal")
-        if route.body is not None and route.method in SAFE_METHODS:
+        if (route.body or route.upload) is not None and route.method in SAFE_METHODS:
             raise ValueError(f"{where}: a {route.method} has no body")
+        if route.upload is not None and (route.body is not None or path):
+            raise ValueError(f"{where}: an upload is the whole body, and its path is fixed")
         if not any(status < 400 for status in route.answers):
             raise ValueError(f"{where}: declares no success")
 
@@ -214,12 +219,21 @@ class Api:
             if route.body is not None:
                 raw = cast("bytes", await request.get_data())
                 arguments["body"] = read_body(request, raw, route.body, form=route.form)
-            key = request.headers.get(KEY_HEADER) if route.creates else None
-            if key is not None and principal is not None:
-                return await self._once(route, principal, key, raw, arguments)
-            return respond(route, await route.handler(**arguments))
+            if route.upload is None:
+                return await self._run(route, principal, raw, arguments)
+            async with self._reception.receive(request, route.upload) as upload:
+                arguments["upload"] = upload
+                return await self._run(route, principal, upload.sha256, arguments)
 
         return view
+
+    async def _run(
+        self, route: Route, principal: Principal | None, raw: bytes, arguments: dict[str, Any]
+    ) -> Response:
+        key = current_request().headers.get(KEY_HEADER) if route.creates else None
+        if key is not None and principal is not None:
+            return await self._once(route, principal, key, raw, arguments)
+        return respond(route, await route.handler(**arguments))
 
     async def _once(
         self, route: Route, principal: Principal, key: str, raw: bytes, arguments: dict[str, Any]

@@ -101,6 +101,7 @@ def measure(site: Site, options: Any) -> dict[str, Figures]:
                 figure.memory.append(resident(site.pid))
             figure.open.append(told["open"])
             figure.ended.append(told["ended"])
+            print(f"round {number + 1}: {kind}: {figure.ratio:.2f}", file=sys.stderr)
     return figures
 
 

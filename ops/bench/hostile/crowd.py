@@ -18,7 +18,7 @@ from typing import Final
 
 LONGEST: Final = 120.0
 COMEBACK: Final = 10.0
-RAMP: Final = 4.0
+RAMP: Final = 2.0
 """Seconds over which the first connections are spread."""
 DRIP: Final = 1.0
 SIP: Final = 1024

@@ -401,3 +401,40 @@ async def test_a_runner_cut_off_for_a_whole_lease_stops_its_handlers_by_itself(
             supervisor.request_stop()
     assert isinstance(done, Job)
     assert done.attempt == 2
+
+
+async def test_a_runner_cut_off_for_a_whole_lease_that_nobody_declared_dead_runs_its_jobs_again(
+    world: World,
+) -> None:
+    begun: list[int] = []
+
+    async def endless_at_first(run: JobRun) -> None:
+        begun.append(run.job.fencing_token)
+        if len(begun) == 1:
+            await trio.sleep_forever()
+
+    # With one process, whether it declares itself dead before it sends a heartbeat is chance.
+    await world.change(
+        "CREATE OR REPLACE FUNCTION platform.rescue_jobs(p_limit integer)"
+        " RETURNS TABLE (job_id uuid, state text) LANGUAGE plpgsql AS 'BEGIN RETURN; END'"
+    )
+    async with (
+        open_proxy(world.where.runtime_url) as proxy,
+        open_database(proxy.url, connections=4) as shaky,
+    ):
+        runner = world.runner(
+            {"work": kind(endless_at_first)}, database=shaky, listen=False, lease=1.0
+        )
+        job = await world.enqueue()
+        async with world.running(runner):
+            await world.becomes(job, JobState.RUNNING)
+            proxy.hold()
+
+            async def gave_up() -> bool:
+                return runner.outcomes == {"lease_lost": 1}
+
+            await soon(gave_up, "the handler is cancelled")
+            proxy.release()
+            await world.becomes(job, JobState.DONE)
+    assert len(begun) == 2
+    assert begun[0] < begun[1]

@@ -20,7 +20,7 @@ from tests.support.postgres import TestDatabase
 from troupe.actors.auth.connections import put_connection
 from troupe.actors.auth.tenants import create_tenant
 from troupe.actors.data.master_data import IMPORT_MASTER_DATA, import_job, master_data_kind
-from troupe.actors.data.master_sftp import SftpDeadlines
+from troupe.actors.data.master_ssh import SftpDeadlines
 from troupe.common.bridge import aio, open_bridge
 from troupe.common.database import Database, open_database
 from troupe.common.ids import TenantId
@@ -241,7 +241,12 @@ async def world(
                     server=sftp,
                     root=tmp_path / "sftp",
                     guard=OutboundGuard([ipaddress.ip_network("127.0.0.0/8")]),
-                    deadlines=SftpDeadlines(connect=10 * SECONDS, answer=10 * SECONDS),
+                    deadlines=SftpDeadlines(
+                        connect=10 * SECONDS,
+                        answer=10 * SECONDS,
+                        settle=0.2 * SECONDS,
+                        resume=(0.1 * SECONDS, 0.1 * SECONDS),
+                    ),
                 )
         finally:
             with trio.CancelScope(shield=True):
@@ -257,8 +262,8 @@ async def listener(world: World) -> AsyncIterator[Callable[..., Awaitable[int]]]
             async def guarded(stream: trio.SocketStream) -> None:
                 try:
                     await handler(stream)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    return
+                except* (trio.BrokenResourceError, trio.ClosedResourceError):
+                    pass  # the other side has left, as it may
 
             serve = partial(trio.serve_tcp, guarded, 0, host="127.0.0.1")
             listeners = await nursery.start(serve)

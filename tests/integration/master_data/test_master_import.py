@@ -6,14 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import asyncssh
+import openpyxl
 import pytest
 import trio
 
 from tests.integration.master_data.conftest import World, failure_of
 from troupe.actors.data import master_sftp
 from troupe.actors.data.master_data import import_job
+from troupe.common.bridge import aio
 from troupe.common.outbound import OutboundGuard
-from troupe.common.units import SECONDS
+from troupe.common.units import SECONDS, MiB
 from troupe.platform.jobs import JobState
 from troupe_demo.ga4 import HARBOR_SHOP, TOOL_SHOP
 
@@ -381,9 +383,15 @@ async def test_a_retry_goes_on_where_the_attempt_before_stopped(
         assert "while reading customers.csv" in failure_of(failed).message
         assert (await world.files(shop))["customers"]["problem"] == failure_of(failed).message
         assert await world.version(shop) == 1
+        # What has arrived is kept, and does not come once more.
+        held = await aio(world.admin.fetchrow("SELECT purpose, size FROM data.held_files"))
+        assert tuple(held) == ("transfer", 1 * MiB)
+        size, relay.passed = shop.file("customers").stat().st_size, 0
         relay.left = float("inf")
         ended = await world.ended(job)
     assert (ended.state, ended.attempt) == (JobState.DONE, 2)
+    assert relay.passed < size - 1 * MiB + 150_000
+    assert await aio(world.admin.fetchval("SELECT count(*) FROM data.held_files")) == 0
     [locations, customers] = ended.result["files"]
     assert (locations["state"], locations["inserted"]) == ("imported", len(TOOL_SHOP.branches))
     assert customers["inserted"] == 60_000
@@ -433,3 +441,46 @@ async def test_one_import_at_a_time_for_each_tenant(world: World) -> None:
     first = await world.store.enqueue(shop.tenant, import_job())
     assert (await world.store.enqueue(shop.tenant, import_job(again=True))).id == first.id
     assert (await world.store.enqueue(other.tenant, import_job())).id != first.id
+
+
+async def test_a_file_that_grows_is_left_and_the_other_is_taken(world: World) -> None:
+    shop = await world.shop()
+    world.deadlines = replace(world.deadlines, settle=1.0)
+    job = await world.start(shop)
+    path = shop.file("locations")
+    async with world.running(), trio.open_nursery() as nursery:
+
+        async def write_on() -> None:
+            while True:
+                with path.open("ab") as file:
+                    file.write(b"\r\n")
+                await trio.sleep(0.2)
+
+        nursery.start_soon(write_on)
+        job = await world.ended(job)
+        nursery.cancel_scope.cancel()
+    assert (job.state, failure_of(job).kind) == (JobState.DEAD, "StillBeingWritten")
+    assert failure_of(job).message == "locations.csv is still being written."
+    assert await world.rows(shop, "locations") == {}
+    assert len(await world.rows(shop, "customers")) == len(TOOL_SHOP.customers)
+    assert (await world.files(shop))["locations"]["problem"] == failure_of(job).message
+
+
+async def test_a_workbook_at_the_server_is_taken_for_one(world: World) -> None:
+    shop = await world.shop()
+    form = TOOL_SHOP.master.location_columns
+    book = openpyxl.Workbook()
+    book.active.title = "Notes"
+    sheet = book.create_sheet("Niederlassungen")
+    sheet.append([form[key] for key in ("location_id", "name", "city", "email", "manager")])
+    for branch in TOOL_SHOP.branches:
+        sheet.append([branch.id, branch.name, branch.city, None, None])
+    book.save(shop.folder / "branches.xlsx")
+    agreed = {"file": "bran*.xlsx", "columns": dict(form), "sheet": "niederlassungen"}
+    await world.connect(shop, customers=None, locations=agreed)
+    result = await world.imported(shop)
+    assert result["changed"] == len(TOOL_SHOP.branches)
+    rows = await world.rows(shop, "locations")
+    assert {row["name"] for row in rows.values()} == {branch.name for branch in TOOL_SHOP.branches}
+    [file] = (await world.files(shop)).values()
+    assert file["path"] == "./branches.xlsx"

@@ -1,6 +1,7 @@
 """Reading files from servers that are not what they should be."""
 # ruff: noqa: ARG002 - the signatures are asyncssh's
 
+import io
 import ipaddress
 import os
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +18,8 @@ from troupe.actors.data.master_errors import (
     FileRefused,
     StillBeingWritten,
 )
-from troupe.actors.data.master_sftp import SftpDeadlines, SftpSource, open_source
+from troupe.actors.data.master_sftp import SftpSource, open_source
+from troupe.actors.data.master_ssh import SftpDeadlines
 from troupe.common.bridge import aio
 from troupe.common.connections import SftpConfig
 from troupe.common.errors import CredentialsRejected, PeerRefused, PeerUnavailable
@@ -96,7 +98,9 @@ async def nobody(_count: int) -> None:
 
 
 async def fetch(source: SftpSource, file: str) -> bytes:
-    return (await source.read(file, await source.look(file), nobody)).getvalue()
+    content = io.BytesIO()
+    await source.read(file, await source.look(file), nobody, content)
+    return content.getvalue()
 
 
 async def test_a_file_arrives_whole_with_its_size_told_on_the_way(
@@ -105,13 +109,15 @@ async def test_a_file_arrives_whole_with_its_size_told_on_the_way(
     content = os.urandom(3 * MiB + 17)
     (tmp_path / "a.csv").write_bytes(content)
     told: list[int] = []
+    arrived = io.BytesIO()
 
     async def tell(count: int) -> None:
         told.append(count)
 
     async with serve(Files) as source:
         found = await source.look("a.csv")
-        assert (await source.read("a.csv", found, tell)).getvalue() == content
+        await source.read("a.csv", found, tell, arrived)
+    assert arrived.getvalue() == content
     assert found.size == len(content) == told[-1]
     assert told == sorted(set(told))
 
@@ -138,7 +144,7 @@ async def test_a_file_that_changes_while_it_is_read_is_left_for_later(
         path.write_bytes(b"some" + more)
         os.utime(path, (1, 1))
         with pytest.raises(StillBeingWritten, match=r"a\.csv changed while it was being read"):
-            await source.read("a.csv", found, nobody)
+            await source.read("a.csv", found, nobody, io.BytesIO())
 
 
 async def test_what_the_account_may_not_read_is_told_as_such(serve: Serve) -> None:
@@ -180,7 +186,7 @@ async def test_an_endless_file_ends_at_our_limit(
         found = await source.look("a.csv")
         assert found.size is None
         with pytest.raises(FileRefused, match="larger than 4 MiB"):
-            await source.read("a.csv", found, tell)
+            await source.read("a.csv", found, tell, io.BytesIO())
     assert told[-1] == 4 * MiB
 
 

@@ -87,7 +87,9 @@ def test_a_process_has_what_it_needs_and_dies_with_a_supervisor_that_is_killed(
         children = _until(shown)
         assert sorted(child["details"]["pid"] for child in children) == sorted(pids)
 
+        ours = os.getpriority(os.PRIO_PROCESS, 0)
         for pid in pids:
+            assert os.getpriority(os.PRIO_PROCESS, pid) == min(ours + 10, 19)
             said = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
             surroundings = Path(f"/proc/{pid}/environ").read_text(encoding="utf-8")
             assert "postgresql:" not in said + surroundings

@@ -8,6 +8,7 @@ and every slot is compared with the timetable.
 
 import random
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
@@ -75,26 +76,35 @@ class Verdict:
         assert self.hosts == {HOST}, self
 
 
-async def kill_leaders(world: World, kills: int, deadline: float) -> Verdict:
-    """Kill so many leaders within so many seconds."""
-    begun = trio.current_time()
+async def make_schedules(world: World) -> tuple[list[Schedule], dict[object, datetime]]:
+    """The schedules, and where each begins."""
     made = [
         await world.make(f"{beat} 0 * * *", policy=policy, tenant=tenant, catch_up_limit=1000)
         for beat, policy, tenant in LINES
     ]
-    begins = {each.id: each.settled_until for each in made}
+    return made, {each.id: each.settled_until for each in made}
+
+
+async def next_leader(world: World, last_term: int, alive: Collection[int]) -> tuple[int, int, str]:
+    """Wait for a leader after this term that is one of these; its term, process and host name."""
+    while True:
+        rows = await world.rows(LEADER)
+        if rows and rows[0]["term"] > last_term and rows[0]["pid"] in alive:
+            return rows[0]["term"], rows[0]["pid"], rows[0]["host"]
+        await trio.sleep(5 * MILLISECONDS)
+
+
+async def kill_leaders(world: World, kills: int, deadline: float) -> Verdict:
+    """Kill so many leaders within so many seconds."""
+    begun = trio.current_time()
+    made, begins = await make_schedules(world)
     chance = random.Random(kills)
     within, last_term, hosts = 0, 0, set()
     with trio.fail_after(deadline):
         async with open_workers(world.where.runtime_url, LEASE) as workers:
             alive = {await workers.start() for _ in range(2)}
             for _ in range(kills):
-                while True:
-                    rows = await world.rows(LEADER)
-                    if rows and rows[0]["term"] > last_term and rows[0]["pid"] in alive:
-                        break
-                    await trio.sleep(5 * MILLISECONDS)
-                [(last_term, leader, host)] = rows
+                last_term, leader, host = await next_leader(world, last_term, alive)
                 hosts.add(host)
                 await trio.sleep(chance.uniform(0, 0.1))
                 within += await world.look(BUSY, str(leader))

@@ -24,7 +24,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -78,10 +78,12 @@ class Workers:
 
 
 @asynccontextmanager
-async def open_workers(url: str, lease: float) -> AsyncIterator[Workers]:
-    """Ready to start workers; none is left afterwards."""
+async def open_workers(
+    url: str, lease: float, prefix: Sequence[str] = ()
+) -> AsyncIterator[Workers]:
+    """Ready to start workers, behind a command that becomes them; none is left afterwards."""
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "tests.integration.schedules.worker", url, str(lease)],
+        [*prefix, sys.executable, "-m", "tests.integration.schedules.worker", url, str(lease)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=ROOT,

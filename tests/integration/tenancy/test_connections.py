@@ -96,7 +96,7 @@ def bigquery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[st
 def test_sftp_that_works(troupe: Program, sftp: dict[str, Any]) -> None:
     found = tried(troupe, "sftp", sftp, PASSWORD)
     assert found["works"] is True, found
-    assert [step["name"] for step in found["steps"]] == ["connecting", "looking at locations.csv"]
+    assert [step["name"] for step in found["steps"]] == ["connecting", "looking for locations.csv"]
     assert "17 bytes" in found["steps"][1]["message"]
 
 

@@ -1,6 +1,10 @@
 """What must be true after any trouble; each check tells what is wrong in sentences."""
 
+from collections.abc import Iterable
+from pathlib import Path
+
 from tests.support.chaos.ground import Ground
+from tests.support.chaos.operations import read_operations
 
 STALE = """
     SELECT count(*) AS effects, count(DISTINCT job_id) AS jobs FROM public.effects WHERE NOT held
@@ -39,6 +43,17 @@ OVERLAPS = """
 """
 LOST = """
     SELECT state, count(*) AS jobs FROM platform.all_jobs WHERE state <> 'done' GROUP BY 1
+"""
+MISSING_EFFECTS = """
+    SELECT count(*) FROM unnest($1::uuid[], $2::bigint[], $3::int[]) AS o (job_id, token, step)
+    WHERE (SELECT count(*) FROM public.effects e
+           WHERE e.job_id = o.job_id AND e.fencing_token = o.token AND e.step = o.step) <> 1
+"""
+MADE = """
+    SELECT k.key, count(j.job_id) AS jobs
+    FROM unnest($1::text[]) AS k (key)
+    LEFT JOIN platform.all_jobs j ON j.idempotency_key = k.key
+    GROUP BY 1
 """
 
 
@@ -95,3 +110,25 @@ async def doubled_effects(ground: Ground, step: int) -> list[str]:
     if (effects, affected) == (jobs, jobs):
         return []
     return [f"{jobs} jobs are done, {affected} have an effect, {effects} effects in all"]
+
+
+async def unkept_promises(ground: Ground, logs: Iterable[Path]) -> list[str]:
+    """What operation logs call acknowledged, and is not there, or is there twice."""
+    effects, acknowledged, asked = [], set(), set()
+    for operation in read_operations(logs):
+        if operation["operation"] == "effect":
+            effects.append((operation["job"], operation["token"], operation["step"]))
+        else:
+            asked.add(operation["key"])
+            if operation["acknowledged"]:
+                acknowledged.add(operation["key"])
+    found = []
+    jobs, tokens, steps = zip(*effects, strict=True) if effects else ((), (), ())
+    if missing := await ground.look(MISSING_EFFECTS, jobs, tokens, steps):
+        found.append(f"{missing} of {len(effects)} acknowledged effects are not there once")
+    made = {row["key"]: row["jobs"] for row in await ground.rows(MADE, sorted(asked))}
+    if lost := sum(made[key] == 0 for key in acknowledged):
+        found.append(f"{lost} of {len(acknowledged)} acknowledged jobs are gone")
+    if twice := sum(made[key] > 1 for key in asked):
+        found.append(f"{twice} jobs were made twice for one key")
+    return found

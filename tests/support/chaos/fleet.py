@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -101,12 +101,12 @@ class Fleet:
         self.workers: list[Worker] = []
         self._logs = logs
 
-    async def launch(self, options: Options) -> Worker:
-        """Start a worker; it may not claim yet."""
+    async def launch(self, options: Options, prefix: Sequence[str] = ()) -> Worker:
+        """Start a worker, behind a command that becomes it; it may not claim yet."""
         log = self._logs / f"worker-{len(self.workers)}.log"
         with log.open("wb") as stderr:
             process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "tests.support.chaos.worker", options.to_json()],
+                [*prefix, sys.executable, "-m", "tests.support.chaos.worker", options.to_json()],
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 cwd=ROOT,
@@ -115,9 +115,9 @@ class Fleet:
         self.workers.append(Worker(process, log))
         return self.workers[-1]
 
-    async def start(self, options: Options) -> Worker:
+    async def start(self, options: Options, prefix: Sequence[str] = ()) -> Worker:
         """Start a worker and wait until it claims jobs."""
-        worker = await self.launch(options)
+        worker = await self.launch(options, prefix)
         await worker.ready()
         return worker
 

@@ -16,6 +16,7 @@ import trio
 from tests.support.chaos.effectful import MODULE
 from tests.support.processes import command, environment
 from troupe.common.units import MILLISECONDS, SECONDS
+from troupe.supervisor import NotRunning, read_run_file
 
 ROOT = Path(__file__).parents[3]
 READY = 90 * SECONDS
@@ -72,9 +73,19 @@ class Program:
     async def ready(self) -> None:
         """Wait until everything runs."""
         with trio.fail_after(READY):
-            while not (self.state / "run.json").exists():
+            while not self.is_ready:
                 assert self.supervisor, f"it ended early:\n{self.log.read_text()[-4000:]}"
                 await trio.sleep(50 * MILLISECONDS)
+
+    async def keep(self) -> None:
+        """Start it again whenever it has ended, as a service manager does; until cancelled.
+
+        A process that is killed while the whole program starts for the first time ends the start.
+        """
+        while True:
+            if self._process is not None:
+                await self._process.wait()
+                await self.start()
 
     @property
     def supervisor(self) -> int | None:
@@ -82,6 +93,13 @@ class Program:
         if self._process is None or self._process.poll() is not None:
             return None
         return self._process.pid
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the one that runs now has said so."""
+        with suppress(NotRunning):
+            return read_run_file(self.state).pid == self.supervisor
+        return False
 
     @property
     def children(self) -> list[int]:
@@ -99,12 +117,12 @@ class Program:
             return True
         return False
 
-    async def kill_supervisor(self) -> None:
-        """SIGKILL for the supervisor, and start it again."""
-        assert self._process is not None
+    def kill_supervisor(self) -> bool:
+        """SIGKILL for the supervisor; False if it is not there."""
+        if self._process is None or self.supervisor is None:
+            return False
         self._process.kill()
-        await self._process.wait()
-        await self.start()
+        return True
 
     async def stop(self) -> int:
         """Stop it in order; the exit code."""

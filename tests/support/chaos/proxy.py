@@ -50,12 +50,18 @@ class Proxy:
         for line in self.lines:
             line.silent = True
 
-    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Accept connections until cancelled."""
+    async def serve(
+        self,
+        listener: trio.SocketListener | None = None,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Accept connections until cancelled; on loopback, unless told where."""
         async with trio.open_nursery() as nursery:
-            [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-            port = listener.socket.getsockname()[1]
-            netloc = self._parts.netloc.rsplit("@", 1)[0] + f"@127.0.0.1:{port}"
+            if listener is None:
+                [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            host, port = listener.socket.getsockname()[:2]
+            netloc = self._parts.netloc.rsplit("@", 1)[0] + f"@{host}:{port}"
             self.url = self._parts._replace(netloc=netloc).geturl()
             nursery.start_soon(trio.serve_listeners, self._relay, [listener])
             task_status.started()
@@ -112,10 +118,10 @@ class Proxy:
 
 
 @asynccontextmanager
-async def open_proxy(url: str) -> AsyncIterator[Proxy]:
+async def open_proxy(url: str, listener: trio.SocketListener | None = None) -> AsyncIterator[Proxy]:
     """A proxy in front of the server at ``url``."""
     proxy = Proxy(url)
     async with trio.open_nursery() as nursery:
-        await nursery.start(proxy.serve)
+        await nursery.start(proxy.serve, listener)
         yield proxy
         nursery.cancel_scope.cancel()

@@ -15,7 +15,7 @@ import trio
 from tests.support.chaos.ground import open_ground
 from tests.support.chaos.ledger import Ledger
 from tests.support.chaos.mixed import MixedLoad, Shop
-from tests.support.chaos.program import open_program
+from tests.support.chaos.program import READY, open_program
 from tests.support.postgres import TestDatabase
 from troupe.actors.auth.connections import put_connection
 from troupe.common.bridge import open_bridge
@@ -113,7 +113,14 @@ async def _forgive(admin: Database) -> None:
 
 
 async def kill_at_random(
-    directory: Path, *, seed: int, kills: int, seconds: float, flaw: str = ""
+    directory: Path,
+    *,
+    seed: int,
+    kills: int,
+    seconds: float,
+    flaw: str = "",
+    supervisors: float = SUPERVISORS,
+    ingests: bool = True,
 ) -> Trial:
     """Kill so many processes, or for so long, and audit what is left.
 
@@ -123,6 +130,8 @@ async def kill_at_random(
         kills: After so many it ends.
         seconds: After so long it ends.
         flaw: Of the program, see `effectful`.
+        supervisors: The share of the kills that hit the supervisor.
+        ingests: Whether ingestions belong to the load.
     """
     chance = random.Random(seed)
     killed: Counter[str] = Counter()
@@ -139,22 +148,27 @@ async def kill_at_random(
             tenant = TenantId(UUID(identifier))
             await connect(ground.database, program.state, tenant, exported, bigquery)
             days = (LAST_DAY - timedelta(DAYS - 1), LAST_DAY)
-            shop = Shop(id=tenant, token=token, days=days)
+            shop = Shop(id=tenant, token=token, days=days if ingests else None)
             ledger = Ledger(directory / "ledger.jsonl")
             load = MixedLoad(program.urls, shop, ground, ledger, seed)
             await load.prepare()
             nursery.start_soon(load.run)
             await load.more_reads(5)
-            struck = trio.current_time()
-            while killed.total() < kills and trio.current_time() - struck < seconds:
-                await trio.sleep(chance.uniform(0, LONGEST_PAUSE))
-                if chance.random() < SUPERVISORS:
-                    await program.kill_supervisor()
-                    killed["supervisor"] += 1
-                elif program.kill_child(chance):
-                    killed["child"] += 1
-                await _forgive(ground.admin)
-            await program.ready()
+            async with trio.open_nursery() as keeping:
+                keeping.start_soon(program.keep)
+                struck = trio.current_time()
+                while killed.total() < kills and trio.current_time() - struck < seconds:
+                    await trio.sleep(chance.uniform(0, LONGEST_PAUSE))
+                    victim = "supervisor" if chance.random() < supervisors else "child"
+                    if victim == "child":
+                        killed[victim] += program.kill_child(chance)
+                    else:
+                        killed[victim] += program.kill_supervisor()
+                    await _forgive(ground.admin)
+                with trio.fail_after(READY):
+                    while not program.is_ready:
+                        await trio.sleep(0.1)
+                keeping.cancel_scope.cancel()
             await load.more_reads(5)
             await load.stop()
             await _forgive(ground.admin)

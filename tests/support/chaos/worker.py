@@ -10,6 +10,8 @@ The kinds of jobs, all of group ``chaos``:
   cancelled tries to commit once more.
 - ``nap``: sleeps, then leaves one effect; its result tells when it slept.
 
+Whatever the database has acknowledged is written to an operation log, if there is to be one.
+
 Two broken twins prove that the checks can fail: ``unfenced`` leaves effects without the fence;
 ``by_id`` completes whatever attempt holds the job, as queues do that match the identifier only.
 """
@@ -21,11 +23,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import asyncpg
 import trio
 
+from tests.support.chaos.operations import OperationLog
 from troupe.common import logs
 from troupe.common.bridge import open_bridge
 from troupe.common.database import Database, PoolSettings, open_database
@@ -73,6 +77,8 @@ class Options:
     statement_cache_size: int = 200
     probe_interval: float = PoolSettings().probe_interval
     flaw: Flaw = ""
+    log: str = ""
+    """Path of the operation log; empty: none."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -89,9 +95,10 @@ class Report:
 class Handlers:
     """What the kinds of jobs do."""
 
-    def __init__(self, database: Database, flaw: Flaw) -> None:
+    def __init__(self, database: Database, flaw: Flaw, log: OperationLog) -> None:
         self._database = database
         self._flaw = flaw
+        self._log = log
 
     async def steps(self, run: JobRun) -> dict[str, int | None]:
         """Arguments: steps, hold (seconds in a transaction), pause (between two), together."""
@@ -136,6 +143,7 @@ class Handlers:
                 await run.complete_in(connection, times)
 
         await self._run(run, unit)
+        self._log.effect(run.key, COMPLETION)
         return times
 
     async def _commit(self, run: JobRun, step: int, result: Any = None) -> None:
@@ -151,6 +159,7 @@ class Handlers:
                 await holder.complete_in(connection, result)
 
         await self._run(run, unit)
+        self._log.effect(run.key, step)
 
     async def _holder(self, connection: asyncpg.Connection, run: JobRun) -> JobRun:
         if self._flaw != "by_id":
@@ -165,7 +174,8 @@ class Handlers:
 
 def kinds(database: Database, options: Options) -> dict[str, JobKind]:
     """The kinds of jobs, each with all slots and a quick retry."""
-    handlers = Handlers(database, options.flaw)
+    log = OperationLog(Path(options.log) if options.log else None)
+    handlers = Handlers(database, options.flaw, log)
     retry = Backoff(first=0.05, factor=1.0, jitter=0.5)
     return {
         "steps": JobKind(handler=handlers.steps, concurrency=options.slots, retry=retry),

@@ -26,6 +26,7 @@ action                     target; detail
 ``connection.put``         the kind; the version and whether the secret changed
 ``connection.dropped``     the kind
 ``connection.tested``      the kind; the job
+``connection.host_key_pinned``  the kind; the fingerprint and whether there was another
 =========================  =========================================================
 
 The database writes the chain (see 0002_auth.sql); a detail never holds a secret.

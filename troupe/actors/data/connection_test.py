@@ -13,19 +13,19 @@ reached: the key goes into the result, for the person to compare and pin. Nothin
 before.
 """
 
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, get_args
 
-import asyncssh
 import trio
 
 from troupe.actors.data.bigquery import Export
 from troupe.actors.data.master_errors import HostKeyChanged, HostKeyNotPinned
 from troupe.actors.data.master_rows import forms_of
-from troupe.actors.data.master_sftp import SftpDeadlines, open_source
-from troupe.common.bridge import aio
+from troupe.actors.data.master_selection import Pattern
+from troupe.actors.data.master_sftp import open_source
+from troupe.actors.data.master_ssh import SftpDeadlines
+from troupe.actors.data.master_trust import shown_key
 from troupe.common.connections import (
     BigQueryConfig,
     Connection,
@@ -36,7 +36,8 @@ from troupe.common.connections import (
     load_connection,
 )
 from troupe.common.database import Database
-from troupe.common.errors import CallerError, PeerError, PeerUnavailable
+from troupe.common.errors import CallerError, PeerError
+from troupe.common.ids import TenantId
 from troupe.common.mail_server import accepts_sender, mail_session
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import Vault
@@ -128,13 +129,15 @@ class ConnectionTester:
         await run.progress(phase="testing", message="Trying the connection")
         connection = await load_connection(self._database, self._vault, run.job.tenant_id, kind)
         findings = Findings()
-        await self._bounded(findings, lambda: self._try(connection, findings))
+        await self._bounded(findings, run.job.tenant_id, connection)
         return findings.result(kind, connection.version)
 
-    async def _bounded(self, findings: Findings, attempt: Callable[[], Awaitable[None]]) -> None:
+    async def _bounded(self, findings: Findings, tenant: TenantId, connection: Connection) -> None:
         with trio.move_on_after(self._deadline) as scope:
             try:
-                await attempt()
+                await self._try(connection, findings)
+            except (HostKeyNotPinned, HostKeyChanged) as error:
+                findings.badly(f"{error} {await self._host_key(tenant)}")
             except (PeerError, CallerError) as error:
                 findings.badly(str(error))
         if scope.cancelled_caught:
@@ -147,7 +150,7 @@ class ConnectionTester:
             case BigQueryConfig() as config:
                 await self._bigquery(config, connection.secret, findings)
             case SftpConfig() as config:
-                await self._sftp(config, connection.secret, findings)
+                await self._sftp(connection, config, findings)
             case SmtpConfig() as config:
                 await self._smtp(config, connection.secret, findings)
 
@@ -184,33 +187,27 @@ class ConnectionTester:
             with trio.move_on_after(KEY_DEADLINE, shield=True):
                 await self._threads.run(export.close, abandon=True)
 
-    async def _sftp(self, config: SftpConfig, secret: bytes | None, findings: Findings) -> None:
+    async def _sftp(self, connection: Connection, config: SftpConfig, findings: Findings) -> None:
         findings.under_way = "connecting"
         deadlines = SftpDeadlines(connect=self._deadline, answer=self._deadline)
-        try:
-            async with open_source(config, secret, self._guard, deadlines) as source:
-                findings.well("connecting", "The server shows the pinned key and lets us in.")
-                for form in forms_of(config):
-                    findings.under_way = f"looking at {form.file}"
-                    found = await source.look(form.file)
-                    size = "of unknown size" if found.size is None else f"of {found.size} bytes"
-                    findings.well(findings.under_way, f"The file is there, {size}.")
-        except (HostKeyNotPinned, HostKeyChanged) as error:
-            shown = await self._host_key(config)
-            raise type(error)(f"{error} It shows: {shown}") from error
+        async with open_source(config, connection.secret, self._guard, deadlines) as source:
+            findings.well("connecting", "The server shows the pinned key and lets us in.")
+            for form in forms_of(config):
+                findings.under_way = f"looking for {form.file}"
+                files = await source.find(Pattern(form.file), form.take)
+                if not files:
+                    findings.badly("No file matches.")
+                for file in files:
+                    size = file.found.size
+                    told = "of unknown size" if size is None else f"of {size} bytes"
+                    findings.well(findings.under_way, f"{file.name} is there, {told}.")
 
-    async def _host_key(self, config: SftpConfig) -> str:
-        """The key that the server shows, as a person pins it, with its fingerprint."""
-        connected = await self._guard.connect(config.host, config.port)
+    async def _host_key(self, tenant: TenantId) -> str:
+        """The key that the server shows, as a person compares it."""
         with trio.move_on_after(KEY_DEADLINE):
-            try:
-                key = await aio(asyncssh.get_server_host_key("", sock=connected, config=None))
-            except (asyncssh.Error, OSError) as error:
-                raise PeerUnavailable("The SFTP server cannot be reached.") from error
-            if key is not None:
-                written = key.export_public_key("openssh").decode().strip()
-                return f"{written} ({key.get_fingerprint()})"
-        return "no key"
+            shown = await shown_key(self._database, tenant, self._guard, KEY_DEADLINE)
+            return f"It shows: {shown.public_key} ({shown.fingerprint})"
+        return "It shows none in time."
 
     async def _smtp(self, config: SmtpConfig, secret: bytes | None, findings: Findings) -> None:
         findings.under_way = "connecting"

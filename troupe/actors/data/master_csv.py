@@ -19,10 +19,10 @@ import codecs
 import csv
 import io
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from troupe.actors.data.master_errors import FileMalformed
+from troupe.actors.data.master_table import Row
 
 MAX_LINE: Final = 64 * 1024
 """Characters of one line."""
@@ -34,23 +34,6 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row as it stands in the file.
-
-    Attributes:
-        line: Where it begins, from 1.
-        lines: How many it takes up.
-        cells: Its text; characters that could not be decoded are lone surrogates.
-        problem: Why it cannot be split into cells; None when it can.
-    """
-
-    line: int
-    lines: int
-    cells: list[str]
-    problem: str | None = None
 
 
 class _Lines:

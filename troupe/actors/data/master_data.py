@@ -1,18 +1,21 @@
-"""The job ``import_master_data``: customers and locations, from a tenant's SFTP server.
+"""The job ``import_master_data``: customers and locations, from a tenant's SFTP server or uploaded.
 
-The connection names up to two files. Each is taken or left as a whole, in a transaction of its own
-behind the job's fence:
+The connection names up to two files, or patterns of names. Each file is taken or left as a whole,
+in a transaction of its own behind the job's fence:
 
 - A file that looks as it did when it was last imported (size and time of writing) is not read;
   one that was written again with the same content (SHA-256) is not parsed. A time within a minute
   of the last import proves nothing, because servers tell it in seconds and may write twice in one.
   A change of the configuration makes every file a new one.
+- A file that grows while it is looked at, or changes while it is read, is left for the next
+  attempt.
 - A row that is bad is left out and reported; too many of them, or a missing header, and the file
-  changes nothing (see master_rows.py).
+  changes nothing (see master_rows.py). The report can be downloaded (master_reports.py).
 - Rows are upserted by their id. Rows that are no longer in the file stay as they are: a file that
   was cut short must not make customers disappear.
 - The tenant's data version is raised when a row has changed, because answers show these names. It
   is locked first, as a publication does, so that neither waits for the other half-way.
+- A file that has been taken is put away, if the tenant wants it.
 
 Branches of sessions are worked out when a day is derived (derive.sql). A customer who moves to
 another branch takes along what is loaded from then on; days that were loaded before keep the branch
@@ -22,21 +25,35 @@ Whose fault a failure is decides what it stops: one file (missing, forbidden, ma
 it (credentials, host key, server away). The job tells of every file that was left, in one sentence.
 """
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, cast
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from troupe.actors.data.master_errors import NoFilesConfigured
-from troupe.actors.data.master_import import Import
-from troupe.actors.data.master_rows import forms_of
-from troupe.actors.data.master_sftp import SftpDeadlines, open_source
-from troupe.common.connections import BigQueryConfig, NotConnected, SftpConfig, load_connection
+from troupe.actors.data.master_held import HeldUpload, find_upload
+from troupe.actors.data.master_import import ServerImport, import_upload
+from troupe.actors.data.master_loading import Loading
+from troupe.actors.data.master_rows import Content, form_of_upload, forms_of
+from troupe.actors.data.master_sftp import open_source
+from troupe.actors.data.master_ssh import SftpDeadlines
+from troupe.common.connections import (
+    BigQueryConfig,
+    NotConnected,
+    SftpConfig,
+    load_connection,
+    read_connection,
+)
 from troupe.common.database import Database
-from troupe.common.errors import NotFound
+from troupe.common.errors import InvalidInput, NotFound
 from troupe.common.ids import TenantId
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import Vault
 from troupe.common.sql import load
 from troupe.common.units import MINUTES
 from troupe.platform.jobs import JobKind, JobRun, JobValue, NewJob
+from troupe.platform.schedules import SLOT_ARGUMENT
 from troupe.platform.threads import Threads
 
 IMPORT_MASTER_DATA: Final = "import_master_data"
@@ -47,6 +64,31 @@ CONCURRENT_IMPORTS: Final = 2
 _TENANT: Final = load(__package__, "ingest.sql")["tenant"]
 
 
+class ScheduledImport(BaseModel):
+    """What a schedule may say to an import: what `import_job` takes, without an upload."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    again: bool = False
+    """Read the files also if they look unchanged."""
+
+
+def check_scheduled_import(arguments: Mapping[str, JobValue]) -> None:
+    """Refuse what an import cannot be scheduled with.
+
+    Raises:
+        InvalidInput: With everything that is wrong, below ``/arguments``.
+    """
+    try:
+        ScheduledImport.model_validate(dict(arguments))
+    except ValidationError as error:
+        pointers = [
+            ("/".join(("/arguments", *map(str, finding["loc"]))), finding["msg"])
+            for finding in error.errors(include_url=False, include_input=False)
+        ]
+        raise InvalidInput("The import cannot be scheduled like this.", pointers) from None
+
+
 def import_job(*, again: bool = False) -> NewJob:
     """What to enqueue; while one waits or runs for a tenant, that one is given back.
 
@@ -55,6 +97,16 @@ def import_job(*, again: bool = False) -> NewJob:
     """
     return NewJob(
         group="data", kind=IMPORT_MASTER_DATA, arguments={"again": again}, unique_key="sftp"
+    )
+
+
+def upload_job(upload: UUID) -> NewJob:
+    """What to enqueue, in the transaction that holds an upload."""
+    return NewJob(
+        group="data",
+        kind=IMPORT_MASTER_DATA,
+        arguments={"upload": str(upload)},
+        unique_key=f"upload {upload}",
     )
 
 
@@ -86,37 +138,69 @@ class MasterDataImporter:
     async def handle(self, run: JobRun) -> JobValue:
         """Do one attempt at a job; see the module's text."""
         tenant = run.job.tenant_id
-        await run.progress(phase="connecting", message="Connecting to the SFTP server")
         row = await self._database.fetch_row(_TENANT, tenant, tenant=tenant, read_only=True)
         if row is None or row["state"] != "active":
             raise NotFound("The tenant is not active.")
-        connection = await load_connection(self._database, self._vault, tenant, "sftp")
-        config = connection.config
-        if not isinstance(config, SftpConfig):
-            raise TypeError(f"an sftp connection has {type(config).__name__}")
+        zone = row["reporting_time_zone"]
+        zones = (zone, await self._property_zone(tenant) or zone)
+        given = {key: value for key, value in run.arguments.items() if key != SLOT_ARGUMENT}
+        upload = given.pop("upload", None)
+        check_scheduled_import(given)
+        if upload is not None:
+            return await self._take_upload(run, zones, _identifier(upload))
+        return await self._take_from_server(run, zones)
+
+    async def _take_from_server(self, run: JobRun, zones: tuple[str, str]) -> JobValue:
+        await run.progress(phase="connecting", message="Connecting to the SFTP server")
+        connection = await load_connection(self._database, self._vault, run.job.tenant_id, "sftp")
+        config = cast("SftpConfig", connection.config)
         forms = forms_of(config)
         if not forms:
             raise NoFilesConfigured("The SFTP connection names no file to import.")
-        zone = row["reporting_time_zone"]
         async with open_source(config, connection.secret, self._guard, self._deadlines) as source:
-            importing = Import(
+            importing = ServerImport(
                 run=run,
                 database=self._database,
-                threads=self._threads,
+                loading=self._loading(run, zones, [config.host, config.port, config.username]),
                 source=source,
-                config=config,
-                zones=(zone, await self._property_zone(tenant) or zone),
+                archives=bool(config.archive_directory),
             )
             return await importing.perform(forms)
+
+    async def _take_upload(self, run: JobRun, zones: tuple[str, str], identifier: UUID) -> JobValue:
+        tenant = run.job.tenant_id
+        upload: HeldUpload = await find_upload(self._database, tenant, identifier)
+        try:
+            connection = await read_connection(self._database, tenant, "sftp")
+        except NotConnected:
+            config = None
+        else:
+            config = cast("SftpConfig", connection.config)
+        form = form_of_upload(cast("Content", upload.content), config)
+        loading = self._loading(run, zones, ["upload"])
+        return await import_upload(run, self._database, loading, upload, form)
+
+    def _loading(self, run: JobRun, zones: tuple[str, str], origin: list[JobValue]) -> Loading:
+        return Loading(
+            run=run, database=self._database, threads=self._threads, origin=origin, zones=zones
+        )
 
     async def _property_zone(self, tenant: TenantId) -> str | None:
         """Zone of the export's days, which the data version's bounds are reckoned in."""
         try:
-            connection = await load_connection(self._database, self._vault, tenant, "bigquery")
+            connection = await read_connection(self._database, tenant, "bigquery")
         except NotConnected:
             return None
-        config = connection.config
-        return config.property_time_zone if isinstance(config, BigQueryConfig) else None
+        return cast("BigQueryConfig", connection.config).property_time_zone
+
+
+def _identifier(text: JobValue) -> UUID:
+    try:
+        return UUID(text)
+    except (TypeError, ValueError, AttributeError):
+        raise InvalidInput(
+            "The job names no upload.", [("/arguments/upload", "must be an identifier")]
+        ) from None
 
 
 def master_data_kind(

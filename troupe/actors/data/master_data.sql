@@ -67,3 +67,85 @@ INSERT INTO data.master_files (tenant_id, content, path, problem)
 VALUES ($1, $2, $3, $4)
 ON CONFLICT (tenant_id, content, path) DO UPDATE SET
     checked_at = now(), problem = excluded.problem
+
+-- name: forget_files
+-- $1 tenant. Files that nobody has looked at for more than a year: patterns find new ones each day.
+DELETE FROM data.master_files WHERE tenant_id = $1 AND checked_at < now() - interval '400 days'
+
+-- name: report_rows
+-- $1 tenant, $2 job, $3 content, $4 path, $5 taken, $6 bad rows, $7 errors in all, $8 the errors.
+INSERT INTO data.row_reports (
+    tenant_id, job_id, content, path, taken, bad_rows, errors_total, errors)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (tenant_id, job_id, content, path) DO UPDATE SET
+    taken = excluded.taken, bad_rows = excluded.bad_rows, errors_total = excluded.errors_total,
+    errors = excluded.errors, reported_at = now()
+
+-- name: forget_reports
+-- $1 tenant, $2 how many to keep, $3 age in seconds.
+DELETE FROM data.row_reports r
+USING (
+    SELECT job_id, content, path, reported_at,
+           row_number() OVER (ORDER BY reported_at DESC) AS place
+    FROM data.row_reports WHERE tenant_id = $1
+) AS old
+WHERE r.tenant_id = $1
+  AND (r.job_id, r.content, r.path) = (old.job_id, old.content, old.path)
+  AND (old.place > $2 OR old.reported_at < now() - make_interval(secs => $3::float8))
+
+-- name: reports
+-- $1 tenant, $2 job. Locations first, as they are imported.
+SELECT content, path, taken, bad_rows, errors_total, errors
+FROM data.row_reports WHERE tenant_id = $1 AND job_id = $2
+ORDER BY content DESC, path
+
+-- name: files
+-- $1 tenant, $2 how many. What is known of the tenant's files, the last one looked at first.
+SELECT content, path, size, modified_at, loaded_rows, bad_rows, imported_at, checked_at, problem
+FROM data.master_files WHERE tenant_id = $1
+ORDER BY checked_at DESC, content, path
+LIMIT $2
+
+-- name: lock_uploads
+-- $1 tenant. Nobody else counts them until the end of the transaction.
+SELECT pg_advisory_xact_lock(hashtextextended('held uploads ' || $1::uuid::text, 0))
+
+-- name: held_uploads
+-- $1 tenant. How many wait.
+SELECT count(*) FROM data.held_files WHERE tenant_id = $1 AND purpose = 'upload'
+
+-- name: hold
+-- $1 tenant, $2 file, $3 purpose, $4 content, $5 name, $6 size, $7 sha256, $8 found.
+INSERT INTO data.held_files (tenant_id, file_id, purpose, content, name, size, sha256, found)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- name: hold_piece
+-- $1 tenant, $2 file, $3 number, $4 bytes.
+INSERT INTO data.held_pieces (tenant_id, file_id, number, bytes) VALUES ($1, $2, $3, $4)
+
+-- name: held_upload
+-- $1 tenant, $2 file.
+SELECT file_id, content, name, size, sha256
+FROM data.held_files WHERE tenant_id = $1 AND file_id = $2 AND purpose = 'upload'
+
+-- name: held_transfer
+-- $1 tenant, $2 path on the server, $3 what the server says of the file.
+SELECT file_id, size FROM data.held_files
+WHERE tenant_id = $1 AND purpose = 'transfer' AND name = $2 AND found = $3
+
+-- name: held_piece
+-- $1 tenant, $2 file, $3 number.
+SELECT bytes FROM data.held_pieces WHERE tenant_id = $1 AND file_id = $2 AND number = $3
+
+-- name: release
+-- $1 tenant, $2 file.
+DELETE FROM data.held_files WHERE tenant_id = $1 AND file_id = $2
+
+-- name: release_transfer
+-- $1 tenant, $2 path on the server.
+DELETE FROM data.held_files WHERE tenant_id = $1 AND purpose = 'transfer' AND name = $2
+
+-- name: release_old
+-- $1 tenant, $2 age in seconds.
+DELETE FROM data.held_files
+WHERE tenant_id = $1 AND held_at < now() - make_interval(secs => $2::float8)

@@ -5,6 +5,7 @@
     CallerError
     └── Conflict
         ├── HostKeyNotPinned         nobody has said yet which key the server must show
+        ├── AnotherHostKey           the key that is to be pinned is not the one that is shown
         └── NoFilesConfigured        the connection names neither file
     PeerError
     ├── PeerUnavailable              unreachable, lost, protocol trouble: later
@@ -32,6 +33,10 @@ from troupe.common.errors import Conflict, CredentialsRejected, PeerRefused, Pee
 
 class HostKeyNotPinned(Conflict):
     """The connection does not say which host key the server has."""
+
+
+class AnotherHostKey(Conflict):
+    """The server shows another key than the one that was confirmed."""
 
 
 class NoFilesConfigured(Conflict):

@@ -4,6 +4,9 @@ A row is bad for its own faults only; the others of the file are taken. With mor
 share of bad rows it is the file that is wrong (another export, another encoding, columns shifted),
 and nothing of it is taken.
 
+The file is a text (CSV) or a workbook (XLSX); what either makes of a cell is told in master_csv.py
+and master_xlsx.py, and from here on there is no difference.
+
 Cells stay text. What a spreadsheet would call a formula (``=1+1``, ``+49 40 1234``) is a name or a
 number like any other here; whoever writes a spreadsheet must write it as text.
 
@@ -14,21 +17,25 @@ them: a tenth of what the same rows take as Python objects.
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
-from troupe.actors.data.master_csv import Row, read_rows
+from troupe.actors.data.master_csv import read_rows
 from troupe.actors.data.master_errors import FileMalformed
-from troupe.common.connections import SftpConfig
+from troupe.actors.data.master_package import is_archive
+from troupe.actors.data.master_table import Row
+from troupe.actors.data.master_xlsx import read_workbook
+from troupe.common.connections import DEFAULT_BAD_ROW_SHARE, SftpConfig
 
 Content = Literal["locations", "customers"]
 
 MAX_ROWS: Final = 500_000
 BATCH_ROWS: Final = 1000
-KEPT_ERRORS: Final = 100
+REPORTED_ERRORS: Final = 10_000
+"""Faults of one file that are told one by one."""
 
 _UNWANTED: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # control characters, line breaks among them
@@ -91,6 +98,10 @@ class Form:
         delimiter: What stands between its cells.
         headers: Our columns to its headers; columns that are not here stay empty.
         bad_row_share: Largest share of bad rows with which it is taken.
+        take: Of several files that match: the newest, or all.
+        format: What kind of file it is; ``auto`` looks at how it begins.
+        sheet: Title of a workbook's sheet; empty: the first that is visible.
+        lenient: Whether columns that may be empty may be missing as well.
     """
 
     content: Content
@@ -99,11 +110,19 @@ class Form:
     delimiter: str
     headers: Mapping[str, str]
     bad_row_share: float
+    take: Literal["newest", "all"] = "newest"
+    format: Literal["auto", "csv", "xlsx"] = "auto"
+    sheet: str = ""
+    lenient: bool = False
 
     @property
     def name(self) -> str:
         """Of the file, for messages."""
         return PurePosixPath(self.file).name
+
+    def of_file(self, file: str) -> "Form":
+        """The form for one of the files that the configured name stands for."""
+        return replace(self, file=file)
 
 
 def forms_of(config: SftpConfig) -> list[Form]:
@@ -112,18 +131,40 @@ def forms_of(config: SftpConfig) -> list[Form]:
     Locations come first, so that a customer's branch has its name when the customer comes.
     """
     contents: tuple[Content, ...] = ("locations", "customers")
-    return [
-        Form(
-            content=content,
-            file=agreed.file,
-            encoding=config.encoding,
-            delimiter=config.delimiter,
-            headers=agreed.columns.model_dump(exclude_none=True),
-            bad_row_share=config.bad_row_share,
-        )
-        for content in contents
-        if (agreed := getattr(config, content)) is not None
-    ]
+    return [form for content in contents if (form := _form_in(config, content)) is not None]
+
+
+def form_of_upload(content: Content, config: SftpConfig | None) -> Form:
+    """What an uploaded file is agreed to be like: as the server's, or headed by our own names."""
+    agreed = None if config is None else _form_in(config, content)
+    if agreed is not None:
+        return replace(agreed, take="newest")
+    return Form(
+        content=content,
+        file=f"{content}.csv",
+        encoding="utf-8" if config is None else config.encoding,
+        delimiter="," if config is None else config.delimiter,
+        headers={column.name: column.name for column in COLUMNS[content]},
+        bad_row_share=DEFAULT_BAD_ROW_SHARE if config is None else config.bad_row_share,
+        lenient=True,
+    )
+
+
+def _form_in(config: SftpConfig, content: Content) -> Form | None:
+    agreed = config.locations if content == "locations" else config.customers
+    if agreed is None:
+        return None
+    return Form(
+        content=content,
+        file=agreed.file,
+        encoding=config.encoding,
+        delimiter=config.delimiter,
+        headers=agreed.columns.model_dump(exclude_none=True),
+        bad_row_share=config.bad_row_share,
+        take=agreed.take,
+        format=agreed.format,
+        sheet=agreed.sheet,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +207,7 @@ class CheckedTable:
         rows: Good ones.
         bad_rows: The others; one that is spread over several lines counts for each of them, since
             an open quote swallows rows.
-        errors: The first of them, `KEPT_ERRORS` at most.
+        errors: The first of them, `REPORTED_ERRORS` at most.
         errors_total: How many there are.
         batches: The good rows as JSON arrays of objects.
     """
@@ -181,7 +222,7 @@ class CheckedTable:
         """Count one bad row."""
         self.bad_rows += lines
         self.errors_total += len(errors)
-        self.errors += errors[: KEPT_ERRORS - len(self.errors)]
+        self.errors += errors[: REPORTED_ERRORS - len(self.errors)]
 
 
 def check_table(content: io.BytesIO, form: Form) -> CheckedTable:
@@ -193,9 +234,7 @@ def check_table(content: io.BytesIO, form: Form) -> CheckedTable:
     """
     table = CheckedTable()
     batch: list[dict[str, str | None]] = []
-    with closing(
-        read_rows(content, name=form.name, encoding=form.encoding, delimiter=form.delimiter)
-    ) as rows:
+    with closing(_rows_of(content, form)) as rows:
         header = next(rows, None)
         if header is None:
             raise FileMalformed(f"{form.name} is empty.")
@@ -213,6 +252,23 @@ def check_table(content: io.BytesIO, form: Form) -> CheckedTable:
             table,
         )
     return table
+
+
+def _rows_of(content: io.BytesIO, form: Form) -> Generator[Row]:
+    is_workbook = form.format == "xlsx" or (form.format == "auto" and is_archive(content))
+    if not is_workbook:
+        return read_rows(content, name=form.name, encoding=form.encoding, delimiter=form.delimiter)
+    return _filled_up(read_workbook(content, name=form.name, sheet=form.sheet))
+
+
+def _filled_up(rows: Generator[Row]) -> Generator[Row]:
+    """The rows of a sheet, which end at their last cell, as wide as the first of them."""
+    with closing(rows):
+        width = None
+        for row in rows:
+            width = len(row.cells) if width is None else width
+            row.cells.extend([""] * (width - len(row.cells)))
+            yield row
 
 
 def _packed(batch: list[dict[str, str | None]]) -> bytes:
@@ -236,7 +292,8 @@ class _Reader:
                 continue
             match names.count(title.strip().casefold()):
                 case 0:
-                    missing.append(title)
+                    if column.required or not form.lenient:
+                        missing.append(title)
                 case 1:
                     position = names.index(title.strip().casefold())
                     self._columns.append((column, title, position))
@@ -271,7 +328,7 @@ class _Reader:
         errors = []
         for column, title, position in self._columns:
             value = cells[position].strip()
-            problem = _problem(column, value)
+            problem = row.bad_cells.get(position) or _problem(column, value)
             if problem is not None:
                 errors.append(RowError(row.line, title, problem))
             values[column.name] = value or None

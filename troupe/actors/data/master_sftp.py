@@ -1,21 +1,18 @@
-"""A tenant's SFTP server, as far as an import needs it: look at a file, read a file.
+"""A tenant's SFTP server, as far as an import needs it: list, look at a file, read it, put it away.
 
 The server is a stranger in both directions. The tenant names it, so its host passes the outbound
-guard, and we connect to the address that was checked. And whoever answers there may be somebody
-else or up to something, so:
+guard. And whoever answers there may be somebody else or up to something. The session is guarded in
+master_ssh.py; for the files, this holds:
 
-- It must show the host key that the connection pins, before anything is sent to it. Other kinds of
-  key are offered behind the pinned one's, so that a server with a new key of another kind is told
-  apart from one that has no algorithm in common with us.
-- asyncssh is told to look nowhere but here: no configuration file, no agent, no key or certificate
-  from the home directory, no GSSAPI.
-- A path is what the configuration says. No name that the server tells is ever used, and nothing is
-  written to our disk.
+- A path is what the configuration says, or that directory and a name in it that passes
+  master_selection.py. Nothing is written to our disk.
 - Sizes are ours to count: what the server says about a file is a reason to refuse it early, never
-  a reason to trust it.
-- Every answer has a deadline. A stalled transfer ignores the cancellation of its task, so a
-  deadline aborts the connection first. A piece of a file must arrive within one answer's time, so
-  that a server which trickles is left as well.
+  a reason to trust it. A directory has a limit as well.
+- A piece of a file must arrive within one answer's time, so that a server which trickles is left.
+
+A transfer that breaks is taken up again where it broke, a few times at once and then by the job's
+next attempt: if the server still says the same about the file, and if the last bytes that we have
+are still the ones that stand there.
 
 A file is held in memory: it has a limit and so has the number of imports at a time, and nothing
 remains on a disk when a process is killed.
@@ -24,90 +21,75 @@ remains on a disk when a process is killed.
 import io
 import posixpath
 import stat
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal, cast
 
 import asyncssh
 import trio
 
-from troupe.actors.data.master_errors import (
-    FileRefused,
-    HostKeyNotPinned,
-    ServerStalled,
-    StillBeingWritten,
-    sorted_errors,
+from troupe.actors.data.master_errors import FileMissing, FileRefused, StillBeingWritten
+from troupe.actors.data.master_selection import (
+    MAX_MATCHES,
+    Candidate,
+    Found,
+    Pattern,
+    choose,
+    is_usable_name,
 )
-from troupe.common.bridge import aio
+from troupe.actors.data.master_ssh import SftpDeadlines, SshSession
 from troupe.common.connections import SftpConfig
-from troupe.common.errors import CredentialsRejected, PeerError, PeerUnavailable
-from troupe.common.outbound import Address, OutboundGuard
-from troupe.common.units import MINUTES, SECONDS, MiB
+from troupe.common.errors import PeerUnavailable
+from troupe.common.logs import get_logger
+from troupe.common.outbound import OutboundGuard
+from troupe.common.units import KiB, MiB
 
-if TYPE_CHECKING:
-    import asyncio
-
-T = TypeVar("T")
+_log = get_logger(__name__)
 
 MAX_FILE: Final = 64 * MiB
 PIECE: Final = 1 * MiB
-KEEPALIVE: Final = 15 * SECONDS
-UNANSWERED_KEEPALIVES: Final = 2
-CLOSE_DEADLINE: Final = 3 * SECONDS
-ABORT_DEADLINE: Final = 1 * SECONDS
-
-_HOST_KEY_ALGORITHMS: Final = (
-    "ssh-ed25519",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "rsa-sha2-512",
-    "rsa-sha2-256",
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SftpDeadlines:
-    """How long the server may take.
-
-    Attributes:
-        connect: Seconds for resolving, connecting, key exchange and login together.
-        answer: Seconds for one answer, or one piece of a file.
-        transfer: Seconds for one whole file.
-    """
-
-    connect: float = 30 * SECONDS
-    answer: float = 30 * SECONDS
-    transfer: float = 15 * MINUTES
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What the server says about a file.
-
-    Attributes:
-        size: Bytes; None when it does not say.
-        modified: When the file was last written, to the second; None when it does not say.
-    """
-
-    size: int | None
-    modified: datetime | None
+OVERLAP: Final = 64 * KiB
+"""Bytes that are read once more to see that a broken transfer goes on in the same file."""
+MAX_LISTED: Final = 20_000
+"""Names in a directory."""
+OF_LATE: Final = timedelta(days=1)
+"""Clocks differ, and a program may write for hours: what is older is finished."""
 
 
 class SftpSource:
     """An open session; made by `open_source`."""
 
-    def __init__(self, config: SftpConfig, deadlines: SftpDeadlines) -> None:
+    def __init__(self, config: SftpConfig, session: SshSession, deadlines: SftpDeadlines) -> None:
         self._config = config
+        self._session = session
         self._deadlines = deadlines
-        self._connection: asyncssh.SSHClientConnection | None = None
-        self._client: asyncssh.SFTPClient | None = None
 
     def path(self, file: str) -> str:
         """Where a configured file lies on the server."""
         return posixpath.join(self._config.directory, file)
+
+    async def find(self, pattern: Pattern, take: Literal["newest", "all"]) -> list[Candidate]:
+        """The files that a configured name means, oldest first; none when nothing matches.
+
+        Raises:
+            FileMissing: There is no such file, or no such directory.
+            FileRefused: It is no file, or too large, or there are too many.
+            PeerError: The server denies access, or failed.
+        """
+        if pattern.is_plain:
+            file = posixpath.join(pattern.directory, pattern.name)
+            return [Candidate(file, await self.look(file))]
+        what = f"listing the directory of {pattern.name}"
+        directory = self.path(pattern.directory)
+        listed = await self._session.answered(what, self._list(directory.encode()))
+        candidates = choose(pattern, listed, take)
+        if len(candidates) > MAX_MATCHES:
+            raise FileRefused(f"More than {MAX_MATCHES} files match {pattern.name}.")
+        for candidate in candidates:
+            if candidate.found.size is not None and candidate.found.size > MAX_FILE:
+                raise _too_large(candidate.name)
+        return candidates
 
     async def look(self, file: str) -> Found:
         """Ask about a file.
@@ -118,131 +100,148 @@ class SftpSource:
             PeerError: The server denies access, or failed.
         """
         what = f"looking at {file}"
-        attributes = await self._answered(what, self._sftp.stat(self.path(file)))
-        # A server that leaves the kind of file out of the permissions says nothing.
-        if stat.S_IFMT(attributes.permissions or 0) not in {0, stat.S_IFREG}:
+        attributes = await self._session.answered(what, self._session.client.stat(self.path(file)))
+        if not _may_be_file(attributes):
             raise FileRefused(f"{file} is not a file.")
         if attributes.size is not None and attributes.size > MAX_FILE:
             raise _too_large(file)
-        return Found(attributes.size, _instant(attributes.mtime))
+        return _found(attributes)
+
+    async def growing(self, candidates: list[Candidate]) -> set[str]:
+        """Those of some files that are still being written; takes a while to find out.
+
+        Raises:
+            PeerError: The server failed.
+        """
+        now = datetime.now(UTC)
+        young = [
+            candidate
+            for candidate in candidates
+            if candidate.found.modified is None or now - candidate.found.modified < OF_LATE
+        ]
+        if not young:
+            return set()
+        await trio.sleep(self._deadlines.settle)
+        changed = set()
+        for candidate in young:
+            try:
+                if await self.look(candidate.file) != candidate.found:
+                    changed.add(candidate.file)
+            except (FileMissing, FileRefused):
+                changed.add(candidate.file)
+        return changed
 
     async def read(
-        self, file: str, found: Found, told: Callable[[int], Awaitable[None]]
-    ) -> io.BytesIO:
+        self,
+        file: str,
+        found: Found,
+        told: Callable[[int], Awaitable[None]],
+        content: io.BytesIO,
+    ) -> None:
         """Read a whole file, unless it changes meanwhile.
 
         Args:
             file: As configured.
             found: What `look` said just before.
             told: Called with the bytes read so far, after each piece.
+            content: Takes the file. What it holds already is taken for the file's beginning, and
+                what it holds when this fails may be kept to go on from.
 
         Raises:
             StillBeingWritten: It is not what was found, or no longer.
             FileRefused: It is too large.
             PeerError: The server denies access, or failed.
         """
-        what = f"reading {file}"
-        begin = trio.current_time()
-        content = io.BytesIO()
-        handle = await self._answered(what, self._open(self.path(file)))
+        until = trio.current_time() + self._deadlines.transfer
+        pauses = iter(self._deadlines.resume)
+        reached = content.seek(0, io.SEEK_END)
         while True:
-            left = begin + self._deadlines.transfer - trio.current_time()
-            offset = content.tell()
-            piece: bytes = await self._answered(what, handle.read(PIECE, offset), left)
+            try:
+                await self._transfer(file, content, told, until)
+                break
+            except StillBeingWritten:
+                raise
+            except PeerUnavailable:
+                if content.tell() > reached:
+                    reached, pauses = content.tell(), iter(self._deadlines.resume)
+                pause = next(pauses, None)
+                if pause is None or trio.current_time() + pause > until:
+                    raise
+                _log.info("transfer_resumed", file=file, bytes=content.tell())
+                await trio.sleep(pause)
+                if not await self._session.reconnected():
+                    raise
+                if await self.look(file) != found:
+                    raise _changed(file) from None
+        if await self.look(file) != found or found.size not in {None, content.tell()}:
+            raise _changed(file)
+
+    async def put_away(self, file: str) -> str:
+        """Move a file into the archive directory; returns the name that it has there.
+
+        The name begins with the present instant, so that no file takes another one's place.
+
+        Raises:
+            PeerError: The server refuses, or failed.
+        """
+        directory = self.path(self._config.archive_directory)
+        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+        name = f"{now}_{posixpath.basename(file)}"
+        what = f"moving {file} to the archive"
+        target = posixpath.join(directory, name)
+        await self._session.answered(what, self._move(self.path(file), directory, target))
+        return name
+
+    async def _transfer(
+        self,
+        file: str,
+        content: io.BytesIO,
+        told: Callable[[int], Awaitable[None]],
+        until: float,
+    ) -> None:
+        what = f"reading {file}"
+        handle = await self._session.answered(what, self._open(self.path(file)))
+        begin = content.seek(0, io.SEEK_END)
+        if begin:
+            content.seek(max(0, begin - OVERLAP))
+            known = content.read()
+            overlap = handle.read(len(known), begin - len(known))
+            if cast("bytes", await self._session.answered(what, overlap)) != known:
+                raise _changed(file)
+        while True:
+            left = until - trio.current_time()
+            question = handle.read(PIECE, content.tell())
+            piece = cast("bytes", await self._session.answered(what, question, left))
             if not piece:
                 break
             content.write(piece)
             if content.tell() > MAX_FILE:
                 raise _too_large(file)
             await told(content.tell())
-        await self._answered(what, handle.close())
-        if await self.look(file) != found or found.size not in {None, content.tell()}:
-            raise StillBeingWritten(f"{file} changed while it was being read.")
-        return content
-
-    async def connect(self, secret: bytes | None, guard: OutboundGuard) -> None:
-        """Open the session; see `open_source`."""
-        config = self._config
-        options = _options(config, secret)
-        until = trio.current_time() + self._deadlines.connect
-        addresses: tuple[Address, ...] = ()
-        with trio.CancelScope(deadline=until):
-            addresses = await guard.resolve(config.host, config.port)
-        if not addresses:
-            raise PeerUnavailable(f"The name {config.host} was not resolved in time.")
-        for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
-            try:
-                await self._answered(
-                    "connecting",
-                    self._establish(str(address), options),
-                    # One address that leads nowhere must not use up the time of the others.
-                    (until - trio.current_time()) / left,
-                )
-            except PeerUnavailable:
-                if left == 1:
-                    raise
-            else:
-                return
-
-    async def close(self) -> None:
-        """End the session: politely, and at once if the server does not play along."""
-        connection = self._connection
-        if connection is None:
-            return
-
-        async def leave() -> None:
-            connection.close()
-            await connection.wait_closed()
-
-        with trio.move_on_after(CLOSE_DEADLINE, shield=True):
-            await aio(leave(), cancel=self._abort)
-
-    async def _establish(self, address: str, options: dict[str, Any]) -> None:
-        connection = await asyncssh.connect(address, self._config.port, **options)
-        self._connection = connection
-        try:
-            self._client = await connection.start_sftp_client()
-        except BaseException:
-            self._connection = None
-            connection.abort()
-            raise
+        await self._session.answered(what, handle.close())
 
     async def _open(self, path: str) -> asyncssh.SFTPClientFile:
-        return await self._sftp.open(path, "rb")
+        return await self._session.client.open(path, "rb")
 
-    async def _answered(
-        self, what: str, question: Coroutine[Any, Any, T], left: float | None = None
-    ) -> T:
-        """Wait for an answer, for as long as one may take and for no longer than `left`."""
-        seconds = self._deadlines.answer if left is None else left
-        if self._client is not None:
-            seconds = min(seconds, self._deadlines.answer)
-        with trio.CancelScope(deadline=trio.current_time() + seconds) as scope:
-            try:
-                with sorted_errors(what):
-                    return await aio(question, cancel=self._abort)
-            except PeerError as error:
-                # An aborted connection fails as one that was lost.
-                if not scope.cancel_called:
-                    raise
-                raise ServerStalled(f"The SFTP server stopped answering while {what}.") from error
-        raise ServerStalled(f"The SFTP server stopped answering while {what}.")
+    async def _list(self, directory: bytes) -> list[tuple[str, Found]]:
+        """The finished files of a directory."""
+        files, count = [], 0
+        listing = cast("AsyncGenerator[asyncssh.SFTPName]", self._session.client.scandir(directory))
+        async with aclosing(listing) as entries:
+            async for entry in entries:
+                count += 1
+                if count > MAX_LISTED:
+                    raise FileRefused(f"The directory has more than {MAX_LISTED} entries.")
+                name = _name_of(entry.filename)
+                if is_usable_name(name) and _may_be_file(entry.attrs):
+                    files.append((name, _found(entry.attrs)))
+        return files
 
-    def _abort(self, task: "asyncio.Task[Any]") -> None:
-        """End a task that waits for the server."""
-        if self._connection is None:
-            task.cancel()
-            return
-        # What waits for a lost connection fails, and clears up behind itself; a cancellation would
-        # leave asyncssh's own reading tasks with failures that nobody looks at.
-        self._connection.abort()
-        task.get_loop().call_later(ABORT_DEADLINE, task.cancel)
-
-    @property
-    def _sftp(self) -> asyncssh.SFTPClient:
-        if self._client is None:
-            raise RuntimeError("the session is not open")
-        return self._client
+    async def _move(self, file: str, directory: str, target: str) -> None:
+        client = self._session.client
+        if not await client.isdir(directory):
+            await client.mkdir(directory)
+        await client.rename(file, target)
 
 
 @asynccontextmanager
@@ -264,65 +263,35 @@ async def open_source(
         HostNotAllowed: The host is in a network that is forbidden.
         PeerUnavailable: The server cannot be reached, or does not answer in time.
     """
-    source = SftpSource(config, deadlines)
+    session = SshSession(config, secret, guard, deadlines)
     try:
-        await source.connect(secret, guard)
-        yield source
+        await session.connect()
+        yield SftpSource(config, session, deadlines)
     finally:
-        await source.close()
+        await session.close()
 
 
-def _options(config: SftpConfig, secret: bytes | None) -> dict[str, Any]:
-    """Everything that asyncssh is told; each None closes one door to this machine's own keys."""
-    pinned = _pinned(config)
-    names = [name.decode() for name in pinned.sig_algorithms if name != b"ssh-rsa"]
-    options: dict[str, Any] = {
-        "username": config.username,
-        "known_hosts": ([pinned], [], []),
-        "server_host_key_algs": [
-            *names,
-            *(name for name in _HOST_KEY_ALGORITHMS if name not in names),
-        ],
-        "config": None,
-        "agent_path": None,
-        "client_keys": None,
-        "x509_trusted_certs": None,
-        "gss_auth": False,
-        "gss_kex": False,
-        "compression_algs": ["none"],  # else a small packet may become a large one
-        "keepalive_interval": KEEPALIVE,
-        "keepalive_count_max": UNANSWERED_KEEPALIVES,
-    }
-    if secret is None:
-        raise CredentialsRejected("The SFTP connection has no secret yet.")
-    if config.authentication == "key":
-        try:
-            options["client_keys"] = [asyncssh.import_private_key(secret)]
-        except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, UnicodeDecodeError):
-            raise CredentialsRejected(
-                "The SFTP connection's secret is not a private key without a passphrase."
-            ) from None
-        options["preferred_auth"] = ["publickey"]
-    else:
-        try:
-            options["password"] = secret.decode()
-        except UnicodeDecodeError:
-            raise CredentialsRejected(
-                "The SFTP connection's secret is not a password in UTF-8."
-            ) from None
-        options["preferred_auth"] = ["password", "keyboard-interactive"]
-    return options
+def _may_be_file(attributes: asyncssh.SFTPAttrs) -> bool:
+    # A server that leaves the kind of file out of the permissions says nothing.
+    return stat.S_IFMT(attributes.permissions or 0) in {0, stat.S_IFREG}
 
 
-def _pinned(config: SftpConfig) -> asyncssh.SSHKey:
-    if not config.host_key:
-        raise HostKeyNotPinned(
-            "The SFTP connection does not say yet which host key its server has."
-        )
+def _found(attributes: asyncssh.SFTPAttrs) -> Found:
+    return Found(attributes.size, _instant(attributes.mtime))
+
+
+def _name_of(name: bytes | str) -> str:
+    """A name as text; what is not UTF-8 is none that can be used."""
+    if isinstance(name, str):
+        return name
     try:
-        return asyncssh.import_public_key(config.host_key)
-    except asyncssh.KeyImportError:
-        raise HostKeyNotPinned("The pinned host key is not a public key.") from None
+        return name.decode()
+    except UnicodeDecodeError:
+        return ""
+
+
+def _changed(file: str) -> StillBeingWritten:
+    return StillBeingWritten(f"{file} changed while it was being read.")
 
 
 def _instant(seconds: int | None) -> datetime | None:

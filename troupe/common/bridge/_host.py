@@ -335,6 +335,7 @@ class Crossing:
         """Wake the trio task although the asyncio task goes on."""
         if not self._task.done():
             self._task.remove_done_callback(self._done)
+            self._task.add_done_callback(_report_late_failure)
             self.abandoned = True
             trio.lowlevel.reschedule(self._sleeper)
 
@@ -458,6 +459,11 @@ def _report_abandoned(task: asyncio.Task[Any]) -> None:
         task=_name(task),
         stuck_at=f"{frames[0].f_code.co_filename}:{frames[0].f_lineno}" if frames else None,
     )
+
+
+def _report_late_failure(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.info("asyncio_abandoned_task_failed", task=_name(task), error=repr(error))
 
 
 def _name(task: asyncio.Task[Any]) -> str:

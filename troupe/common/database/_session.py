@@ -47,6 +47,7 @@ from troupe.common.database._failures import (
     UnitBroken,
     translated,
 )
+from troupe.common.database._niceness import make_nice
 from troupe.common.database._settings import PoolSettings
 from troupe.common.dialing import dial
 from troupe.common.errors import DatabaseUnavailable
@@ -307,4 +308,5 @@ async def connect(url: str, application_name: str, settings: PoolSettings) -> Se
             session.terminate()
             raise
         session.altered = False
+        make_nice(session, settings.niceness)
         return session

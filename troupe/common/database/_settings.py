@@ -31,6 +31,8 @@ class PoolSettings:
         statement_cache_size: Prepared statements kept per connection. 0 for a pooler that gives
             every transaction another server connection (PgBouncer in transaction mode).
         probe_interval: How often a listener asks its connection whether it is alive.
+        niceness: How far the server's processes of these sessions give way to others, 0 to 19, if
+            they run on this host.
         server_settings: Session settings given when connecting; PgBouncer accepts only a few.
     """
 
@@ -43,4 +45,5 @@ class PoolSettings:
     max_idle: float = 5 * MINUTES
     statement_cache_size: int = CACHED_STATEMENTS
     probe_interval: float = 15 * SECONDS
+    niceness: int = 0
     server_settings: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

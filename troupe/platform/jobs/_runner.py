@@ -165,8 +165,8 @@ class JobRunner:
     def _reset(self) -> None:
         self._attempts: dict[int, Attempt] = {}
         self._ended: set[int] = set()  # of those: ended, not yet recorded
-        # While a claim may have been, or may yet be, carried out without our knowing (trio clock).
-        self._uncertain_until = self._next_comparison = -math.inf
+        # Until then (trio clock) the database may come to think that we run what we do not.
+        self._uncertain_until, self._next_comparison = -math.inf, math.inf
         self._full = False  # whether the last claim left out what there was no room for
         self._stopping = trio.Event()  # what handlers see
         self._work = _Bell()
@@ -282,8 +282,7 @@ class JobRunner:
             except DatabaseError as error:
                 log.warning("job_claim_failed", group=self._group, error=str(error), pause=pause)
                 # It may have been carried out all the same, or will be by a server that is slow.
-                self._uncertain_until = trio.current_time() + 2 * self._settings.lease
-                self._next_comparison = -math.inf
+                self._compare()
                 await self._work.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue
@@ -294,9 +293,11 @@ class JobRunner:
     async def _claim_batch(self) -> None:
         """Claim and begin what there is room for."""
         await self._recorder.wait_for_room()
-        if self._next_comparison <= trio.current_time() < self._uncertain_until:
+        if self._next_comparison <= trio.current_time():
             await self._release_unknown()
-            self._next_comparison = trio.current_time() + self._settings.lease / 3
+            now = trio.current_time()
+            again = now < self._uncertain_until
+            self._next_comparison = now + self._settings.lease / 3 if again else math.inf
         running = [
             attempt.claimed.kind
             for token, attempt in self._attempts.items()
@@ -316,6 +317,11 @@ class JobRunner:
         finally:
             for slot in slots:
                 slot.release()
+
+    def _compare(self) -> None:
+        """Compare with the database what we run: as soon as it can be asked, and for a while."""
+        self._uncertain_until = trio.current_time() + 2 * self._settings.lease
+        self._next_comparison = -math.inf
 
     async def _release_unknown(self) -> None:
         """Give back what the database thinks that we run and we do not know of.
@@ -390,6 +396,8 @@ class JobRunner:
         del self._attempts[job.token]
         self._ended.discard(job.token)
         self._outcomes[outcome] += 1
+        if outcome is Ending.LEASE_LOST:
+            self._compare()  # if nobody has declared us dead, the job is still ours, and stuck
         if job.kind in self._limited:
             self._work.ring()  # its place is free
         if _level.isEnabledFor(logging.INFO):

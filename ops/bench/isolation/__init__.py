@@ -1,0 +1,1 @@
+"""What the dashboard notices of the data group at work: ``python -m ops.bench.isolation``."""

@@ -1,0 +1,44 @@
+"""Sessions that give way."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.postgres import TestDatabase
+from troupe.common.database import PoolSettings, open_database
+from troupe.common.database import _niceness as niceness
+
+PID = "SELECT pg_backend_pid()"
+
+
+async def test_the_servers_process_of_a_session_gives_way(
+    bridge: None, fresh_database: TestDatabase
+) -> None:
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    for wanted in (0, 7):
+        settings = PoolSettings(niceness=wanted)
+        async with open_database(
+            fresh_database.runtime_url, connections=1, settings=settings
+        ) as database:
+            pid = await database.fetch_value(PID)
+            assert os.getpriority(os.PRIO_PROCESS, pid) == (wanted or ours)
+
+
+@pytest.mark.parametrize("title", [b"postgres: me db 10.0.0.7(1) idle", b"vim", b""])
+async def test_a_process_that_is_not_beyond_doubt_ours_is_left_alone(
+    bridge: None,
+    fresh_database: TestDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+    title: bytes,
+) -> None:
+    monkeypatch.setattr(Path, "read_bytes", lambda _: title)
+    monkeypatch.setattr(os, "setpriority", lambda *_: pytest.fail("touched"))
+    async with open_database(
+        fresh_database.runtime_url, connections=1, settings=PoolSettings(niceness=7)
+    ) as database:
+
+        async def unit(connection: object) -> bool:
+            return niceness.make_nice(connection, 7)  # type: ignore[arg-type]
+
+        assert await database.run(unit) is False

@@ -1,0 +1,41 @@
+"""Sessions of background work that give way to others, where the server runs on this host.
+
+A group that works in the background may be nice (`groups.….niceness`), but most of what a load
+computes is computed by the server's process of its session, which knows nothing of that. PostgreSQL
+has no setting for it; the kernel has. The process is ours to touch only if it is beyond doubt the
+one at the other end of our connection: its title names our end of it. Elsewhere, such as on another
+host, behind a pooler or in another container, nothing happens.
+
+The cost: a nice process may be put aside while it has a lock that others wait for; the kernel still
+gives it its share, a tenth and more.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import asyncpg
+
+
+def make_nice(connection: asyncpg.Connection, niceness: int) -> bool:
+    """Let the server's process of a session give way to others.
+
+    Args:
+        connection: The session.
+        niceness: 0 to 19; 0 leaves it as it is.
+
+    Returns:
+        Whether it does now.
+    """
+    transport = cast("Any", connection)._transport  # noqa: SLF001 - there is no other way
+    name = transport.get_extra_info("sockname")
+    pid = connection.get_server_pid()
+    if not niceness or not isinstance(name, tuple):
+        return False
+    with contextlib.suppress(OSError):
+        title = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if title.startswith(b"postgres:") and f"({name[1]})".encode() in title:
+            os.setpriority(os.PRIO_PROCESS, pid, niceness)
+            return True
+    return False
