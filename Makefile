@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test unit integration e2e chaos exact fuzz soak bench bench-answers bench-hostile bench-isolation lint format types contracts check lock clean
+.PHONY: help setup demo test unit integration e2e chaos exact fuzz soak bench bench-answers bench-hostile bench-ingest bench-isolation lint format types contracts check lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,8 +24,9 @@ unit: setup  ## run the tests without any input or output
 integration: setup  ## run the tests against real PostgreSQL, SFTP, SMTP and identity provider
 	$(BIN)/python -m pytest tests/integration $(ARGS)
 
-e2e: setup  ## run the whole system and a browser against it (installs Chromium when root on Debian)
+e2e: setup  ## run the whole system and a browser against it (installs Chromium and Node.js when root on Debian)
 	ops/install_browser.sh
+	ops/install_node.sh
 	ops/install_network.sh
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
 
@@ -50,6 +51,9 @@ bench-answers: setup  ## measure answers beside a first version's, which it inst
 
 bench-hostile: setup  ## measure what good clients notice of 2,000 slow and hostile ones
 	$(BIN)/python -m ops.bench.hostile $(ARGS)
+
+bench-ingest: setup  ## measure loading days beside dlt, which it installs; ARGS="--help" lists options
+	$(BIN)/python -m ops.bench.ingest $(ARGS)
 
 bench-isolation: setup  ## measure what the dashboard notices of ingestion, and of a data group gone wrong
 	$(BIN)/python -m ops.bench.isolation $(ARGS)

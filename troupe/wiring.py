@@ -14,8 +14,11 @@ from typing import Any, Final
 
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.keeping import AnswerCache
+from troupe.actors.auth.backchannel import BackchannelLogouts
 from troupe.actors.auth.login import Logins, LoginSettings
 from troupe.actors.auth.peer_http import PeerHttp
+from troupe.actors.auth.provider_tokens import ProviderTokens
+from troupe.actors.auth.refreshes import Refresher, RefreshSettings
 from troupe.actors.auth.relying_party import RelyingParty
 from troupe.actors.auth.return_address import origin_of
 from troupe.actors.data.connection_test import connection_test_kind
@@ -40,7 +43,7 @@ from troupe.http.credentials import CookiePolicy, Credentials
 from troupe.http.dashboard import pages
 from troupe.http.idempotency import PostgresIdempotencyStore, sweep_answers
 from troupe.http.operations import Gauge, Readiness
-from troupe.http.security import page_policy
+from troupe.http.security import Rate, page_policy
 from troupe.http.server import serve
 from troupe.http.warming import stay_current
 from troupe.platform.group import Group, Resource
@@ -101,9 +104,14 @@ class Site:
         page_policy: str = OWN_PAGE_POLICY,
     ) -> HttpSettings:
         """Settings of one application; the session's cookie is the same on all three."""
+        told = self.configuration.http
         return HttpSettings(
             public_origins=(origin_of(public_url),) if public_url else (),
-            cors_origins=cors_origins,
+            cors_origins=(*cors_origins, *told.cors_origins),
+            trusted_proxies=told.trusted_proxies,
+            address_rate=Rate(told.address_rate, burst=told.address_rate // 4),
+            principal_rate=Rate(told.account_rate, burst=told.account_rate // 12),
+            tenant_rate=Rate(told.tenant_rate, burst=told.tenant_rate // 12),
             page_policy=page_policy,
             session_cookie=CookiePolicy.under(self.auth_url).session,
         )
@@ -159,6 +167,17 @@ def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
         )
 
     return group, group.resource("database", open_pool)
+
+
+def _add_peers(site: Site, group: Group) -> Resource[PeerHttp]:
+    guard = site.guard()
+    return group.resource("peers", lambda: PeerHttp(guard))
+
+
+def _credentials(site: Site, database: Database, peers: PeerHttp) -> Credentials:
+    """What reads the credentials of requests; each group asks identity providers for itself."""
+    tokens = ProviderTokens(database, Vault(site.keys), RelyingParty(peers))
+    return Credentials(database, provider_tokens=tokens)
 
 
 def _add_http(site: Site, group: Group, build: Callable[[], Application]) -> None:
@@ -217,13 +236,20 @@ def _application(
 def _auth(site: Site) -> Group:
     group, database = _new_group(site, "auth")
     settings = site.configuration.auth
-    guard = site.guard()
-    peers = group.resource("peers", lambda: PeerHttp(guard))
+    peers = _add_peers(site, group)
+    refresh = RefreshSettings(settings.session_confirm, settings.session_unconfirmed)
     addresses = auth_login.Addresses(site.auth_url, site.dashboard_url)
     vault = Vault(site.keys)
 
+    async def ask_again(child: ChildContext) -> None:
+        party = RelyingParty(peers.get())
+        await Refresher(database.get(), vault, party, refresh).run(child)
+
+    if refresh.confirm > 0:
+        group.add_actor(ChildSpec(name="refresher", start=ask_again))
+
     def build() -> Application:
-        credentials = Credentials(database.get())
+        credentials = _credentials(site, database.get(), peers.get())
         logins = Logins(
             database.get(),
             vault,
@@ -234,6 +260,7 @@ def _auth(site: Site) -> Group:
                 state_lifetime=settings.login_state_lifetime,
                 session_idle=settings.session_idle,
                 session_absolute=settings.session_absolute,
+                refresh=refresh,
             ),
         )
         app = _application(
@@ -251,6 +278,7 @@ def _auth(site: Site) -> Group:
             database=database.get(),
             vault=vault,
             logins=logins,
+            logouts=BackchannelLogouts(database.get(), RelyingParty(peers.get())),
             credentials=credentials,
             addresses=addresses,
         )
@@ -266,11 +294,12 @@ def _data(site: Site) -> Group:
     vault = Vault(site.keys)
 
     guard = site.guard()
+    peers = _add_peers(site, group)
 
     async def run_jobs(child: ChildContext) -> None:
         pool = database.get()
         kinds = {
-            INGEST: ingest_kind(pool, vault, group.threads, settings, guard),
+            INGEST: ingest_kind(pool, vault, group.threads, settings, guard=guard, pool=group.pool),
             IMPORT_MASTER_DATA: master_data_kind(pool, vault, guard, group.threads),
             TEST_CONNECTION: connection_test_kind(pool, vault, guard, group.threads),
             **erasure_kinds(pool, vault),
@@ -301,7 +330,7 @@ def _data(site: Site) -> Group:
             site,
             group,
             database.get(),
-            Credentials(database.get()),
+            _credentials(site, database.get(), peers.get()),
             description="Extraction, jobs and what is available.",
             settings=site.http(cors_origins=(origin_of(site.dashboard_url),)),
         )
@@ -317,6 +346,7 @@ def _analytics(site: Site) -> Group:
     group, database = _new_group(site, "analytics")
     addresses = pages.Addresses(auth=site.auth_url, dashboard=site.dashboard_url)
     auth_origin = origin_of(site.auth_url)
+    peers = _add_peers(site, group)
     settings = site.configuration.analytics
     cache = AnswerCache(settings.answer_cache * MiB)
 
@@ -340,7 +370,7 @@ def _analytics(site: Site) -> Group:
             site,
             group,
             database.get(),
-            Credentials(database.get()),
+            _credentials(site, database.get(), peers.get()),
             description="Figures of the shop, and the dashboard.",
             settings=site.http(
                 public_url=site.dashboard_url,

@@ -27,13 +27,17 @@ QUIET = [
 ]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def chromium_path() -> str:
     executable = next((path for path in CHROMIUM if path and Path(path).exists()), None)
     if executable is None:
         pytest.fail("Chromium is not installed: 'make e2e' as root installs it on Debian")
+    return executable
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=executable, args=QUIET)
+        yield playwright.chromium.launch(executable_path=chromium_path(), args=QUIET)
 
 
 @pytest.fixture

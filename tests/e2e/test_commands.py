@@ -31,6 +31,23 @@ def test_ingest_shows_how_it_went(demo: Demo) -> None:
     assert "done" in error
 
 
+def test_import_shows_how_it_went(demo: Demo) -> None:
+    tenant = demo.tenants[0]
+    code, out, error = _troupe(demo, "import", tenant.name, "--again", "--json")
+    assert code == 0, error
+    job = json.loads(out)
+    assert (job["kind"], job["state"], job["done"], job["total"]) == (
+        "import_master_data",
+        "done",
+        2,
+        2,
+    )
+    code, out, error = _troupe(demo, "import", tenant.name)
+    assert (code, "done" in out) == (0, True), error
+    code, _, error = _troupe(demo, "import", "Nobody")
+    assert (code, "no tenant" in error) == (4, True)
+
+
 def test_mistakes_are_one_line_each(demo: Demo) -> None:
     tenant = demo.tenants[0].name
     day = ("--from", "2026-01-02", "--to", "2026-01-02")

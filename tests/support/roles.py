@@ -23,7 +23,7 @@ LEAST: Final[tuple[tuple[str, str, str], ...]] = (
     ("GET", r"/(static/.*)?|/favicon\.ico|/robots\.txt", "public"),
     ("GET", r"/api/v1/(login|callback)(/.*)?", "public"),
     ("GET|POST", r"/api/v1/(logout|backchannel-logout)", "public"),
-    ("GET", r"/(?!api/)[a-z/-]*", "public"),  # pages: they ask the API for everything that they show
+    ("GET", r"/(?!api/)[a-z/-]*", "public"),  # pages, which ask the API for what they show
     # What anybody may do with themselves.
     ("GET", r"/api/v1/(me|validate|tenants|sessions)(/\{session_id\})?", "signed_in"),
     ("DELETE|POST|PUT|PATCH", r"/api/v1/(me|sessions|tokens)(/.*)?", "signed_in"),

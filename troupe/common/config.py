@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -57,6 +58,18 @@ def _network(text: str) -> str:
 
 
 Network = Annotated[str, AfterValidator(_network)]
+
+
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"https", "http"} or not parts.hostname or "*" in text:
+        raise ValueError("must be an origin such as https://app.example")
+    if text != f"{parts.scheme}://{parts.netloc}" or "@" in parts.netloc or text != text.lower():
+        raise ValueError("must be scheme and host in lower case, without a path or a user")
+    return text
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
 """A network in CIDR notation."""
 
 
@@ -205,6 +218,13 @@ class AuthSettings(_Section):
     """Seconds without a request after which a session ends."""
     session_absolute: Annotated[float, Field(gt=0)] = 7 * DAYS
     """Seconds after login at which a session ends in any case."""
+    session_confirm: Annotated[float, Field(ge=0, le=30 * DAYS)] = 1 * HOURS
+    """Seconds after which the identity provider is asked again whether it still stands by a login,
+    if it gave a refresh token; 0: never. Short: a person who is locked out there is out here
+    sooner; each time costs one request for each session."""
+    session_unconfirmed: Annotated[float, Field(gt=0, le=30 * DAYS)] = 8 * HOURS
+    """Seconds for which such a session goes on when the provider cannot be asked. Too short: its
+    outage becomes ours."""
     login_state_lifetime: Annotated[float, Field(gt=0, le=1 * HOURS)] = 10 * MINUTES
     """Seconds that a person has to finish a login at the identity provider."""
     key_encryption_key_file: str = ""
@@ -215,15 +235,42 @@ class AuthSettings(_Section):
     providers, BigQuery endpoints, SFTP and SMTP servers. Empty: none."""
 
 
+class HttpSettings(_Section):
+    """What the three ports have in common."""
+
+    trusted_proxies: tuple[Network, ...] = ()
+    """Networks (CIDR) of your own proxies, whose `X-Forwarded-For` and `X-Forwarded-Proto` are
+    believed. Empty: nobody's, and all clients behind a proxy count as one address. Too wide:
+    clients choose their address themselves."""
+    cors_origins: tuple[Origin, ...] = ()
+    """Further origins (`https://app.example`) whose pages may read answers and, with a session,
+    change things. The dashboard may do so in any case."""
+    address_rate: Annotated[int, Field(ge=12)] = 1200
+    """Requests a minute of one address to what needs no credentials, and of failed
+    authentications; a quarter of them at once. Counted by each process for itself."""
+    account_rate: Annotated[int, Field(ge=12)] = 60_000
+    """Requests a minute of one person or token; a twelfth of them at once. Likewise."""
+    tenant_rate: Annotated[int, Field(ge=12)] = 240_000
+    """Requests a minute of everybody in one tenant; a twelfth of them at once. Likewise."""
+
+
 class DataSettings(_Section):
     """Extraction."""
 
-    days_in_flight: Annotated[int, Field(ge=1, le=16)] = 2
-    """Days of one ingestion that are extracted at the same time; memory grows with it."""
-    batch_rows: Annotated[int, Field(ge=100, le=100_000)] = 8192
-    """Rows encoded at a time. Larger: slightly faster, more memory."""
+    days_in_flight: Annotated[int, Field(ge=1, le=16)] = 3
+    """Days of one ingestion that are extracted at the same time. The first uses the job's slot of
+    the group's task pool, the others one each while it is free."""
+    memory_mib: Annotated[int, Field(ge=32, le=65_536)] = 256
+    """MiB of rows that all ingestions of a process may hold between BigQuery and PostgreSQL. Too
+    small: days wait for each other."""
+    batch_rows: Annotated[int, Field(ge=100, le=100_000)] = 16_384
+    """Rows encoded and copied at a time; a batch also ends at 8 MiB. Larger: slightly faster."""
     query_deadline: Annotated[float, Field(gt=0)] = 10 * MINUTES
     """Seconds that the query of one day may take in BigQuery."""
+    scan_budget_gib: Annotated[float, Field(ge=0, le=1_000_000)] = 100.0
+    """GiB that the queries of one tenant may scan per day of its reporting zone, unless its own
+    settings say otherwise; 0: any number. BigQuery bills by what is scanned. Too small: days stay
+    unloaded until midnight."""
     maximum_days: Annotated[int, Field(ge=1, le=3660)] = 800
     """Days that one ingestion may ask for."""
 
@@ -276,6 +323,7 @@ class Configuration(_Section):
     database: DatabaseSettings = DatabaseSettings()
     groups: Groups = Groups()
     auth: AuthSettings = AuthSettings()
+    http: HttpSettings = HttpSettings()
     data: DataSettings = DataSettings()
     analytics: AnalyticsSettings = AnalyticsSettings()
     jobs: JobSettings = JobSettings()

@@ -38,5 +38,8 @@ class TenantSettings(BaseModel):
     """Engaged sessions without a purchase that make somebody a repeat visitor."""
     repeat_visit_days: Annotated[int, Field(ge=1, le=365)] = 30
     """Days within which those sessions must lie."""
+    scan_budget_gib: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
+    """GiB that queries may scan in BigQuery per day of the reporting zone; 0: any number; None:
+    what the installation allows."""
     retention_days: Annotated[int, Field(ge=1, le=MAX_RETENTION_DAYS)] = 790
     """Events older than this many days are dropped."""

@@ -84,6 +84,7 @@ CLIENT_GONE: Final = 499
 
 MAX_LOGGED_PATH: Final = 200
 PRINCIPAL_RATE: Final = Rate(requests=60_000, burst=5_000)
+TENANT_RATE: Final = Rate(requests=240_000, burst=20_000)
 ADDRESS_RATE: Final = Rate(requests=1200, burst=300)
 OWN_PAGE_POLICY: Final = page_policy()
 
@@ -103,6 +104,7 @@ class HttpSettings:
         body_limit: Bytes of a request's body; more is answered 413.
         body_deadline: Seconds for the body to arrive; then 408.
         principal_rate: Requests of one authenticated subject.
+        tenant_rate: Requests of all subjects of one tenant.
         address_rate: Requests of one address to public routes, and its failed authentications.
         page_policy: Content policy of ``text/html`` answers.
         session_cookie: Name of the cookie that carries a session; the same on all three ports.
@@ -114,6 +116,7 @@ class HttpSettings:
     body_limit: int = 1 * MiB
     body_deadline: float = 20 * SECONDS
     principal_rate: Rate = PRINCIPAL_RATE
+    tenant_rate: Rate = TENANT_RATE
     address_rate: Rate = ADDRESS_RATE
     page_policy: str = OWN_PAGE_POLICY
     session_cookie: str = SESSION_COOKIE
@@ -414,6 +417,7 @@ def create_app(
         own_origins=frozenset(settings.public_origins),
         cors=app.cors,
         principal_rate=settings.principal_rate,
+        tenant_rate=settings.tenant_rate,
         address_rate=settings.address_rate,
         session_cookie=settings.session_cookie,
     )

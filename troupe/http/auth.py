@@ -12,6 +12,7 @@ from typing import cast
 from uuid import UUID
 
 from troupe.actors.auth import access_tokens, audit, connections, members, tenants
+from troupe.actors.auth.backchannel import BackchannelLogouts
 from troupe.actors.auth.login import Logins
 from troupe.actors.auth.members import Role as RoleName
 from troupe.actors.auth.tenants import TenantChange
@@ -24,6 +25,8 @@ from troupe.common.units import DAYS
 from troupe.http import auth_models as models
 from troupe.http.application import Application
 from troupe.http.auth_login import Addresses, Desk, declare_login
+from troupe.http.auth_providers import ProviderDesk, declare_providers
+from troupe.http.auth_sessions import declare_sessions
 from troupe.http.conventions import (
     ListAnswer,
     PageQuery,
@@ -50,6 +53,7 @@ def declare(
     database: Database,
     vault: Vault,
     logins: Logins,
+    logouts: BackchannelLogouts,
     credentials: Credentials,
     addresses: Addresses,
 ) -> None:
@@ -60,6 +64,7 @@ def declare(
         database: The group's pool.
         vault: Seals connections' secrets.
         logins: Logging in and out.
+        logouts: What providers say about people who have logged out there.
         credentials: The resolver; told about what ends here.
         addresses: Where browsers reach us.
 
@@ -68,6 +73,8 @@ def declare(
     """
     cookies = CookiePolicy.under(addresses.public_url)
     declare_login(app, Desk(logins, credentials, cookies, addresses, LoginPages()))
+    declare_sessions(app.api, database, logouts, cookies)
+    declare_providers(app.api, ProviderDesk(database, vault, within, actor_of))
     _declare_identity(app.api)
     _declare_tokens(app.api, database)
     _declare_tenants(app.api, database)

@@ -5,6 +5,7 @@ client that asks for JSON gets the problem document instead. Nothing of an answe
 is shown or logged beyond what our own errors say.
 """
 
+import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -14,7 +15,7 @@ from uuid import UUID
 from quart import Response
 
 from troupe.actors.auth.errors import LoginDenied, LoginExpired, NotAMember
-from troupe.actors.auth.login import Logins, ProviderAnswer
+from troupe.actors.auth.login import Logins, ProviderAnswer, Whence
 from troupe.actors.auth.return_address import origin_of, return_address
 from troupe.actors.auth.sessions import is_csrf_token
 from troupe.common.errors import (
@@ -26,6 +27,7 @@ from troupe.common.errors import (
     TroupeError,
 )
 from troupe.common.logs import get_logger
+from troupe.common.units import MINUTES
 from troupe.http.application import Application
 from troupe.http.auth_models import CallbackQuery, HomeQuery, LoginQuery, LogoutForm
 from troupe.http.credentials import CookiePolicy, Credentials, ResolvedPrincipal
@@ -46,6 +48,7 @@ _TITLES: Final[tuple[tuple[type[TroupeError], str], ...]] = (
     (PeerError, "Your identity provider could not sign you in"),
     (DatabaseError, "Signing in is not possible at the moment"),
 )
+_LOGOUT_LIFETIME: Final = 10 * MINUTES
 _FAILURES: Final[Answers] = dict.fromkeys((403, 404, 409, 502, 503, 504, 507), PAGE)
 
 
@@ -106,11 +109,27 @@ def _declare_pages(app: Application, desk: Desk) -> None:
         "/",
         requires=Access.PUBLIC,
         query=HomeQuery,
-        answers={200: PAGE, 404: PAGE},
+        answers={200: PAGE, 404: PAGE, 409: PAGE},
         summary="The login page",
         tag="login",
     )
     async def login_page(*, query: HomeQuery) -> Response:
+        """Also where a provider sends a browser after a logout, with the state that it was given.
+
+        The session is over by then; a state of another logout only shows that somebody else made
+        the browser come here.
+        """
+        returned = current_request().cookies.get(desk.cookies.logout, "")
+        if query.state is not None and not hmac.compare_digest(
+            query.state.encode(), returned.encode()
+        ):
+            return pages.message(
+                "This address does not belong to a sign-out",
+                "It was used before, is older than a few minutes, or is another browser's.",
+                Action("To the start", "/"),
+                status=409,
+                request_id=current_request().request_id,
+            )
         principal = await _signed_in(desk)
         if principal is not None:
             active = next(
@@ -209,6 +228,7 @@ def _declare_way_in(api: Api, desk: Desk) -> None:
                 ),
                 binding=request.cookies.get(cookies.binding),
                 replaced_session=replaced,
+                whence=Whence(request.headers.get("User-Agent", ""), request.client.address),
             )
             if replaced:
                 desk.credentials.forget("session", replaced)
@@ -241,13 +261,16 @@ def _declare_way_out(api: Api, desk: Desk) -> None:
 
         async def end() -> Response:
             session = current_request().cookies.get(cookies.session)
-            provider_url = None
+            begun = None
             if session:
                 _check_csrf(desk, body, session)
-                provider_url = await desk.logins.end(session)
+                begun = await desk.logins.end(session)
                 desk.credentials.forget("session", session)
-            response = pages.render("signed_out.html", provider_url=provider_url)
+            url = None if begun is None else begun.url
+            response = pages.render("signed_out.html", provider_url=url)
             cookies.clear(response, cookies.session)
+            if begun is not None:
+                cookies.set(response, cookies.logout, begun.state, _LOGOUT_LIFETIME)
             return response
 
         return await _or_page(desk, end)

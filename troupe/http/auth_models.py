@@ -43,7 +43,7 @@ class HomeQuery(QueryModel):
     next: Address | None = None
     """As for the login."""
     state: Opaque | None = None
-    """Comes back from a logout at the provider; has no meaning here."""
+    """Comes back from a logout at the provider."""
 
 
 class CallbackQuery(QueryModel):

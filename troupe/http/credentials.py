@@ -6,6 +6,10 @@ session or token keeps working: an entry is good for `REMEMBERED` seconds from b
 began, in every process on every host, without any message between them. What is unknown is not
 remembered, so guesses push nobody out, and requests that wait for the same look-up share it.
 
+A bearer token that is not one of ours may be the tenant's identity provider's
+(`troupe.actors.auth.provider_tokens`); its outcome is remembered under the same rule, so while it
+is, a request costs no round trip to PostgreSQL and none to the provider.
+
 The cookie. Over https it is called ``__Host-troupe_session``: browsers accept that prefix only with
 ``Secure``, without ``Domain`` and for the path ``/``, so no neighbouring host can plant it. Plain
 http on loopback, the development set-up, needs another name: not every browser, and no usual HTTP
@@ -31,6 +35,7 @@ from quart import Response
 
 from troupe.actors.auth import access_tokens, sessions
 from troupe.actors.auth.access_tokens import ResolvedToken
+from troupe.actors.auth.provider_tokens import ProviderTokens, ResolvedSubject
 from troupe.actors.auth.sessions import Membership, ResolvedSession
 from troupe.common.database import Database
 from troupe.common.errors import ConfigurationError, Forbidden
@@ -41,7 +46,8 @@ REMEMBERED: Final = 1.5
 """Seconds; with the time that an answer takes it stays below the promised 2."""
 MAX_REMEMBERED: Final = 4096
 
-Resolved = ResolvedSession | ResolvedToken
+Resolved = ResolvedSession | ResolvedToken | ResolvedSubject
+Kind = Literal["session", "token", "subject"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,11 @@ class CookiePolicy:
     session: str
     binding: str
     secure: bool
+
+    @property
+    def logout(self) -> str:
+        """Name of the cookie that ties the way back from a provider's logout to its browser."""
+        return self.binding.removesuffix("login") + "logout"
 
     @classmethod
     def under(cls, public_url: str) -> "CookiePolicy":
@@ -104,7 +115,9 @@ class ResolvedPrincipal(Principal):
     """A principal with what only the auth group's own routes need.
 
     Attributes:
-        credential_id: Of the session or the token.
+        credential_id: Of the session or the token; of the person for a provider's token, which has
+            no identifier that is ours.
+        vouched: Whether an identity provider vouches for a person: a session, or its own token.
         expires_at: None for a token without expiry.
         memberships: Every tenant that accepts the credentials.
         email: Of the person; empty for a token.
@@ -114,6 +127,7 @@ class ResolvedPrincipal(Principal):
     expires_at: datetime | None = field(kw_only=True)
     memberships: tuple[Membership, ...] = field(kw_only=True)
     email: str = field(kw_only=True, default="")
+    vouched: bool = field(kw_only=True, default=False)
 
 
 @dataclass(slots=True)
@@ -130,11 +144,19 @@ class Credentials:
 
     Args:
         database: The group's pool.
+        provider_tokens: Reads access tokens of identity providers; None: none is good.
         capacity: Credentials remembered; beyond it the least recently used is forgotten.
     """
 
-    def __init__(self, database: Database, *, capacity: int = MAX_REMEMBERED) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        provider_tokens: ProviderTokens | None = None,
+        capacity: int = MAX_REMEMBERED,
+    ) -> None:
         self._database = database
+        self._provider_tokens = provider_tokens
         self._capacity = capacity
         self._remembered: OrderedDict[bytes, tuple[float, Resolved]] = OrderedDict()
         self._under_way: dict[bytes, _LookUp] = {}
@@ -143,6 +165,8 @@ class Credentials:
         self, bearer: str | None, session_cookie: str | None, requested_tenant: UUID | None
     ) -> Principal | None:
         """See `CredentialResolver.resolve`."""
+        if bearer is not None and not bearer.startswith(access_tokens.PREFIX):
+            return await self._resolve_provider_token(bearer, requested_tenant)
         if bearer is not None:
             token = await self._found(
                 "token", bearer, lambda: access_tokens.resolve_token(self._database, bearer)
@@ -159,13 +183,25 @@ class Credentials:
             return None
         return _of_session(session, session_cookie, requested_tenant)
 
-    def forget(self, kind: Literal["session", "token"], secret: str) -> None:
+    async def _resolve_provider_token(
+        self, bearer: str, requested: UUID | None
+    ) -> Principal | None:
+        tokens = self._provider_tokens
+        if tokens is None:
+            return None
+        # Where an opaque token is asked for depends on the tenant, so what is remembered does too.
+        subject = await self._found(
+            "subject", f"{requested}:{bearer}", lambda: tokens.resolve(bearer, requested)
+        )
+        return _of_subject(subject, requested) if isinstance(subject, ResolvedSubject) else None
+
+    def forget(self, kind: Kind, secret: str) -> None:
         """Stop accepting a credential that this process has just ended, at once."""
         self._remembered.pop(_key(kind, secret), None)
 
     async def _found(
         self,
-        kind: Literal["session", "token"],
+        kind: Kind,
         secret: str,
         look_up: Callable[[], Awaitable[Resolved | None]],
     ) -> Resolved | None:
@@ -233,6 +269,27 @@ def _of_token(token: ResolvedToken, requested: UUID | None) -> ResolvedPrincipal
     )
 
 
+def _of_subject(subject: ResolvedSubject, requested: UUID | None) -> ResolvedPrincipal:
+    if requested is None and len(subject.memberships) > 1:
+        raise Forbidden("The token is good in several tenants; X-Tenant-Id must name one.")
+    membership = subject.memberships[0] if requested is None else subject.membership(requested)
+    if membership is None:
+        raise Forbidden("The token does not reach the tenant that X-Tenant-Id names.")
+    return ResolvedPrincipal(
+        kind="token",
+        subject_id=subject.user_id,
+        tenant_id=membership.tenant_id,
+        role=Role.named(membership.role),
+        scopes=subject.scopes,
+        name=subject.name,
+        credential_id=subject.user_id,
+        expires_at=subject.expires_at,
+        memberships=subject.memberships,
+        email=subject.email,
+        vouched=True,
+    )
+
+
 def _of_session(
     session: ResolvedSession, cookie: str, requested: UUID | None
 ) -> ResolvedPrincipal | None:
@@ -256,4 +313,5 @@ def _of_session(
         expires_at=session.expires_at,
         memberships=session.memberships,
         email=session.email,
+        vouched=True,
     )

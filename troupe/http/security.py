@@ -10,11 +10,13 @@ is ours, which another site cannot forge. A bearer token does not travel by itse
 
 Cross-origin reading: from a fixed list of origins, never ``*``, never an echo of what was asked.
 
-Rates: token buckets in the memory of this process. Authenticated callers are counted per subject;
-an address pays for its requests to public routes and for its failed authentications, and when it
-has spent its rate on those nobody behind it is authenticated for a moment. With N processes a
-caller gets up to N times the rate: a bound, not a bill. The least recently seen are forgotten
-beyond a fixed number, so a flood of addresses costs no memory.
+Rates: token buckets in the memory of this process. Authenticated callers are counted per subject
+and per tenant; an address pays for its requests to public routes and for its failed
+authentications, and when it has spent its rate on those nobody behind it is authenticated for a
+moment. A request that its subject's rate refuses costs its tenant nothing, so one member who runs
+wild does not lock out the others. With N processes a caller gets up to N times the rate: a bound,
+not a bill. The least recently seen are forgotten beyond a fixed number, so a flood of addresses
+costs no memory. The ``RateLimit`` headers name every policy that was looked at.
 """
 
 import hmac
@@ -245,6 +247,7 @@ class Guard:
         own_origins: Where browsers reach this application; empty: the request's own host.
         cors: Other origins that may send unsafe requests with a cookie.
         principal_rate: Of one authenticated subject.
+        tenant_rate: Of all subjects of one tenant together.
         address_rate: Of one address, for public routes and failed authentication.
         session_cookie: Name of the cookie that carries a session.
     """
@@ -256,6 +259,7 @@ class Guard:
         own_origins: frozenset[str],
         cors: Cors,
         principal_rate: Rate,
+        tenant_rate: Rate,
         address_rate: Rate,
         session_cookie: str = SESSION_COOKIE,
     ) -> None:
@@ -264,6 +268,7 @@ class Guard:
         self._own_origins = own_origins
         self._cors = cors
         self._subjects = TokenBuckets("subject", principal_rate)
+        self._tenants = TokenBuckets("tenant", tenant_rate)
         self._addresses = TokenBuckets("address", address_rate)
 
     @property
@@ -285,10 +290,11 @@ class Guard:
         Raises:
             Unauthenticated: No valid credentials.
             Forbidden: Valid ones, but not for this tenant, role, scope, or without CSRF proof.
-            TooManyRequests: The subject, or an address that keeps failing, is over its rate.
+            TooManyRequests: The subject, its tenant, or an address that keeps failing, is over its
+                rate.
         """
         address = request.client.key
-        self._count(self._addresses, address, request, tokens=0)
+        self._count(self._addresses, address, request, tokens=0, told=False)
         principal = await self._authenticate(request)
         if principal is None:
             self._count(self._addresses, address, request)
@@ -296,6 +302,7 @@ class Guard:
         request.principal = principal
         structlog.contextvars.bind_contextvars(tenant_id=str(principal.tenant_id))
         self._count(self._subjects, str(principal.subject_id), request)
+        self._count(self._tenants, str(principal.tenant_id), request)
         if principal.kind == "session" and request.method not in SAFE_METHODS:
             self._check_csrf(request, principal)
         if requires is Access.SIGNED_IN:
@@ -338,9 +345,14 @@ class Guard:
             raise Forbidden("The request comes from another site.")
 
     @staticmethod
-    def _count(buckets: TokenBuckets, key: str, request: Request, tokens: int = 1) -> None:
+    def _count(
+        buckets: TokenBuckets, key: str, request: Request, tokens: int = 1, *, told: bool = True
+    ) -> None:
         verdict = buckets.take(key, trio.current_time(), tokens)
-        request.after_answer |= buckets.headers(verdict)
+        if told or not verdict.allowed:
+            for name, value in buckets.headers(verdict).items():
+                before = request.after_answer.get(name)
+                request.after_answer[name] = f"{before}, {value}" if before else value
         if not verdict.allowed:
             raise TooManyRequests(
                 "Too many requests; slow down.", retry_after=max(1.0, verdict.retry_after)

@@ -61,9 +61,10 @@ def within(principal: Principal, tenant_id: UUID) -> TenantId:
 
 def actor_of(principal: Principal) -> Actor:
     """Who is acting, for the audit log."""
-    if principal.kind == "session":
+    resolved = cast("ResolvedPrincipal", principal)
+    if resolved.vouched:
         return Actor("user", principal.subject_id)
-    return Actor("token", cast("ResolvedPrincipal", principal).credential_id)
+    return Actor("token", resolved.credential_id)
 
 
 def tag_of(tenant: tenants.Tenant) -> str:

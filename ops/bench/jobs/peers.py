@@ -14,12 +14,12 @@ INSTALL_DEADLINE: Final = 600.0
 """Seconds."""
 
 
-def pinned(package: str) -> str:
+def pinned(package: str, pins: Path = PINS) -> str:
     """The version of a peer."""
-    pins = dict(
-        line.split("==") for line in PINS.read_text().splitlines() if not line.startswith("#")
+    found = dict(
+        line.split("==") for line in pins.read_text().splitlines() if not line.startswith("#")
     )
-    return pins[package]
+    return found[package]
 
 
 async def install_peers(place: Path = PLACE, pins: Path = PINS) -> Path:

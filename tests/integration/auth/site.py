@@ -16,10 +16,13 @@ import httpx2
 import trio
 
 from tests.support.postgres import TestDatabase
+from troupe.actors.auth.backchannel import BackchannelLogouts
 from troupe.actors.auth.login import Logins, LoginSettings
 from troupe.actors.auth.members import Role, add_member
 from troupe.actors.auth.peer_http import PeerHttp
+from troupe.actors.auth.provider_tokens import ProviderTokens
 from troupe.actors.auth.providers import put_identity_provider
+from troupe.actors.auth.refreshes import Refresher, RefreshSettings
 from troupe.actors.auth.relying_party import RelyingParty
 from troupe.actors.auth.tenants import create_tenant
 from troupe.common.bridge import aio
@@ -80,6 +83,7 @@ class Site:
     vault: Vault
     credentials: Credentials
     logins: Logins
+    refresher: Refresher
     provider: DevelopmentProvider
     harbor: TenantId = field(init=False)
     tools: TenantId = field(init=False)
@@ -194,20 +198,32 @@ class Browser:
 
 @asynccontextmanager
 async def open_site(
-    database: Database, server: TestDatabase, provider: DevelopmentProvider, **limits: float
+    database: Database,
+    server: TestDatabase,
+    provider: DevelopmentProvider,
+    refresh: RefreshSettings | None = None,
+    **limits: float,
 ) -> AsyncIterator[Site]:
     """Serve the auth group's application while the context is open."""
     listener = bind("127.0.0.1", 0)
     url = url_of(listener)
     addresses = auth_routes.Addresses(public_url=url, dashboard_url=DASHBOARD)
-    vault, credentials = Vault(KEYS), Credentials(database)
+    vault = Vault(KEYS)
+    refresh = refresh or RefreshSettings()
     stop = trio.Event()
     with listener:
         async with PeerHttp(LOOPBACK) as http:
-            settings = LoginSettings(
-                callback_url=addresses.callback, home_url=addresses.home, **limits
+            party = RelyingParty(http)
+            credentials = Credentials(
+                database, provider_tokens=ProviderTokens(database, vault, party)
             )
-            logins = Logins(database, vault, RelyingParty(http), settings)
+            settings = LoginSettings(
+                callback_url=addresses.callback,
+                home_url=addresses.home,
+                refresh=refresh,
+                **limits,
+            )
+            logins = Logins(database, vault, party, settings)
             app = create_app(
                 "auth",
                 resolver=credentials,
@@ -223,11 +239,15 @@ async def open_site(
                 database=database,
                 vault=vault,
                 logins=logins,
+                logouts=BackchannelLogouts(database, RelyingParty(http)),
                 credentials=credentials,
                 addresses=addresses,
             )
             provider.register(callback=addresses.callback, home=addresses.home)
-            site = Site(url, database, server.admin_url, vault, credentials, logins, provider)
+            refresher = Refresher(database, vault, party, refresh, lease=2)
+            site = Site(
+                url, database, server.admin_url, vault, credentials, logins, refresher, provider
+            )
             await site.create_tenants()
             async with trio.open_nursery() as nursery:
 

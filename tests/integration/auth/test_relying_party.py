@@ -1,115 +1,21 @@
 """The relying party against a provider that answers what a test tells it to."""
 
-import json
-import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import trio
-from joserfc import jwt
 from joserfc.jwk import RSAKey
 
+from tests.integration.auth.hostile import LOGIN, HostileProvider, Json, open_provider
 from tests.integration.auth.site import LOOPBACK
 from troupe.actors.auth.errors import (
     ClientRejected,
-    IdTokenInvalid,
     LoginExpired,
     ProviderMisbehaved,
+    TokenInvalid,
 )
-from troupe.actors.auth.login_secrets import LoginSecrets
 from troupe.actors.auth.peer_http import PeerHttp
 from troupe.actors.auth.relying_party import Client, Identity, RelyingParty
-
-LOGIN: Final = LoginSecrets.derive("b" * 43, b"s" * 32)
-Json = dict[str, Any]
-
-
-@dataclass
-class HostileProvider:
-    """Its answers are attributes, and it remembers what it was asked."""
-
-    issuer: str
-    key: RSAKey = field(default_factory=lambda: RSAKey.generate_key(2048, {"kid": "one"}))
-    metadata: Json = field(default_factory=dict)
-    claims: Json = field(default_factory=dict)
-    answer: Json = field(default_factory=dict)
-    userinfo: Json = field(default_factory=dict)
-    status: int = 200
-    key_fetches: int = 0
-    asked: Json = field(default_factory=dict)
-    authorization: str = ""
-
-    def reply(self, path: str, body: str, headers: dict[str, str]) -> tuple[int, Json]:
-        match path:
-            case "/.well-known/openid-configuration":
-                return 200, {
-                    "issuer": self.issuer,
-                    "authorization_endpoint": f"{self.issuer}/authorize",
-                    "token_endpoint": f"{self.issuer}/token",
-                    "jwks_uri": f"{self.issuer}/jwks",
-                    "userinfo_endpoint": f"{self.issuer}/userinfo",
-                } | self.metadata
-            case "/jwks":
-                self.key_fetches += 1
-                return 200, {"keys": [self.key.as_dict(private=False)]}
-            case "/userinfo":
-                return 200, self.userinfo
-            case _:
-                self.asked = {name: values[0] for name, values in parse_qs(body).items()}
-                self.authorization = headers.get("authorization", "")
-                return self.status, {
-                    "access_token": "at",
-                    "token_type": "Bearer",
-                    "id_token": self.id_token(),
-                } | self.answer
-
-    def id_token(self) -> str:
-        now = int(time.time())
-        claims = {
-            "iss": self.issuer,
-            "sub": "person",
-            "aud": "troupe",
-            "iat": now,
-            "exp": now + 60,
-            "nonce": LOGIN.nonce,
-            "email": "p@harbor.example",
-            "email_verified": True,
-            "name": "Person",
-        } | self.claims
-        claims = {name: value for name, value in claims.items() if value is not None}
-        return jwt.encode({"alg": "RS256", "kid": self.key.kid}, claims, self.key)
-
-    async def serve(self, stream: trio.SocketStream) -> None:
-        raw = b""
-        while b"\r\n\r\n" not in raw:
-            raw += await stream.receive_some(65536)
-        head, _, body = raw.partition(b"\r\n\r\n")
-        lines = head.decode().split("\r\n")
-        headers = {
-            name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])
-        }
-        while len(body) < int(headers.get("content-length", 0)):
-            body += await stream.receive_some(65536)
-        path = urlsplit(lines[0].split(" ")[1]).path
-        status, document = self.reply(path, body.decode(), headers)
-        content = json.dumps(document).encode()
-        await stream.send_all(
-            f"HTTP/1.1 {status} X\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content
-        )
-
-
-@asynccontextmanager
-async def open_provider() -> AsyncIterator[HostileProvider]:
-    async with trio.open_nursery() as nursery:
-        provider = HostileProvider("")
-        listeners = await nursery.start(trio.serve_tcp, provider.serve, 0)
-        provider.issuer = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-        yield provider
-        nursery.cancel_scope.cancel()
 
 
 @pytest.fixture
@@ -194,7 +100,7 @@ async def test_an_id_token_that_does_not_hold(
     party: RelyingParty, provider: HostileProvider, claims: Json
 ) -> None:
     provider.claims = claims
-    with pytest.raises(IdTokenInvalid):
+    with pytest.raises(TokenInvalid):
         await redeem(party, provider)
 
 
@@ -277,7 +183,7 @@ async def test_the_address_may_come_from_userinfo(
     provider.userinfo = {"sub": "person", "email": "u@x.example", "email_verified": True}
     assert (await redeem(party, provider)).email == "u@x.example"
     provider.userinfo = {"sub": "somebody else", "email": "u@x.example"}
-    with pytest.raises(IdTokenInvalid):
+    with pytest.raises(TokenInvalid):
         await redeem(party, provider)
 
 

@@ -146,10 +146,17 @@ class World:
         )
 
     @asynccontextmanager
-    async def running(self, **settings: Any) -> AsyncIterator[JobRunner]:
+    async def running(self, *, slots: int = 8, **settings: Any) -> AsyncIterator[JobRunner]:
         """The data group's job runner."""
-        pool, threads = Pool("data", limit=8), Threads(8)
-        kind = ingest_kind(self.database, self.vault, threads, DataSettings(**settings), LOOPBACK)
+        pool, threads = Pool("data", limit=slots), Threads(8)
+        kind = ingest_kind(
+            self.database,
+            self.vault,
+            threads,
+            DataSettings(**settings),
+            guard=LOOPBACK,
+            pool=pool,
+        )
         runner = JobRunner(
             GROUP,
             {INGEST: kind},
@@ -188,9 +195,11 @@ class World:
         async with self.running(**settings):
             return await self.finished(job)
 
-    async def loaded(self, shop: Shop, first: date | None = None, last: date | None = None) -> Job:
+    async def loaded(
+        self, shop: Shop, first: date | None = None, last: date | None = None, **settings: Any
+    ) -> Job:
         """Run one ingestion that must succeed."""
-        job = await self.ingest(shop, first, last)
+        job = await self.ingest(shop, first, last, **settings)
         assert job.state is JobState.DONE, job.error
         return job
 

@@ -256,7 +256,9 @@ def test_the_stand_in_reads_them_the_same(tmp_path: Path) -> None:
             table = export.table(DAY, Family.DAILY)
             asked = flatten_query(table.name, table.schema, TenantSettings())
             assert export.estimate(asked) > 0
-            (batch,) = export.batches(export.start(asked), rows=100)
+            started = export.start(asked)
+            export.wait(started)
+            (batch,) = export.batches(started)
         finally:
             export.close()
     found = sorted(map(readable, batch.to_pylist()), key=lambda row: -row["event_at"].timestamp())

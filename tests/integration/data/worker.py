@@ -29,13 +29,12 @@ async def main(url: str) -> None:
         open_bridge(),
         open_database(url, connections=4, application_name="data worker") as database,
     ):
-        kind = ingest_kind(
-            database, Vault(KEYS), Threads(8), DataSettings(batch_rows=200), LOOPBACK
-        )
+        pool, settings = Pool(GROUP, limit=8), DataSettings(batch_rows=200)
+        kind = ingest_kind(database, Vault(KEYS), Threads(8), settings, guard=LOOPBACK, pool=pool)
         runner = JobRunner(
             GROUP,
             {INGEST: kind},
-            pool=Pool(GROUP, limit=8),
+            pool=pool,
             database=lambda: database,
             settings=RunnerSettings(lease=LEASE, poll=0.1, look=0.1, report=0.1),
         )

@@ -175,6 +175,26 @@ async def test_of_dated_files_the_newest_counts_or_all(
     }
 
 
+async def test_an_older_file_does_not_turn_back_what_a_newer_one_has_said(
+    world: World, server: OpenSsh, files: Path
+) -> None:
+    text = (files / "locations.csv").read_bytes()
+    for day in ("20261124", "20261125"):
+        path = files / f"locations_{day}.csv"
+        path.write_bytes(text.replace("Jörg Petersen".encode("cp1252"), day.encode()))
+        os.utime(path, (1_000_000, 1_000_000))
+    columns = dict(TOOL_SHOP.master.location_columns)
+    pattern = {"file": "locations_{YYYY}{MM}{DD}.csv", "columns": columns}
+    shop = await connected(
+        world, server, customers=None, locations=pattern, archive_directory="done"
+    )
+    [file] = (await world.imported(shop))["files"]
+    assert (file["file"], file["state"]) == ("locations_20261125.csv", "imported")
+    [file] = (await world.imported(shop))["files"]
+    assert (file["file"], file["state"]) == ("locations_20261124.csv", "superseded")
+    assert (await world.rows(shop, "locations"))["DE-HAM"]["manager"] == "20261125"
+
+
 async def test_a_truncated_file_changes_nothing_that_it_does_not_say(
     world: World, server: OpenSsh, files: Path
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from joserfc import jws
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
-from troupe.actors.auth.errors import IdTokenInvalid
+from troupe.actors.auth.errors import TokenInvalid
 from troupe.actors.auth.id_token import MAX_TOKEN_BYTES, Expectations, check
 from troupe.actors.auth.keys import IssuerKeys, UnknownKey, admit
 
@@ -124,7 +124,7 @@ def test_claims_that_hold(change: Claims) -> None:
 
 @pytest.mark.parametrize("change", REFUSED.values(), ids=REFUSED)
 def test_claims_that_do_not_hold(change: Claims) -> None:
-    with pytest.raises(IdTokenInvalid):
+    with pytest.raises(TokenInvalid):
         check(signed(with_changes(change)), KEYS, EXPECTED)
 
 
@@ -189,7 +189,7 @@ def test_headers_that_hold(make: Callable[[], str]) -> None:
 
 @pytest.mark.parametrize("make", HEADERS_REFUSED.values(), ids=HEADERS_REFUSED)
 def test_headers_and_signatures_that_do_not_hold(make: Callable[[], str]) -> None:
-    with pytest.raises(IdTokenInvalid):
+    with pytest.raises(TokenInvalid):
         check(make(), KEYS, EXPECTED)
 
 
@@ -210,14 +210,14 @@ def test_without_a_kid_two_fitting_keys_are_ambiguous() -> None:
     both = admit(
         {"keys": [RSA.as_dict(private=False), STRANGER.as_dict(private=False) | {"kid": "b"}]}
     )
-    with pytest.raises(IdTokenInvalid, match="which key"):
+    with pytest.raises(TokenInvalid, match="which key"):
         check(signed(CLAIMS, {"kid": None}), both, EXPECTED)
     check(signed(CLAIMS), both, EXPECTED)
 
 
 def test_messages_hold_nothing_of_the_token() -> None:
     token = signed(CLAIMS | {"nonce": "canary", "iss": "canary", "sub": "canary"})
-    with pytest.raises(IdTokenInvalid) as caught:
+    with pytest.raises(TokenInvalid) as caught:
         check(token, KEYS, EXPECTED)
     assert "canary" not in str(caught.value)
 

@@ -8,7 +8,7 @@ import pytest
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
-from troupe.actors.auth.errors import IdTokenInvalid, ProviderMisbehaved
+from troupe.actors.auth.errors import ProviderMisbehaved, TokenInvalid
 from troupe.actors.auth.keys import MAX_KEYS, UnknownKey, admit, is_roca
 
 RSA: Final = dict(RSAKey.generate_key(2048).as_dict(private=False))
@@ -90,7 +90,7 @@ def test_a_name_used_twice_names_nothing() -> None:
 def test_without_a_name_there_must_be_one_fitting_key() -> None:
     keys = admit({"keys": [RSA, EC, OTHER]})
     keys.find(None, "ES256")
-    with pytest.raises(IdTokenInvalid):
+    with pytest.raises(TokenInvalid):
         keys.find(None, "RS256")
 
 

@@ -118,3 +118,26 @@ async def test_who_is_cancelled_while_fetching_leaves_it_to_the_next(
         nursery.start_soon(follower)
     assert got == [2]
     assert autojump_clock.current_time() > 0
+
+
+async def test_who_misses_the_same_thing_while_it_is_fetched_takes_what_comes(
+    autojump_clock: MockClock,
+) -> None:
+    """They come one after the other, each with the old value in hand."""
+    source = Source()
+    remembered = Remembered("x", source)
+    old = await remembered.get()
+    got: list[int] = []
+
+    async def renew(after: float) -> None:
+        await trio.sleep(after)
+        got.append(await remembered.renew(instead_of=old))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(10):
+            nursery.start_soon(renew, number * 0.09)
+    assert got == [2] * 10
+    assert source.fetches == 2
+    # Who has that one already, and misses something in it, has it fetched.
+    assert await remembered.renew(instead_of=got[0]) == 3
+    assert autojump_clock.current_time() > 0

@@ -28,6 +28,13 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         ("[groups.data]\ntask = 4\n", "groups.data.task"),
         ("[groups.data\n", "line 1"),
         ("[log]\nlevel = 'loud'\n", "log.level"),
+        ("[http]\ntrusted_proxies = ['10.0.0.1/8']\n", "http.trusted_proxies"),
+        ("[http]\ncors_origins = ['*']\n", "http.cors_origins"),
+        ("[http]\ncors_origins = ['https://*.example']\n", "http.cors_origins"),
+        ("[http]\ncors_origins = ['https://app.example/']\n", "http.cors_origins"),
+        ("[http]\ncors_origins = ['https://App.example']\n", "http.cors_origins"),
+        ("[http]\ncors_origins = ['app.example']\n", "http.cors_origins"),
+        ("[http]\ntenant_rate = 0\n", "http.tenant_rate"),
         ("state_directory = 5\n", "state_directory"),
     ],
 )

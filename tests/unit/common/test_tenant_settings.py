@@ -13,8 +13,9 @@ GUIDE = Path(__file__).parents[3] / "docs" / "tenants.md"
 
 
 def bounds(schema: dict[str, Any]) -> str:
-    if schema["type"] == "integer":
-        return f"{schema['minimum']} to {schema['maximum']}"
+    options = schema.get("anyOf", [schema])
+    if "minimum" in options[0]:
+        return f"{options[0]['minimum']:g} to {options[0]['maximum']:.0f}"
     return "a name"
 
 

@@ -1,23 +1,24 @@
-"""What needs no BigQuery: sorting its errors, gathering its batches."""
+"""What needs no BigQuery: sorting its errors."""
 
 import concurrent.futures
-from collections.abc import Iterator
 
 import google.auth.exceptions
-import pyarrow as pa
 import pytest
 import requests
 from google.api_core import exceptions as api
-from hypothesis import given
-from hypothesis import strategies as st
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import RetryInfo
 
-from troupe.actors.data.bigquery import _gathered, _is_loopback
+from troupe.actors.data.bigquery import _is_loopback
 from troupe.actors.data.bigquery_errors import (
     QUOTA_PAUSE,
+    CostLimitReached,
     PermissionMissing,
     QueryRefused,
     SourceMissing,
+    retried_at_once,
     sorted_errors,
+    was_answered,
 )
 from troupe.common.errors import CredentialsRejected, PeerError, PeerUnavailable
 
@@ -36,6 +37,8 @@ def job_error(kind: type[api.GoogleAPICallError], reason: str) -> api.GoogleAPIC
         (api.ResourceExhausted("busy"), PeerUnavailable, "slow down"),
         (job_error(api.NotFound, "notFound"), SourceMissing, "nothing there"),
         (job_error(api.BadRequest, "invalidQuery"), QueryRefused, "refuses the query"),
+        (job_error(api.BadRequest, "bytesBilledLimitExceeded"), CostLimitReached, "dearer"),
+        (job_error(api.InternalServerError, "bytesBilledLimitExceeded"), CostLimitReached, "said"),
         (job_error(api.BadRequest, "tableUnavailable"), PeerUnavailable, "fails while"),
         (job_error(api.InternalServerError, "backendError"), PeerUnavailable, "fails while"),
         (api.ServiceUnavailable("away"), PeerUnavailable, "away"),
@@ -70,24 +73,67 @@ def test_a_used_up_quota_is_left_alone_for_a_while() -> None:
     assert caught.value.retry_after == QUOTA_PAUSE
 
 
+def response(retry_after: str) -> requests.Response:
+    found = requests.Response()
+    found.status_code = 429
+    found.headers["Retry-After"] = retry_after
+    return found
+
+
+def in_details(seconds: int, nanos: int = 0) -> RetryInfo:
+    return RetryInfo(retry_delay=Duration(seconds=seconds, nanos=nanos))
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (api.TooManyRequests("busy", response=response("17")), 17.0),
+        (api.TooManyRequests("busy", response=response("-5")), None),
+        (api.TooManyRequests("busy", response=response("soon")), None),
+        (api.TooManyRequests("busy", response=response("Thu, 01 Jan 1970 00:00:00 GMT")), 0.0),
+        (api.TooManyRequests("busy", response=response("Fri, 31 Dec 9999 00:00:00 GMT")), 86400.0),
+        (api.TooManyRequests("busy", response=response("9" * 30)), 86400.0),
+        (api.ResourceExhausted("busy", details=[in_details(3, 500_000_000)]), 3.5),
+        (api.ResourceExhausted("busy", details=["of another kind"]), None),
+        (api.RetryError("late", cause=api.ResourceExhausted("x", details=[in_details(9)])), 9.0),
+        (api.TooManyRequests("busy"), None),
+    ],
+)
+def test_the_servers_hint_is_kept_within_reason(error: Exception, seconds: float | None) -> None:
+    with pytest.raises(PeerUnavailable) as caught, sorted_errors("reading x"):
+        raise error
+    assert caught.value.retry_after == seconds
+
+
+def test_a_call_with_a_time_to_wait_is_not_tried_again_before() -> None:
+    assert retried_at_once(job_error(api.TooManyRequests, "rateLimitExceeded"))
+    reasons = [{"reason": "rateLimitExceeded"}]
+    hinted = api.TooManyRequests("busy", errors=reasons, response=response("20"))
+    assert not retried_at_once(hinted)
+    assert not retried_at_once(job_error(api.BadRequest, "invalidQuery"))
+    assert retried_at_once(requests.ConnectionError("gone"))
+
+
+@pytest.mark.parametrize(
+    ("error", "answered"),
+    [
+        (job_error(api.Forbidden, "quotaExceeded"), True),
+        (api.RetryError("late", cause=api.ServiceUnavailable("away")), True),
+        (api.RetryError("late", cause=None), False),
+        (api.GatewayTimeout("late"), False),
+        (requests.ConnectionError("gone"), False),
+        (concurrent.futures.TimeoutError(), False),
+    ],
+)
+def test_a_failure_is_told_from_silence(error: Exception, *, answered: bool) -> None:
+    with pytest.raises(PeerError) as caught, sorted_errors("reading x"):
+        raise error
+    assert was_answered(caught.value) is answered
+
+
 def test_our_own_mistakes_pass_unchanged() -> None:
     with pytest.raises(ZeroDivisionError), sorted_errors("reading x"):
         raise ZeroDivisionError
-
-
-@given(sizes=st.lists(st.integers(0, 50)), rows=st.integers(1, 40))
-def test_batches_come_out_in_one_size_and_order(sizes: list[int], rows: int) -> None:
-    def given_batches() -> Iterator[pa.RecordBatch]:
-        start = 0
-        for size in sizes:
-            numbers = pa.array(range(start, start + size), pa.int64())
-            yield pa.RecordBatch.from_arrays([numbers], ["n"])
-            start += size
-
-    found = list(_gathered(given_batches(), rows))
-    assert [n for batch in found for n in batch.column("n").to_pylist()] == list(range(sum(sizes)))
-    assert all(batch.num_rows == rows for batch in found[:-1])
-    assert all(0 < batch.num_rows <= rows for batch in found)
 
 
 @pytest.mark.parametrize(

@@ -228,8 +228,8 @@ async def test_a_subject_over_its_rate_is_told_when(mock_clock: MockClock) -> No
     app = guarded_app(principal_rate=Rate(requests=60, window=60, burst=2))
     client = app.test_client()
     first = await client.get("/read", headers=bearer("owner"))
-    assert first.headers["RateLimit-Policy"] == '"subject";q=60;w=60'
-    assert first.headers["RateLimit"] == '"subject";r=1;t=1'
+    assert first.headers["RateLimit-Policy"] == ('"subject";q=60;w=60, "tenant";q=240000;w=60')
+    assert first.headers["RateLimit"] == '"subject";r=1;t=1, "tenant";r=19999;t=1'
     await client.get("/read", headers=bearer("owner"))
     refused = await client.get("/read", headers=bearer("owner"))
     assert refused.status_code == 429
@@ -238,6 +238,29 @@ async def test_a_subject_over_its_rate_is_told_when(mock_clock: MockClock) -> No
     assert (await client.get("/read", headers=bearer("viewer"))).status_code == 200
     mock_clock.jump(1)
     assert (await client.get("/read", headers=bearer("owner"))).status_code == 200
+
+
+async def test_a_tenant_over_its_rate_is_told_when(mock_clock: MockClock) -> None:
+    app = guarded_app(tenant_rate=Rate(requests=60, window=60, burst=3))
+    client = app.test_client()
+    for role in ("owner", "viewer", "analyst"):
+        assert (await client.get("/read", headers=bearer(role))).status_code == 200
+    refused = await client.get("/read", headers=bearer("admin"))
+    assert refused.status_code == 429
+    assert refused.headers["RateLimit"].endswith(', "tenant";r=0;t=3')
+    assert refused.headers["Retry-After"] == "1"
+    mock_clock.jump(1)
+    assert (await client.get("/read", headers=bearer("admin"))).status_code == 200
+
+
+async def test_one_member_who_runs_wild_does_not_spend_the_tenants_rate() -> None:
+    app = guarded_app(
+        principal_rate=Rate(requests=60, window=60, burst=2),
+        tenant_rate=Rate(requests=60, window=60, burst=4),
+    )
+    wild = [await status(app, "GET", "/read", **bearer("owner")) for _ in range(10)]
+    assert wild == [200] * 2 + [429] * 8
+    assert await status(app, "GET", "/read", **bearer("viewer")) == 200
 
 
 async def test_an_address_pays_for_failures(mock_clock: MockClock) -> None:

@@ -18,9 +18,10 @@ action                     target; detail
 ``member.erased``          the user, whose identifier leads to nobody from then on
 ``member.joined``          the user; the role and the provider that vouched
 ``provider.put``           the provider; issuer and client id
+``provider.deleted``       the provider; issuer and client id
 ``session.started``        the session; the provider
 ``session.refused``        a pseudonym of the subject; why
-``session.ended``          the session
+``session.ended``          the session; the reason unless its person logged out
 ``token.created``          the token; name, role, scopes
 ``token.revoked``          the token
 ``connection.put``         the kind; the version and whether the secret changed

@@ -76,8 +76,23 @@ SELECT issuer FROM auth.identity_providers WHERE tenant_id = $1 AND provider_id 
 -- name: provider
 -- $1 tenant, $2 provider.
 SELECT provider_id, label, issuer, client_id, client_secret, scopes, signing_algorithms,
-       allowed_email_domains, allowed_claims, joining_role, listed, enabled, version
+       allowed_email_domains, allowed_claims, joining_role, listed, enabled, version, api_audience,
+       introspection
 FROM auth.identity_providers WHERE tenant_id = $1 AND provider_id = $2;
+
+-- name: providers
+-- All of a tenant, without secrets. $1 tenant, $2 one provider or NULL.
+SELECT provider_id, label, issuer, client_id, client_secret IS NOT NULL AS has_secret, scopes,
+       signing_algorithms, allowed_email_domains, allowed_claims, joining_role, listed, enabled,
+       api_audience, introspection, version
+FROM auth.identity_providers
+WHERE tenant_id = $1 AND ($2::uuid IS NULL OR provider_id = $2)
+ORDER BY provider_id LIMIT 1000;
+
+-- name: delete_provider
+-- $1 tenant, $2 provider.
+DELETE FROM auth.identity_providers WHERE tenant_id = $1 AND provider_id = $2
+RETURNING issuer, client_id;
 
 -- name: provider_id
 -- The identifier of a provider that may be there. $1 tenant, $2 issuer, $3 client id.
@@ -87,17 +102,23 @@ WHERE tenant_id = $1 AND issuer = $2 AND client_id = $3;
 -- name: put_provider
 -- Creates or replaces. $1 tenant, $2 provider, $3 label, $4 issuer, $5 client id, $6 sealed secret,
 -- $7 scopes, $8 signing algorithms, $9 e-mail domains, $10 claims, $11 joining role, $12 listed,
--- $13 enabled.
+-- $13 enabled, $14 audience of access tokens or NULL, $15 introspection, $16 whether the present
+-- secret stays when $6 is NULL.
 INSERT INTO auth.identity_providers AS present (
     tenant_id, provider_id, label, issuer, client_id, client_secret, scopes, signing_algorithms,
-    allowed_email_domains, allowed_claims, joining_role, listed, enabled)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+    allowed_email_domains, allowed_claims, joining_role, listed, enabled, api_audience,
+    introspection)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 ON CONFLICT (tenant_id, provider_id) DO UPDATE SET
-    label = excluded.label, client_secret = excluded.client_secret, scopes = excluded.scopes,
+    label = excluded.label,
+    client_secret = CASE WHEN $16 THEN coalesce(excluded.client_secret, present.client_secret)
+                         ELSE excluded.client_secret END,
+    scopes = excluded.scopes,
     signing_algorithms = excluded.signing_algorithms,
     allowed_email_domains = excluded.allowed_email_domains,
     allowed_claims = excluded.allowed_claims, joining_role = excluded.joining_role,
-    listed = excluded.listed, enabled = excluded.enabled, version = present.version + 1;
+    listed = excluded.listed, enabled = excluded.enabled, api_audience = excluded.api_audience,
+    introspection = excluded.introspection, version = present.version + 1;
 
 -- name: login_choices
 -- What a login page may show. $1 tenant, or NULL for all that are listed.
@@ -115,13 +136,6 @@ SELECT auth.begin_login($1, $2, $3, $4, $5, $6);
 -- $1 hash of the state, $2 hash of the binding.
 SELECT outcome, provider_tenant_id, provider_id, salt, next_url
 FROM auth.take_login_state($1, $2);
-
--- name: complete_login
--- $1 provider, $2 subject, $3 e-mail, $4 verified, $5 name, $6 joining role or NULL, $7 id for a new
--- user, $8 session id, $9 session hash, $10 hash of the replaced session or NULL, $11 sealed tokens,
--- $12 idle limit, $13 absolute limit.
-SELECT user_id, role
-FROM auth.complete_login($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
 
 -- name: resolve_session
 -- $1 session hash.

@@ -27,6 +27,7 @@ class ProviderMetadata:
     jwks_uri: str
     userinfo_endpoint: str | None
     end_session_endpoint: str | None
+    introspection_endpoint: str | None
     returns_issuer: bool
     client_authentication: frozenset[str]
 
@@ -51,6 +52,7 @@ def read(document: Mapping[str, Any], issuer: str) -> ProviderMetadata:
         jwks_uri=_url(document, "jwks_uri", issuer),
         userinfo_endpoint=_optional_url(document, "userinfo_endpoint", issuer),
         end_session_endpoint=_optional_url(document, "end_session_endpoint", issuer),
+        introspection_endpoint=_optional_url(document, "introspection_endpoint", issuer),
         returns_issuer=document.get("authorization_response_iss_parameter_supported") is True,
         client_authentication=_methods(document),
     )

@@ -9,7 +9,8 @@
     PeerError
     ├── ProviderUnavailable             no answer; worth another try
     ├── ProviderMisbehaved (PeerRefused)  an answer that does not hold
-    │   └── IdTokenInvalid              an ID token that does not hold
+    │   └── TokenInvalid              a token of theirs that does not hold
+    ├── GrantEnded (PeerRefused)        the provider stands by a login no longer
     └── ClientRejected (CredentialsRejected)  our own client id or secret is not accepted
 """
 
@@ -42,8 +43,12 @@ class ProviderMisbehaved(PeerRefused):
     """The identity provider's answer cannot be used."""
 
 
-class IdTokenInvalid(ProviderMisbehaved):
-    """The identity provider's ID token does not hold."""
+class TokenInvalid(ProviderMisbehaved):
+    """A token of the identity provider does not hold."""
+
+
+class GrantEnded(PeerRefused):
+    """The identity provider does not stand by a login any more: its refresh token is void."""
 
 
 class ClientRejected(CredentialsRejected):

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from troupe.actors.auth.audit import OPERATOR, append
-from troupe.actors.auth.login import tokens_place
 from troupe.actors.auth.providers import provider_secret_place
+from troupe.actors.auth.session_tokens import tokens_place
 from troupe.common.connections import secret_place
 from troupe.common.database import Database
 from troupe.common.errors import ConfigurationError

@@ -16,7 +16,7 @@ from typing import Any, Final
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
-from troupe.actors.auth.errors import IdTokenInvalid, ProviderMisbehaved
+from troupe.actors.auth.errors import ProviderMisbehaved, TokenInvalid
 
 _HASHES: Final = ("256", "384", "512")
 RSA_ALGORITHMS: Final = frozenset(f"{kind}{size}" for kind in ("RS", "PS") for size in _HASHES)
@@ -52,7 +52,7 @@ class AdmittedKey:
     key: SigningKey
 
 
-class UnknownKey(IdTokenInvalid):
+class UnknownKey(TokenInvalid):
     """The token names a key that the issuer does not publish, or did not when we last looked."""
 
 
@@ -74,7 +74,7 @@ class IssuerKeys:
 
         Raises:
             UnknownKey: None fits; the set may have changed since.
-            IdTokenInvalid: Several fit.
+            TokenInvalid: Several fit.
         """
         fitting = [
             key
@@ -84,7 +84,7 @@ class IssuerKeys:
         if not fitting:
             raise UnknownKey("The identity provider's token is signed with an unknown key.")
         if len(fitting) > 1:
-            raise IdTokenInvalid("The identity provider's token does not say which key signed it.")
+            raise TokenInvalid("The identity provider's token does not say which key signed it.")
         return fitting[0].key
 
 

@@ -11,7 +11,6 @@ No connection is held while the provider is asked: each step is a short transact
 a process that dies between them leaves at most a login that expires.
 """
 
-import json
 import re
 import secrets
 from dataclasses import dataclass, field
@@ -35,19 +34,22 @@ from troupe.actors.auth.login_secrets import (
     new_handle,
 )
 from troupe.actors.auth.providers import IdentityProvider, load_provider
+from troupe.actors.auth.refreshes import RefreshSettings
 from troupe.actors.auth.relying_party import Identity, RelyingParty
+from troupe.actors.auth.session_tokens import SessionTokens
+from troupe.actors.auth.sessions import SESSION_QUERIES
 from troupe.common.database import Database
 from troupe.common.errors import NotFound, PeerError
 from troupe.common.ids import TenantId, new_id
 from troupe.common.logs import get_logger
-from troupe.common.secrets import Place, UnreadableSecret, Vault
+from troupe.common.secrets import UnreadableSecret, Vault
 from troupe.common.units import DAYS, HOURS, MINUTES, KiB
 
 if TYPE_CHECKING:
     import asyncpg
 
 MAX_CODE: Final = 4 * KiB
-_MAX_REFRESH_TOKEN: Final = 16 * KiB
+_MAX_USER_AGENT: Final = 200
 _ERROR_CODE: Final = re.compile(r"[a-z_]{1,64}")
 _LATER: Final = frozenset({"temporarily_unavailable", "server_error"})
 _logger = get_logger(__name__)
@@ -63,6 +65,7 @@ class LoginSettings:
         state_lifetime: How long a person has at the provider.
         session_idle: Without a request for this long, a session ends.
         session_absolute: So long after the login it ends in any case.
+        refresh: When the provider is asked whether it still stands by the login.
     """
 
     callback_url: str
@@ -70,6 +73,7 @@ class LoginSettings:
     state_lifetime: float = 10 * MINUTES
     session_idle: float = 12 * HOURS
     session_absolute: float = 7 * DAYS
+    refresh: RefreshSettings = field(default_factory=RefreshSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,19 @@ class ProviderAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Whence:
+    """Where a login comes from, so that its person recognises the session in a list.
+
+    Attributes:
+        user_agent: What the browser calls itself.
+        address: IP address.
+    """
+
+    user_agent: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LoginFinished:
     """The session's secret, for the cookie, and where the person wanted to go."""
 
@@ -109,16 +126,23 @@ class LoginFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class LogoutBegun:
+    """Where to send the browser so that it is logged out at the provider too.
+
+    Attributes:
+        state: Comes back with the browser, if the provider plays by the rules.
+    """
+
+    url: str
+    state: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class _Begun:
     tenant: TenantId
     provider: UUID
     salt: bytes
     next_url: str
-
-
-def tokens_place(session_id: UUID) -> Place:
-    """Where a session's tokens at its provider are sealed for."""
-    return Place("auth.login_sessions", "provider_tokens", str(session_id))
 
 
 class Logins:
@@ -188,7 +212,12 @@ class Logins:
         return LoginBegun(url, binding)
 
     async def finish(
-        self, answer: ProviderAnswer, *, binding: str | None, replaced_session: str | None
+        self,
+        answer: ProviderAnswer,
+        *,
+        binding: str | None,
+        replaced_session: str | None,
+        whence: Whence = Whence(),  # immutable
     ) -> LoginFinished:
         """End a login with a session.
 
@@ -196,6 +225,7 @@ class Logins:
             answer: What the browser brought.
             binding: From its cookie.
             replaced_session: The session that the browser has now, if any; it ends.
+            whence: For the list of sessions.
 
         Raises:
             LoginExpired: Unknown, used, late, or another browser's.
@@ -216,7 +246,7 @@ class Logins:
             redirect_uri=self.settings.callback_url,
             login=LoginSecrets.derive(binding or "", begun.salt),
         )
-        session = await self._make_session(provider, identity, replaced_session)
+        session = await self._make_session(provider, identity, replaced_session, whence)
         if session is None:
             raise NotAMember(
                 "You are known to your identity provider, but not a member here. "
@@ -224,7 +254,7 @@ class Logins:
             )
         return LoginFinished(session, begun.next_url)
 
-    async def end(self, session: str) -> str | None:
+    async def end(self, session: str) -> LogoutBegun | None:
         """End a session; where to log out at the provider too, if that can be.
 
         The session is over whatever becomes of the provider.
@@ -237,16 +267,20 @@ class Logins:
         tenant: TenantId = row["provider_tenant_id"]
         try:
             provider = await load_provider(self._database, self._vault, tenant, row["provider_id"])
-            tokens = await self._open_tokens(tenant, row["session_id"], row["provider_tokens"])
-            return await self._relying_party.logout_url(
+            tokens = await SessionTokens.opened(
+                self._database, self._vault, tenant, row["session_id"], row["provider_tokens"]
+            )
+            state = new_handle()
+            url = await self._relying_party.logout_url(
                 provider.client,
-                token=tokens.get("id_token"),
+                token=tokens.id_token,
                 return_to=self.settings.home_url,
-                state=new_handle(),
+                state=state,
             )
         except (NotFound, PeerError, UnreadableSecret) as error:
             _logger.warning("provider_logout_left_out", reason=str(error), tenant_id=str(tenant))
             return None
+        return None if url is None else LogoutBegun(url, state)
 
     async def _take(self, state: str | None, binding: str | None) -> _Begun:
         if state is None or not is_handle(state):
@@ -266,21 +300,22 @@ class Logins:
         return _Begun(row["provider_tenant_id"], row["provider_id"], row["salt"], row["next_url"])
 
     async def _make_session(
-        self, provider: IdentityProvider, identity: Identity, replaced: str | None
+        self,
+        provider: IdentityProvider,
+        identity: Identity,
+        replaced: str | None,
+        whence: Whence,
     ) -> str | None:
         """A session's secret; None when the person is not a member and may not join."""
         session, session_id, tenant = new_handle(), new_id(), provider.tenant_id
-        refresh_token = identity.refresh_token
-        if refresh_token is not None and len(refresh_token) > _MAX_REFRESH_TOKEN:
-            refresh_token = None
-        tokens = json.dumps({"id_token": identity.id_token, "refresh_token": refresh_token})
+        tokens = SessionTokens(identity.id_token, identity.refresh_token)
+        refresh = self.settings.refresh
+        asked_again = tokens.refresh_token is not None and refresh.confirm > 0
 
         async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
-            sealed = await self._vault.seal(
-                connection, tenant, tokens_place(session_id), tokens.encode()
-            )
+            sealed = await tokens.sealed(connection, self._vault, tenant, session_id)
             row = await connection.fetchrow(
-                QUERIES["complete_login"],
+                SESSION_QUERIES["open_session"],
                 provider.provider_id,
                 identity.subject,
                 identity.email or None,
@@ -294,6 +329,11 @@ class Logins:
                 sealed,
                 timedelta(seconds=self.settings.session_idle),
                 timedelta(seconds=self.settings.session_absolute),
+                identity.sid,
+                _printable(whence.user_agent)[:_MAX_USER_AGENT],
+                whence.address[:64],
+                refresh.next_due() if asked_again else None,
+                refresh.holds,
             )
             if row is None:
                 detail = {"provider_id": str(provider.provider_id), "reason": "not a member"}
@@ -303,17 +343,9 @@ class Logins:
 
         return session if await self._database.run(unit, tenant=tenant) else None
 
-    async def _open_tokens(
-        self, tenant: TenantId, session_id: UUID, sealed: bytes | None
-    ) -> dict[str, str]:
-        if sealed is None:
-            return {}
 
-        async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> bytes:
-            return await self._vault.unseal(connection, tenant, tokens_place(session_id), sealed)
-
-        opened = json.loads(await self._database.run(unit, tenant=tenant, read_only=True))
-        return {name: value for name, value in opened.items() if value is not None}
+def _printable(text: str) -> str:
+    return "".join(character for character in text if character.isprintable())
 
 
 def _refusal(error: str) -> LoginDenied | ProviderUnavailable | ProviderMisbehaved:

@@ -35,6 +35,9 @@ class IdentityProvider:
         allowed_claims: Claim to accepted values, all of which must be met, lets a person join.
         joining_role: As what they join.
         listed: Named on the public login page.
+        api_audience: What its access tokens for our API name as audience; None: none are accepted.
+        introspection: Whether access tokens that only it can read are sent to it.
+        enabled: Whether logins, sessions and tokens from there are good.
     """
 
     provider_id: UUID
@@ -45,6 +48,9 @@ class IdentityProvider:
     allowed_claims: Mapping[str, Sequence[str]] = field(default_factory=dict)
     joining_role: JoiningRole = "viewer"
     listed: bool = False
+    api_audience: str | None = None
+    introspection: bool = False
+    enabled: bool = True
 
     def role_for(self, identity: Identity) -> Role | None:
         """As what this person may join; None when they may not.
@@ -79,6 +85,9 @@ def _check(
     algorithms: Sequence[str],
     domains: Sequence[str],
     claims: Mapping[str, Sequence[str]],
+    api_audience: str | None,
+    *,
+    introspection: bool,
 ) -> None:
     problems = []
     if not 1 <= len(label) <= 100:
@@ -100,6 +109,10 @@ def _check(
         problems.append(("/allowed_email_domains", "must be domains in lower case"))
     if not all(accepted and not isinstance(accepted, str) for accepted in claims.values()):
         problems.append(("/allowed_claims", "must name the accepted values of each claim"))
+    if api_audience is not None and not (1 <= len(api_audience) <= 500 and api_audience.isascii()):
+        problems.append(("/api_audience", "must have 1 to 500 ASCII characters"))
+    if introspection and api_audience is None:
+        problems.append(("/introspection", "needs an api_audience"))
     if problems:
         raise InvalidInput("The identity provider is not valid.", problems)
 
@@ -120,6 +133,9 @@ async def put_identity_provider(
     joining_role: JoiningRole = "viewer",
     listed: bool = False,
     enabled: bool = True,
+    api_audience: str | None = None,
+    introspection: bool = False,
+    keep_secret: bool = False,
     actor: Actor = OPERATOR,
 ) -> UUID:
     """Set up a provider, or replace the one with the same issuer and client id.
@@ -140,6 +156,9 @@ async def put_identity_provider(
         joining_role: See `IdentityProvider`.
         listed: See `IdentityProvider`.
         enabled: Whether logins and sessions from there are good.
+        api_audience: See `IdentityProvider`.
+        introspection: See `IdentityProvider`.
+        keep_secret: Without a `client_secret` the present one stays, if there is one.
         actor: Who does this.
 
     Returns:
@@ -157,6 +176,8 @@ async def put_identity_provider(
         signing_algorithms,
         allowed_email_domains,
         allowed_claims or {},
+        api_audience,
+        introspection=introspection,
     )
 
     async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> UUID:
@@ -186,12 +207,70 @@ async def put_identity_provider(
             joining_role,
             listed,
             enabled,
+            api_audience,
+            introspection,
+            keep_secret,
         )
         detail = {"issuer": issuer, "client_id": client_id, "enabled": enabled}
         await append(connection, actor, "provider.put", str(provider), detail)
         return provider
 
     return await database.run(unit, tenant=tenant)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedProvider:
+    """A provider as its tenant's administrators see it: everything but the secret."""
+
+    provider_id: UUID
+    label: str
+    issuer: str
+    client_id: str
+    has_secret: bool
+    scopes: tuple[str, ...]
+    signing_algorithms: tuple[str, ...]
+    allowed_email_domains: tuple[str, ...]
+    allowed_claims: Mapping[str, Sequence[str]]
+    joining_role: JoiningRole
+    listed: bool
+    enabled: bool
+    api_audience: str | None
+    introspection: bool
+    version: int
+
+
+async def list_providers(
+    database: Database, tenant: TenantId, provider: UUID | None = None
+) -> list[ListedProvider]:
+    """All providers of a tenant, enabled or not, the oldest first; or the one that is asked for."""
+    rows = await database.fetch(
+        QUERIES["providers"], tenant, provider, tenant=tenant, read_only=True
+    )
+    return [_listed(dict(row.items())) for row in rows]
+
+
+def _listed(row: dict[str, Any]) -> ListedProvider:
+    lists = {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
+    return ListedProvider(**row | lists)
+
+
+async def delete_provider(
+    database: Database, tenant: TenantId, provider: UUID, *, actor: Actor
+) -> None:
+    """Take a provider away; the sessions from there end, the people stay members.
+
+    Raises:
+        NotFound: There is no such provider.
+    """
+
+    async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        row = await connection.fetchrow(QUERIES["delete_provider"], tenant, provider)
+        if row is None:
+            raise NotFound("There is no such identity provider.")
+        detail = {"issuer": row["issuer"], "client_id": row["client_id"]}
+        await append(connection, actor, "provider.deleted", str(provider), detail)
+
+    await database.run(unit, tenant=tenant)
 
 
 async def load_provider(
@@ -237,4 +316,7 @@ def _provider(tenant: TenantId, row: Mapping[str, Any], secret: str | None) -> I
         allowed_claims=row["allowed_claims"],
         joining_role=row["joining_role"],
         listed=row["listed"],
+        api_audience=row["api_audience"],
+        introspection=row["introspection"],
+        enabled=row["enabled"],
     )

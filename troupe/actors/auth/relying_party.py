@@ -4,7 +4,7 @@ Authorization code flow with PKCE, always; no implicit or hybrid flow, no reques
 dynamic registration. Discovery documents and key sets are remembered per issuer. Of authlib it uses
 the pieces that are pure functions; its client is not used, because it does not bound the size of an
 answer and writes credentials into the Basic header without the encoding of RFC 6749, 2.3.1. Tokens
-are verified with joserfc under the rules of `id_token` and `keys`.
+are verified with joserfc under the rules of `signed_token` and `keys`.
 """
 
 import base64
@@ -15,22 +15,28 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit, urlunsplit
 
-from troupe.actors.auth import discovery, id_token, keys
+from troupe.actors.auth import discovery, id_token, keys, signed_token
 from troupe.actors.auth.discovery import ProviderMetadata
 from troupe.actors.auth.errors import (
     ClientRejected,
-    IdTokenInvalid,
+    GrantEnded,
     LoginExpired,
     ProviderMisbehaved,
+    TokenInvalid,
 )
 from troupe.actors.auth.id_token import Expectations
 from troupe.actors.auth.keys import IssuerKeys, UnknownKey
 from troupe.actors.auth.login_secrets import LoginSecrets
 from troupe.actors.auth.peer_http import PeerHttp
 from troupe.actors.auth.remembered import Remembered
+from troupe.actors.auth.signed_token import ID_TOKEN, Kind
 
 MAX_ISSUERS: Final = 256
 _MAX_CLAIM: Final = 320
+_MAX_NAME: Final = 255
+_ROTATIONS: Final = 2
+"""Key sets that are tried after the one at hand: one that somebody else has just fetched, and one
+that is fetched for us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,7 @@ class Identity:
         claims: Of the ID token, for rules about who may join.
         id_token: As it came, for logout.
         refresh_token: If there is one.
+        sid: What the provider calls its own session, if it says.
     """
 
     issuer: str
@@ -67,6 +74,20 @@ class Identity:
     name: str
     claims: Mapping[str, Any] = field(repr=False)
     id_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
+    sid: str | None = field(repr=False, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What a provider gives for a refresh token.
+
+    Attributes:
+        id_token: A new one; None: it gives none with a refresh, and the old one stays.
+        refresh_token: Takes the place of the old one; None: the old one stays good.
+    """
+
+    id_token: str | None = field(repr=False)
     refresh_token: str | None = field(repr=False)
 
 
@@ -162,7 +183,7 @@ class RelyingParty:
             raise ProviderMisbehaved("The identity provider's answer lacks a token.")
         if str(answer.get("token_type", "")).lower() != "bearer":
             raise ProviderMisbehaved("The identity provider's access token is of an unknown type.")
-        claims = await self._verified(
+        claims = await self._checked(
             token,
             Expectations(
                 issuer=client.issuer,
@@ -185,7 +206,92 @@ class RelyingParty:
             claims=claims,
             id_token=token,
             refresh_token=refresh_token if isinstance(refresh_token, str) else None,
+            sid=_name(claims, "sid"),
         )
+
+    async def refresh(self, client: Client, *, refresh_token: str, subject: str) -> Refreshed:
+        """Ask the provider whether it still stands by a login, and take its new tokens.
+
+        Args:
+            client: What we are there.
+            refresh_token: May be void afterwards, whatever becomes of the answer.
+            subject: Whose login it is.
+
+        Raises:
+            GrantEnded: It does not.
+            ClientRejected: Our id or secret is wrong.
+            PeerError: No answer, or one that does not hold.
+        """
+        metadata = await self.metadata(client.issuer)
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        try:
+            answer = await self._token_request(metadata, client, form)
+        except LoginExpired:
+            raise GrantEnded("The identity provider does not stand by the login.") from None
+        token, access_token = answer.get("id_token"), answer.get("access_token")
+        if not isinstance(access_token, str):
+            raise ProviderMisbehaved("The identity provider's answer lacks a token.")
+        if token is not None:
+            if not isinstance(token, str):
+                raise TokenInvalid("The identity provider's ID token cannot be read.")
+            await self._checked(
+                token,
+                Expectations(
+                    issuer=client.issuer,
+                    client_id=client.client_id,
+                    algorithms=client.algorithms,
+                    nonce=None,
+                    access_token=access_token,
+                    now=self._now(),
+                    subject=subject,
+                ),
+            )
+        successor = answer.get("refresh_token")
+        return Refreshed(token, successor if isinstance(successor, str) and successor else None)
+
+    async def introspect(self, client: Client, token: str) -> Mapping[str, Any] | None:
+        """What the provider says about a token that only it can read (RFC 7662); None: void.
+
+        Raises:
+            ClientRejected: Our id or secret is wrong.
+            PeerError: No answer, or one that does not hold.
+        """
+        metadata = await self.metadata(client.issuer)
+        if metadata.introspection_endpoint is None:
+            raise ProviderMisbehaved("The identity provider does not introspect tokens.")
+        form = {"token": token, "token_type_hint": "access_token"}
+        fields, authorization = _authenticated(metadata, client, form)
+        status, answer = await self._http.post_form(
+            metadata.introspection_endpoint, fields, authorization=authorization
+        )
+        if status in {401, 403}:
+            raise ClientRejected("The identity provider does not let this client introspect.")
+        if status != 200 or not isinstance(answer.get("active"), bool):
+            raise ProviderMisbehaved("The identity provider's introspection cannot be read.")
+        return answer if answer["active"] else None
+
+    async def verified(
+        self, token: str, kind: Kind, *, issuer: str, algorithms: frozenset[str]
+    ) -> dict[str, Any]:
+        """The claims of a token that the issuer has signed, with keys fetched again if need be.
+
+        Raises:
+            TokenInvalid: It has not.
+            PeerError: Its keys cannot be had.
+        """
+        # Size, form and algorithm first: a token that cannot be good does not cost a fetch.
+        signed_token.require_algorithm(signed_token.read_header(token, kind), algorithms, kind)
+        remembered = self._issuer(issuer).keys
+        known = await remembered.get()
+        for _ in range(_ROTATIONS):
+            try:
+                return signed_token.verified(token, kind, known, algorithms)
+            except UnknownKey:
+                newer = await remembered.renew(instead_of=known)
+                if newer is known:
+                    raise
+                known = newer
+        return signed_token.verified(token, kind, known, algorithms)
 
     async def logout_url(
         self, client: Client, *, token: str | None, return_to: str, state: str
@@ -240,21 +346,19 @@ class RelyingParty:
             raise LoginExpired("The identity provider does not accept this login any more.")
         raise ProviderMisbehaved("The identity provider refused to complete the login.")
 
-    async def _verified(self, token: str, expected: Expectations) -> dict[str, Any]:
-        # Size, form and algorithm first: a token that cannot be good does not cost a fetch.
-        id_token.read_header(token, expected.algorithms)
-        remembered = self._issuer(expected.issuer).keys
-        try:
-            return id_token.check(token, await remembered.get(), expected)
-        except UnknownKey:
-            return id_token.check(token, await remembered.renew(), expected)
+    async def _checked(self, token: str, expected: Expectations) -> dict[str, Any]:
+        claims = await self.verified(
+            token, ID_TOKEN, issuer=expected.issuer, algorithms=expected.algorithms
+        )
+        id_token.judge(token, claims, expected)
+        return claims
 
     async def _with_userinfo(
         self, url: str, access_token: str, claims: dict[str, Any]
     ) -> dict[str, Any]:
         information = await self._http.get(url, bearer=access_token)
         if information.get("sub") != claims["sub"]:
-            raise IdTokenInvalid("The identity provider's userinfo is about somebody else (sub).")
+            raise TokenInvalid("The identity provider's userinfo is about somebody else (sub).")
         return {**information, **claims}
 
 
@@ -278,6 +382,13 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         return ""
     return "".join(character for character in value[:_MAX_CLAIM] if character.isprintable()).strip()
+
+
+def _name(claims: Mapping[str, Any], claim: str) -> str | None:
+    """An identifier of the provider's that we only compare; None when it is odd."""
+    value = claims.get(claim)
+    fit = isinstance(value, str) and 0 < len(value) <= _MAX_NAME and value.isprintable()
+    return str(value) if fit else None
 
 
 def with_parameters(url: str, parameters: Mapping[str, str]) -> str:

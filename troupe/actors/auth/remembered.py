@@ -56,14 +56,21 @@ class Remembered(Generic[Value]):
             return self._value[1]
         return await self.renew()
 
-    async def renew(self) -> Value:
+    async def renew(self, instead_of: Value | None = None) -> Value:
         """The newest value that may be had now: for whom the one of `get` does not do.
+
+        Args:
+            instead_of: That one. When another has taken its place by the time that it is our turn,
+                nobody is asked: of many who miss the same thing one fetches it.
 
         Raises:
             PeerError: It was never there and cannot be fetched.
         """
         arrived = trio.current_time()
         async with self._lock:
+            present = None if self._value is None else self._value[1]
+            if instead_of is not None and present is not None and present is not instead_of:
+                return present
             somebody_else_tried = bool(self._attempts) and self._attempts[-1] >= arrived
             if not somebody_else_tried and self._may_try(trio.current_time()):
                 await self._try()

@@ -6,16 +6,22 @@ cookie anyway, another site has neither, and a copy of the database has neither.
 
 import base64
 import hmac
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from troupe.actors.auth.audit import QUERIES
 from troupe.actors.auth.login_secrets import hash_of, is_handle
 from troupe.actors.auth.members import Role
 from troupe.common.database import Database
+from troupe.common.errors import NotFound
 from troupe.common.ids import TenantId
+from troupe.common.sql import load
+
+SESSION_QUERIES: Final = load("troupe.actors.auth", "sessions.sql")
+"""Every statement about sessions and what keeps them alive."""
 
 _CSRF_PURPOSE: Final = b"troupe csrf token"
 
@@ -78,10 +84,6 @@ async def resolve_session(database: Database, session: str) -> ResolvedSession |
     row = await database.fetch_row(QUERIES["resolve_session"], hash_of(session))
     if row is None:
         return None
-    memberships = tuple(
-        Membership(TenantId(UUID(one["tenant_id"])), one["name"], one["role"])
-        for one in row["memberships"]
-    )
     return ResolvedSession(
         session_id=row["session_id"],
         user_id=row["user_id"],
@@ -89,5 +91,72 @@ async def resolve_session(database: Database, session: str) -> ResolvedSession |
         email=row["email"] or "",
         tenant_id=row["tenant_id"],
         expires_at=row["expires_at"],
-        memberships=memberships,
+        memberships=memberships_of(row["memberships"]),
     )
+
+
+def memberships_of(listed: Iterable[Mapping[str, Any]]) -> tuple[Membership, ...]:
+    """Memberships as the doors list them."""
+    return tuple(
+        Membership(TenantId(UUID(one["tenant_id"])), one["name"], one["role"]) for one in listed
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSession:
+    """A session as its person sees it.
+
+    Attributes:
+        is_current: The one that asks.
+        last_seen_at: To the minute.
+        expires_at: If it is not used any more.
+        user_agent: What the browser called itself when it logged in.
+        address: Where it was then.
+    """
+
+    session_id: UUID
+    is_current: bool
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    user_agent: str
+    address: str
+
+
+async def list_sessions(
+    database: Database, session: str, *, before: UUID | None, limit: int
+) -> tuple[list[ListedSession], int]:
+    """One page of the good sessions of a session's person, newest first, and the number of all.
+
+    Args:
+        database: Where.
+        session: Value of the asker's cookie.
+        before: The last one of the page before; None for the first page.
+        limit: How many at most.
+    """
+    rows = await database.fetch(
+        SESSION_QUERIES["list_sessions"], hash_of(session), before, limit, read_only=True
+    )
+    listed = [dict(row.items()) for row in rows]
+    total = listed[0]["total"] if listed else 0
+    for row in listed:
+        del row["total"]
+    return [ListedSession(**row) for row in listed], total
+
+
+async def end_session_of_own(database: Database, session: str, which: UUID) -> None:
+    """End one of the sessions of a session's person.
+
+    Raises:
+        NotFound: It is none of theirs, or over.
+    """
+    if not await database.fetch_value(SESSION_QUERIES["end_own_sessions"], hash_of(session), which):
+        raise NotFound("There is no such session of yours.")
+
+
+async def end_other_sessions(database: Database, session: str) -> int:
+    """End all sessions of a session's person but this one; how many there were."""
+    ended: int = await database.fetch_value(
+        SESSION_QUERIES["end_own_sessions"], hash_of(session), None
+    )
+    return ended

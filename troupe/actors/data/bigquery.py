@@ -7,9 +7,9 @@ to 40 times), and that a failed query is not run again behind our back.
 
 A day costs three calls that are free (its table's metadata, a dry run, a read session) and one
 query. The result is read through the Storage Read API as one stream of Arrow batches: the server
-sends no faster than we take, and the client itself resumes a stream that breaks. Without that
-service (a stand-in that has none, or an account that may not use it) the same result comes by REST,
-several times slower.
+sends no faster than we take, and a stream that breaks is resumed behind the last row that came.
+Without that service (a stand-in that has none, or an account that may not use it) the same result
+comes by REST, several times slower.
 
 A service account's file says where its tokens come from, and the connection may name other
 endpoints; that, and nothing in this code, points it at a stand-in. Whatever is not Google's is
@@ -44,7 +44,7 @@ from google.cloud.bigquery_storage_v1.types import (
 )
 from google.oauth2 import service_account
 
-from troupe.actors.data.bigquery_errors import sorted_errors
+from troupe.actors.data.bigquery_errors import LONGEST_HINT, retried_at_once, sorted_errors
 from troupe.actors.data.bigquery_transport import (
     authorized_session,
     guarded_credentials,
@@ -53,15 +53,17 @@ from troupe.actors.data.bigquery_transport import (
 )
 from troupe.actors.data.flattening import RANK, Family, FlattenQuery
 from troupe.common.connections import BigQueryConfig
-from troupe.common.errors import CredentialsRejected
+from troupe.common.errors import CredentialsRejected, PeerUnavailable
 from troupe.common.logs import get_logger
 from troupe.common.outbound import OutboundGuard
 from troupe.common.units import MINUTES, SECONDS
 
 CALL_TIMEOUT: Final = 30 * SECONDS
 """Of one try of one call that is not the query itself."""
-CALL_RETRY: Final[Retry] = DEFAULT_RETRY.with_timeout(1 * MINUTES).with_delay(
-    initial=0.5 * SECONDS, maximum=10 * SECONDS, multiplier=2.0
+CALL_RETRY: Final[Retry] = (
+    DEFAULT_RETRY.with_timeout(1 * MINUTES)
+    .with_delay(initial=0.5 * SECONDS, maximum=10 * SECONDS, multiplier=2.0)
+    .with_predicate(retried_at_once)
 )
 STREAM_RETRY: Final[Retry] = Retry(
     if_exception_type(ServiceUnavailable, DeadlineExceeded, InternalServerError),
@@ -108,7 +110,8 @@ class Export:
         config: Where it is.
         secret: The service account's file.
         labels: Put on every query, so that the account's bill says whose it was.
-        query_deadline: Seconds that the query of one day may take.
+        query_deadline: Seconds that the query of one day may take, and that its rows may stop
+            coming.
         guard: Checks hosts that are not Google's.
 
     Raises:
@@ -220,8 +223,12 @@ class Export:
                 timeout=CALL_TIMEOUT,
             )
 
-    def start(self, query: FlattenQuery) -> bigquery.QueryJob:
+    def start(self, query: FlattenQuery, *, at_most: int | None = None) -> bigquery.QueryJob:
         """Send the query; returns as soon as BigQuery has it.
+
+        Args:
+            query: What to ask.
+            at_most: Bytes that it may be billed for; None: any number.
 
         Raises:
             PeerError: See `bigquery_errors`.
@@ -229,39 +236,60 @@ class Export:
         with sorted_errors(f"sending a query to {self.name}"):
             return self._client.query(
                 query.sql,
-                self._job_config(query),
+                self._job_config(query, at_most=at_most),
                 job_id_prefix="troupe_",
                 retry=CALL_RETRY,
                 job_retry=None,
                 timeout=CALL_TIMEOUT,
             )
 
-    def batches(self, job: bigquery.QueryJob, *, rows: int) -> Iterator[pa.RecordBatch]:
-        """Wait for a query and give its rows, in batches of `rows` but for the last.
+    def wait(self, started: bigquery.QueryJob) -> None:
+        """Wait for a query's end.
+
+        Raises:
+            PeerError: See `bigquery_errors`; the query failed, or took too long.
+        """
+        self._result(started)
+
+    def batches(self, started: bigquery.QueryJob) -> Iterator[pa.RecordBatch]:
+        """The rows of a query that has ended, in batches as they arrive.
 
         Raises:
             PeerError: See `bigquery_errors`.
         """
+        with sorted_errors(f"reading from {self.name}"):
+            if self._storage is not None and started.destination is not None:
+                try:
+                    session = self._session(self._storage, started.destination)
+                except PermissionDenied:
+                    # The account may query but not open read sessions: slower, but the same rows.
+                    _log.info("bigquery_storage_denied", export=self.name)
+                else:
+                    yield from self._streamed(self._storage, session)
+                    return
+            yield from self._result(started).to_arrow_iterable()
+
+    def _result(self, job: bigquery.QueryJob) -> Any:
         # With a page size the client would fetch the first page as JSON while it waits.
         page_size = _PAGE_ROWS if self._storage is None else None
         with sorted_errors(f"querying {self.name}"):
-            result = job.result(
+            return job.result(
                 page_size=page_size, retry=CALL_RETRY, timeout=self._deadline, job_retry=None
             )
-        with sorted_errors(f"reading from {self.name}"):
-            yield from _gathered(self._read(job, result), rows)
 
-    def cancel(self, job: bigquery.QueryJob) -> None:
+    def cancel(self, started: bigquery.QueryJob) -> None:
         """Ask BigQuery to end a query.
 
         Raises:
             PeerError: See `bigquery_errors`.
         """
         with sorted_errors(f"cancelling a query on {self.name}"):
-            job.cancel(retry=None, timeout=CANCEL_TIMEOUT)
+            started.cancel(retry=None, timeout=CANCEL_TIMEOUT)
 
-    def _job_config(self, query: FlattenQuery, *, dry_run: bool = False) -> bigquery.QueryJobConfig:
-        return bigquery.QueryJobConfig(
+    def _job_config(
+        self, query: FlattenQuery, *, dry_run: bool = False, at_most: int | None = None
+    ) -> bigquery.QueryJobConfig:
+        config = bigquery.QueryJobConfig(
             default_dataset=self._dataset,
             query_parameters=[
                 bigquery.ScalarQueryParameter(name, "STRING", value)
@@ -272,25 +300,38 @@ class Export:
             use_query_cache=False,
             use_legacy_sql=False,
         )
+        if at_most is not None:
+            config.maximum_bytes_billed = at_most
+        return config
 
-    def _read(self, job: bigquery.QueryJob, result: Any) -> Iterator[pa.RecordBatch]:
-        if self._storage is not None and job.destination is not None:
-            try:
-                session = self._session(self._storage, job.destination)
-            except PermissionDenied:
-                # The account may query but not open read sessions: slower, but the same rows.
-                _log.info("bigquery_storage_denied", export=self.name)
-            else:
-                schema = pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
-                for stream in session.streams:
-                    messages = self._storage.read_rows(  # type: ignore[no-untyped-call] # as above
-                        stream.name, retry=STREAM_RETRY, timeout=self._deadline
-                    )
+    def _streamed(
+        self, storage: BigQueryReadClient, session: ReadSession
+    ) -> Iterator[pa.RecordBatch]:
+        schema = pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
+        for stream in session.streams:
+            offset, resumed_at = 0, -1
+            while offset != resumed_at:
+                resumed_at = offset
+                messages = storage.read_rows(  # type: ignore[no-untyped-call] # not annotated
+                    stream.name,
+                    offset,
+                    retry=STREAM_RETRY,
+                    timeout=self._deadline,
+                    retry_delay_callback=_bounded_pause,
+                )
+                try:
                     for message in messages:
                         serialized = message.arrow_record_batch.serialized_record_batch
-                        yield pa.ipc.read_record_batch(pa.py_buffer(serialized), schema)
-                return
-        yield from result.to_arrow_iterable()
+                        batch = pa.ipc.read_record_batch(pa.py_buffer(serialized), schema)
+                        offset += batch.num_rows
+                        yield batch
+                except DeadlineExceeded:
+                    # The call's time is up because PostgreSQL keeps us waiting, or because nothing
+                    # comes any more. Rows that have come since the last time tell which.
+                    if offset == resumed_at:
+                        raise
+                else:
+                    break
 
     def _session(
         self, storage: BigQueryReadClient, destination: bigquery.TableReference
@@ -349,26 +390,7 @@ def _reader(**options: Any) -> BigQueryReadClient:
     return BigQueryReadClient(**options)  # type: ignore[no-untyped-call] # no annotations there
 
 
-def _gathered(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of `rows`, whatever sizes they come in."""
-    waiting: list[pa.RecordBatch] = []
-    count = 0
-    for batch in batches:
-        waiting.append(batch)
-        count += batch.num_rows
-        if count >= rows:
-            *whole, rest = _cut(waiting, rows)
-            yield from whole
-            if rest.num_rows == rows:
-                yield rest
-                waiting, count = [], 0
-            else:
-                waiting, count = [rest], rest.num_rows
-    if count:
-        yield from _cut(waiting, rows)
-
-
-def _cut(batches: list[pa.RecordBatch], rows: int) -> list[pa.RecordBatch]:
-    table = pa.Table.from_batches(batches).combine_chunks()
-    found: list[pa.RecordBatch] = table.to_batches(max_chunksize=rows)
-    return found
+def _bounded_pause(seconds: float) -> None:
+    """Called before the client sleeps for as long as the server asks."""
+    if seconds > LONGEST_HINT:
+        raise PeerUnavailable("BigQuery asks to slow down while rows are read.", seconds)

@@ -6,8 +6,9 @@ SET LOCAL synchronous_commit = off
 
 -- name: planner_settings
 -- For this transaction: a plan made for these very values leaves the other tenants' and the other
--- days' partitions out before it opens them.
-SET LOCAL plan_cache_mode = force_custom_plan
+-- days' partitions out before it opens them; and the events of a day are sorted in memory (some
+-- 300 bytes each), not in files.
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('work_mem', '64MB', true)
 
 -- name: stage_day
 -- $1 tenant, $2 source day, $3 job. The name of an empty staged table.

@@ -115,7 +115,9 @@ WHERE s.tenant_id = $1 AND s.user_pseudo_id = c.user_pseudo_id
 -- $1 tenant, $2 source day, $3 other source days, $4 reporting zone. METRICS "Session". The branch is
 -- the last one seen, else the customer's in the master data; source, medium and campaign are those
 -- of one event, the first that has any. Purchases are counted later, once it is known which of them
--- count.
+-- count. Events are sorted once, for the grouping and for what is first or last in a group: an
+-- aggregate takes its rows as a sorted subquery right below it gives them (an ORDER BY inside of each
+-- aggregate would sort them again).
 INSERT INTO data.sessions (
     tenant_id, day, stream_id, user_pseudo_id, ga_session_id, started_at, ended_at, last_day,
     first_source_day, last_source_day, session_number, engaged, engagement_ms, customer_id,
@@ -140,34 +142,24 @@ FROM (
            max(o.ga_session_number) AS session_number,
            coalesce(bool_or(o.session_engaged), false) AS engaged,
            coalesce(sum(o.engagement_ms), 0)::bigint AS engagement_ms,
-           array_agg(o.customer_id ORDER BY o.position)
-               FILTER (WHERE o.customer_id IS NOT NULL) AS customer_ids,
-           array_agg(o.erp_customer_id ORDER BY o.position)
+           array_agg(o.customer_id) FILTER (WHERE o.customer_id IS NOT NULL) AS customer_ids,
+           array_agg(o.erp_customer_id)
                FILTER (WHERE o.erp_customer_id IS NOT NULL) AS erp_customer_ids,
-           array_agg(o.location_id ORDER BY o.position)
-               FILTER (WHERE o.location_id IS NOT NULL) AS location_ids,
-           array_agg(o.channel ORDER BY o.position)
-               FILTER (WHERE o.channel IS NOT NULL) AS channels,
-           array_agg(ARRAY[o.source, o.medium, o.campaign] ORDER BY o.position)
+           array_agg(o.location_id) FILTER (WHERE o.location_id IS NOT NULL) AS location_ids,
+           array_agg(o.channel) FILTER (WHERE o.channel IS NOT NULL) AS channels,
+           array_agg(ARRAY[o.source, o.medium, o.campaign])
                FILTER (WHERE coalesce(o.source, o.medium, o.campaign) IS NOT NULL) AS campaigns,
-           array_agg(o.device_category ORDER BY o.position)
+           array_agg(o.device_category)
                FILTER (WHERE o.device_category IS NOT NULL) AS devices,
-           array_agg(o.country ORDER BY o.position)
-               FILTER (WHERE o.country IS NOT NULL) AS countries,
-           array_agg(o.page_location ORDER BY o.position)
-               FILTER (WHERE o.page_location IS NOT NULL) AS pages,
+           array_agg(o.country) FILTER (WHERE o.country IS NOT NULL) AS countries,
+           array_agg(o.page_location) FILTER (WHERE o.page_location IS NOT NULL) AS pages,
            count(*) AS events,
            count(*) FILTER (WHERE o.event_name IN ('page_view', 'screen_view')) AS page_views,
            count(*) FILTER (WHERE o.event_name = 'view_item') AS item_views,
            count(*) FILTER (WHERE o.event_name = 'add_to_cart') AS cart_additions,
            count(*) FILTER (WHERE o.event_name = 'begin_checkout') AS checkouts
     FROM (
-        SELECT e.*, row_number() OVER (
-                   PARTITION BY e.user_pseudo_id, e.ga_session_id, e.stream_id
-                   ORDER BY e.event_at, e.bundle_sequence_id, e.batch_event_index, e.event_name,
-                            e.location_id, e.customer_id, e.erp_customer_id, e.page_location,
-                            e.channel, e.source, e.medium, e.campaign, e.device_category, e.country
-               ) AS position
+        SELECT e.*
         FROM (
             SELECT coalesce(d.stream_id, '') AS stream_id, d.user_pseudo_id, d.ga_session_id,
                    d.event_at, d.source_day, d.bundle_sequence_id, d.batch_event_index,
@@ -189,6 +181,10 @@ FROM (
              AND c.stream_id = coalesce(d.stream_id, '')
             WHERE d.tenant_id = $1 AND d.source_day = ANY ($3::date[])
         ) AS e
+        ORDER BY e.user_pseudo_id, e.ga_session_id, e.stream_id, e.event_at,
+                 e.bundle_sequence_id, e.batch_event_index, e.event_name, e.location_id,
+                 e.customer_id, e.erp_customer_id, e.page_location, e.channel, e.source,
+                 e.medium, e.campaign, e.device_category, e.country
     ) AS o
     GROUP BY o.user_pseudo_id, o.ga_session_id, o.stream_id
 ) AS g
@@ -204,34 +200,45 @@ DELETE FROM data.activity WHERE tenant_id = $1 AND source_day = $2
 
 -- name: derive_activity
 -- $1 tenant, $2 source day, $3 reporting zone, $4 the tenant's failed-search event. date_trunc keeps
--- the offset, so the hour that a clock change repeats is two hours.
+-- the offset, so the hour that a clock change repeats is two hours. Zones are looked up for quarters
+-- of an hour, of which a day has a hundred, and not for each event: every zone's hours and days begin
+-- at one (since Liberia's did in 1972).
 INSERT INTO data.activity (
     tenant_id, source_day, day, hour_start, stream_id, user_pseudo_id, ga_session_id,
     own_location_id, events, page_views, searches, failed_searches, active, new, "returning")
-SELECT $1, $2, h.day, h.hour_start, h.stream_id, h.user_pseudo_id, h.ga_session_id,
-       h.own_location_id,
-       count(*),
-       count(*) FILTER (WHERE h.event_name IN ('page_view', 'screen_view')),
-       count(*) FILTER (WHERE h.event_name IN ('view_search_results', $4)),
-       count(*) FILTER (WHERE h.event_name = $4),
-       bool_or(h.is_active_user IS TRUE OR h.engagement_ms > 0
-               OR h.event_name IN ('first_visit', 'first_open')) IS TRUE,
-       bool_or(h.event_name IN ('first_visit', 'first_open')),
-       bool_or(h.ga_session_number > 1) IS TRUE
+SELECT $1, $2, h.day, h.hour_start, q.stream_id, q.user_pseudo_id, q.ga_session_id,
+       q.own_location_id, sum(q.events), sum(q.page_views), sum(q.searches),
+       sum(q.failed_searches), bool_or(q.active), bool_or(q.new), bool_or(q."returning")
 FROM (
-    SELECT (e.event_at AT TIME ZONE $3)::date AS day,
-           date_trunc('hour', e.event_at, $3) AS hour_start,
-           e.event_name, e.user_pseudo_id, e.is_active_user, e.engagement_ms, e.ga_session_number,
-           CASE WHEN key.complete THEN coalesce(e.stream_id, '') END AS stream_id,
-           CASE WHEN key.complete THEN e.ga_session_id END AS ga_session_id,
-           CASE WHEN NOT key.complete THEN coalesce(e.location_id, '') END AS own_location_id
-    FROM pg_temp.events_after e
-    CROSS JOIN LATERAL (
-        SELECT e.user_pseudo_id IS NOT NULL AND e.ga_session_id IS NOT NULL AS complete
-    ) AS key
-    WHERE e.tenant_id = $1 AND e.source_day = $2
+    SELECT e.quarter, e.stream_id, e.user_pseudo_id, e.ga_session_id, e.own_location_id,
+           count(*) AS events,
+           count(*) FILTER (WHERE e.event_name IN ('page_view', 'screen_view')) AS page_views,
+           count(*) FILTER (WHERE e.event_name IN ('view_search_results', $4)) AS searches,
+           count(*) FILTER (WHERE e.event_name = $4) AS failed_searches,
+           bool_or(e.is_active_user IS TRUE OR e.engagement_ms > 0
+                   OR e.event_name IN ('first_visit', 'first_open')) IS TRUE AS active,
+           bool_or(e.event_name IN ('first_visit', 'first_open')) AS new,
+           bool_or(e.ga_session_number > 1) IS TRUE AS "returning"
+    FROM (
+        SELECT date_bin('15 minutes', d.event_at, timestamptz '2000-01-01 00:00+00') AS quarter,
+               d.event_name, d.user_pseudo_id, d.is_active_user, d.engagement_ms,
+               d.ga_session_number,
+               CASE WHEN key.complete THEN coalesce(d.stream_id, '') END AS stream_id,
+               CASE WHEN key.complete THEN d.ga_session_id END AS ga_session_id,
+               CASE WHEN NOT key.complete THEN coalesce(d.location_id, '') END AS own_location_id
+        FROM pg_temp.events_after d
+        CROSS JOIN LATERAL (
+            SELECT d.user_pseudo_id IS NOT NULL AND d.ga_session_id IS NOT NULL AS complete
+        ) AS key
+        WHERE d.tenant_id = $1 AND d.source_day = $2
+    ) AS e
+    GROUP BY e.quarter, e.stream_id, e.user_pseudo_id, e.ga_session_id, e.own_location_id
+) AS q
+CROSS JOIN LATERAL (
+    SELECT (q.quarter AT TIME ZONE $3)::date AS day,
+           date_trunc('hour', q.quarter, $3) AS hour_start
 ) AS h
-GROUP BY h.day, h.hour_start, h.stream_id, h.user_pseudo_id, h.ga_session_id, h.own_location_id
+GROUP BY h.day, h.hour_start, q.stream_id, q.user_pseudo_id, q.ga_session_id, q.own_location_id
 
 -- name: note_days_after
 -- $1 tenant, $2 source day. The same as things will be.
@@ -462,12 +469,12 @@ GROUP BY h.day, h.location_id
 -- engaged session of theirs has events, and a purchaser where a purchase counts.
 INSERT INTO data.user_day (
     tenant_id, day, location_id, user_pseudo_id, active, new, "returning", purchaser)
-SELECT $1, v.day, v.location_id, v.user_pseudo_id, v.active, v.new, v."returning",
-       p.user_pseudo_id IS NOT NULL
+SELECT $1, v.day, v.location_id, v.user_pseudo_id, bool_or(v.active), bool_or(v.new),
+       bool_or(v."returning"), bool_or(v.purchaser)
 FROM (
     SELECT a.day, coalesce(s.location_id, a.own_location_id, '') AS location_id, a.user_pseudo_id,
-           bool_or(a.active OR s.engaged IS TRUE) AS active, bool_or(a.new) AS new,
-           bool_or(a."returning") AS "returning"
+           true AS seen, a.active OR s.engaged IS TRUE AS active, a.new, a."returning",
+           false AS purchaser
     FROM data.activity a
     LEFT JOIN data.sessions s
       ON s.tenant_id = $1 AND s.day >= $4 AND s.day <= a.day
@@ -475,13 +482,16 @@ FROM (
      AND s.stream_id = a.stream_id
     WHERE a.tenant_id = $1 AND a.source_day = ANY ($3::date[]) AND a.day = ANY ($2::date[])
       AND a.user_pseudo_id IS NOT NULL
-    GROUP BY 1, 2, 3
+    UNION ALL
+    -- Beside, not joined: a day's purchases are few only in the eyes of a planner that has not seen
+    -- any yet.
+    SELECT p.day, p.location_id, p.user_pseudo_id, false, false, false, false, true
+    FROM data.purchases p
+    WHERE p.tenant_id = $1 AND p.day = ANY ($2::date[]) AND p.counted
+      AND p.user_pseudo_id IS NOT NULL
 ) AS v
-LEFT JOIN (
-    SELECT DISTINCT day, location_id, user_pseudo_id
-    FROM data.purchases
-    WHERE tenant_id = $1 AND day = ANY ($2::date[]) AND counted AND user_pseudo_id IS NOT NULL
-) AS p USING (day, location_id, user_pseudo_id)
+GROUP BY v.day, v.location_id, v.user_pseudo_id
+HAVING bool_or(v.seen)
 
 -- name: roll_money
 -- $1 tenant, $2 days, $3 reporting zone. Per currency, never across.

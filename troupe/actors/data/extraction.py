@@ -2,12 +2,18 @@
 
 Two sides meet here. A worker thread waits for the query, decodes Arrow and encodes batches; trio
 copies each batch into PostgreSQL in a short transaction of its own. Between them lie at most
-`HANDED_OVER` encoded batches: when PostgreSQL is slower the thread waits, when BigQuery is slower
-no connection and no transaction is held. So memory is bounded by the batch, whatever the day's
-size, and vacuum is never held back by a transfer.
+`HANDED_OVER` encoded batches: when PostgreSQL is slower the thread waits, and with it BigQuery,
+whose stream sends no further than we take; when BigQuery is slower no connection and no transaction
+is held. So vacuum is never held back by a transfer.
 
-The thread cannot be killed, only left: when the day is cancelled its channel closes, the query is
-cancelled at BigQuery, and the thread ends at its next batch or when its call's time is up.
+Memory is bounded twice. A batch ends at a number of rows or bytes, whatever the day's size; and all
+days of all ingestions of the group draw on one `Memory`. The thread asks for a `PIECE` before it
+reads on; encoded, the batch keeps its own size of that until it is copied. Who waits for memory
+holds none that another one waits for: what lies encoded is copied in any case.
+
+The thread cannot be killed, only left: when the day is cancelled its channel and its account close,
+the query is cancelled at BigQuery, and the thread ends at its next batch or when its call's time is
+up.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,23 +23,31 @@ from uuid import UUID
 
 import asyncpg
 import trio
-from google.cloud.bigquery import QueryJob
 
-from troupe.actors.data.bigquery import CANCEL_TIMEOUT, Export, ExportTable
-from troupe.actors.data.encoding import EncodedBatch, encode
+from troupe.actors.data.bigquery import CANCEL_TIMEOUT, ExportTable
+from troupe.actors.data.bigquery_errors import was_answered
+from troupe.actors.data.encoding import EncodedBatch, encode, gathered
 from troupe.actors.data.flattening import FlattenQuery, flatten_query
 from troupe.actors.data.publication import StagedDay, copy_batch, discard, seal, stage
+from troupe.actors.data.scan_budget import Reservation, ScanBudget
+from troupe.actors.data.source import Source
 from troupe.common.database import Database
-from troupe.common.errors import PeerError, TroupeError
+from troupe.common.errors import DatabaseError, PeerError, TroupeError
 from troupe.common.ids import TenantId
 from troupe.common.logs import get_logger
 from troupe.common.tenant_settings import TenantSettings
-from troupe.common.units import MINUTES, SECONDS
+from troupe.common.units import MINUTES, SECONDS, MiB
+from troupe.platform.memory import Account, Memory
 from troupe.platform.threads import Threads
 
 HANDED_OVER: Final = 1
+BATCH_BYTES: Final = 8 * MiB
+"""Of a batch as Arrow, unless one row is larger."""
+PIECE: Final = 3 * BATCH_BYTES
+"""What reading one more batch may take: the batch, its encoded form, what has come of the next."""
 COPY_DEADLINE: Final = 2 * MINUTES
 SEAL_DEADLINE: Final = 10 * MINUTES
+NOTE_DEADLINE: Final = 10 * SECONDS
 CLEAN_UP_DEADLINE: Final = 5 * SECONDS
 
 _log = get_logger(__name__)
@@ -50,16 +64,20 @@ class Extraction:
         export: Where from.
         database: Where to.
         threads: The group's worker threads.
+        memory: The group's, for rows on their way.
+        budget: What the tenant's queries may scan.
         tenant: Whose.
         job: The job that it is done for; staged tables carry it.
         settings: Names of parameters and properties.
         cut: What days and money are cut by (zone, currency); rows are read again when it changes.
-        batch_rows: Rows per batch.
+        batch_rows: Rows per batch at most.
     """
 
-    export: Export
+    export: Source
     database: Database
     threads: Threads
+    memory: Memory
+    budget: ScanBudget
     tenant: TenantId
     job: UUID
     settings: TenantSettings
@@ -79,17 +97,19 @@ class Extraction:
         A failure, or a cancellation, leaves nothing behind.
 
         Raises:
+            ScanBudgetSpent: The query would scan more than the tenant has left today.
             PeerError: BigQuery failed; see `bigquery_errors`.
             DatabaseError: PostgreSQL failed.
         """
         query = self._query(table)
         estimate = await self.threads.run(self.export.estimate, query, abandon=True)
+        answer = await self._answered(table, query, estimate)
         name = await self.database.run(
             lambda connection: stage(connection, self.tenant, table.day, self.job),
             tenant=self.tenant,
         )
         try:
-            rows = await self._fill(name, table, query, on_batch)
+            rows = await self._fill(name, table, answer, on_batch)
             await self.database.run(
                 lambda connection: seal(connection, self.tenant, name),
                 tenant=self.tenant,
@@ -130,43 +150,70 @@ class Extraction:
                 # The next attempt's sweep, or the next job's, drops it.
                 _log.warning("staged_day_not_discarded", table=name, error=str(error))
 
-    async def _fill(
-        self, name: str, table: ExportTable, query: FlattenQuery, on_batch: OnBatch
-    ) -> int:
-        job = await self.threads.run(self.export.start, query, abandon=True)
+    async def _answered(self, table: ExportTable, query: FlattenQuery, estimate: int) -> object:
+        """Run a query to its end, within the budget."""
+        reservation = await self.database.run(
+            lambda connection: self.budget.reserve(connection, estimate, table.name),
+            tenant=self.tenant,
+            deadline=NOTE_DEADLINE,
+        )
+        started = None
+        try:
+            started = await self.threads.run(
+                lambda: self.export.start(query, at_most=reservation.billed_at_most), abandon=True
+            )
+            await self.threads.run(self.export.wait, started, abandon=True)
+        except BaseException as error:
+            if started is not None:
+                await self._cancel(started)
+            if isinstance(error, PeerError) and was_answered(error):
+                await self._give_back(reservation)
+            raise
+        return started
+
+    async def _fill(self, name: str, table: ExportTable, answer: object, on_batch: OnBatch) -> int:
         send, receive = trio.open_memory_channel[EncodedBatch](HANDED_OVER)
         failures: list[TroupeError] = []
         copied = 0
-        finished = False
-        try:
+        with self.memory.account() as account:
             async with trio.open_nursery() as nursery, receive:
-                nursery.start_soon(self._produce, job, table, send, failures)
+                nursery.start_soon(self._produce, answer, table, account, send, failures)
                 try:
                     async for batch in receive:
                         await self._copy(name, batch)
+                        account.give(min(batch.size, PIECE))
                         copied += batch.rows
                         await on_batch(batch.rows, batch.size)
                 except TroupeError as error:
                     failures.append(error)
                     nursery.cancel_scope.cancel()
-            finished = not failures
-        finally:
-            if not finished:
-                await self._cancel(job)
         if failures:
             raise failures[0]
         return copied
 
     async def _produce(
         self,
-        job: QueryJob,
+        answer: object,
         table: ExportTable,
+        account: Account,
         send: trio.MemorySendChannel[EncodedBatch],
         failures: list[TroupeError],
     ) -> None:
+        async def hand_over(batch: EncodedBatch) -> None:
+            account.give(PIECE - min(batch.size, PIECE))
+            await send.send(batch)
+
         def produce() -> None:
-            for batch in self.export.batches(job, rows=self.batch_rows):
-                trio.from_thread.run(send.send, encode(batch, self.tenant, table.day))
+            arrived = self.export.batches(answer)
+            batches = gathered(arrived, rows=self.batch_rows, size=BATCH_BYTES)
+            while True:
+                trio.from_thread.run(account.take, PIECE)
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                encoded = encode(batch, self.tenant, table.day)
+                del batch
+                trio.from_thread.run(hand_over, encoded)
 
         async with send:
             try:
@@ -181,9 +228,21 @@ class Extraction:
             deadline=COPY_DEADLINE,
         )
 
-    async def _cancel(self, job: QueryJob) -> None:
+    async def _cancel(self, started: object) -> None:
         with trio.move_on_after(CANCEL_TIMEOUT, shield=True):
             try:
-                await self.threads.run(self.export.cancel, job, abandon=True)
+                await self.threads.run(self.export.cancel, started, abandon=True)
             except PeerError as error:
-                _log.info("bigquery_job_not_cancelled", job=job.job_id, error=str(error))
+                _log.info("bigquery_job_not_cancelled", export=self.export.name, error=str(error))
+
+    async def _give_back(self, reservation: Reservation) -> None:
+        with trio.move_on_after(NOTE_DEADLINE, shield=True):
+            try:
+                await self.database.run(
+                    lambda connection: self.budget.give_back(connection, reservation),
+                    tenant=self.tenant,
+                    deadline=NOTE_DEADLINE,
+                )
+            except DatabaseError as error:
+                # The budget stays too strict by this query for the rest of the day.
+                _log.warning("scan_not_given_back", export=self.export.name, error=str(error))

@@ -6,11 +6,17 @@ some are in flight at the same time, each is published by itself, and each publi
 checkpoint in its own transaction, behind the job's fence. A killed attempt is therefore continued
 by the next one where it stopped, and an attempt that has lost its lease publishes nothing.
 
+The first day in flight uses the slot of the group's pool that the job has; every further one takes
+a slot that happens to be free, day by day, and never waits in line for it: jobs that wait for each
+other's slots would wait for ever, and other tenants' jobs come first.
+
 Whose fault a failure is decides what it stops:
 
 - The connection's credentials, the dataset, our own database: the whole job, at once.
 - BigQuery being away or out of quota: the day is tried again here a few times; then the attempt
-  fails and the job is tried again later.
+  fails and the job is tried again later, not before BigQuery says so.
+- The tenant's budget being spent: the job, at the day that would exceed it. Loading it again on
+  another day goes on from there.
 - One day's table (gone, forbidden, a query that does not fit): that day. The others are loaded, and
   the job fails at the end with one sentence that says which are not.
 
@@ -18,8 +24,11 @@ A day that fails keeps what it had, marked stale. A day without a table is missi
 same as a day of no rows: those empty it.
 """
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import nullcontext
 from datetime import date
+from functools import partial
 from typing import Final
 
 import asyncpg
@@ -31,6 +40,8 @@ from troupe.actors.data.days import QUERIES as DAYS
 from troupe.actors.data.extraction import Extraction
 from troupe.actors.data.flattening import Family
 from troupe.actors.data.publication import Reporting, StagedDay, publish
+from troupe.actors.data.scan_budget import ScanBudget, ScanBudgetSpent
+from troupe.actors.data.source import Source
 from troupe.common.config import DataSettings
 from troupe.common.connections import BigQueryConfig, load_connection
 from troupe.common.database import Database
@@ -49,9 +60,11 @@ from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import Vault
 from troupe.common.sql import load
 from troupe.common.tenant_settings import TenantSettings
-from troupe.common.units import HOURS, MINUTES, SECONDS
+from troupe.common.units import HOURS, MINUTES, SECONDS, GiB, MiB
 from troupe.platform.errors import PermanentJobError
 from troupe.platform.jobs import JobKind, JobRun, JobValue
+from troupe.platform.memory import Memory
+from troupe.platform.pool import Pool
 from troupe.platform.threads import Threads
 
 JOB_TIMEOUT: Final = 12 * HOURS
@@ -64,6 +77,8 @@ CLOSE_DEADLINE: Final = 5 * SECONDS
 DAY_ATTEMPTS: Final = 3
 FIRST_DAY_PAUSE: Final = 1 * SECONDS
 LONGEST_DAY_PAUSE: Final = 30 * SECONDS
+SLOT_PAUSE: Final = 1 * SECONDS
+"""Until the next look for a free slot of the pool."""
 
 __all__ = ["INGEST", "DaysNotLoaded", "Ingestor", "NoRoom", "NothingExported", "ingest_kind"]
 
@@ -92,6 +107,8 @@ class Ingestor:
         threads: The group's worker threads.
         settings: The operator's.
         guard: Checks the hosts that tenants name.
+        pool: The group's slots.
+        connect: Opens a source, with the arguments of `Export`.
     """
 
     def __init__(
@@ -100,13 +117,19 @@ class Ingestor:
         vault: Vault,
         threads: Threads,
         settings: DataSettings,
+        *,
         guard: OutboundGuard,
+        pool: Pool,
+        connect: Callable[..., Source] = Export,
     ) -> None:
         self._database = database
         self._vault = vault
         self._threads = threads
         self._settings = settings
         self._guard = guard
+        self._pool = pool
+        self._connect = connect
+        self._memory = Memory(settings.memory_mib * MiB)
 
     async def handle(self, run: JobRun) -> JobValue:
         """Do one attempt at a job; see the module's text."""
@@ -125,7 +148,7 @@ class Ingestor:
         zone = row["reporting_time_zone"]
         labels = {"tenant": str(tenant), "troupe_job": str(run.job.id)}
         export = await self._threads.run(
-            lambda: Export(
+            lambda: self._connect(
                 config,
                 connection.secret,
                 labels=labels,
@@ -142,6 +165,8 @@ class Ingestor:
                     export=export,
                     database=self._database,
                     threads=self._threads,
+                    memory=self._memory,
+                    budget=ScanBudget(tenant, zone, self._daily_bytes(settings)),
                     tenant=tenant,
                     job=run.job.id,
                     settings=settings,
@@ -155,6 +180,7 @@ class Ingestor:
                     property_zone=config.property_time_zone or zone,
                     failed_search_event=settings.failed_search_event,
                 ),
+                pool=self._pool,
                 days_in_flight=self._settings.days_in_flight,
             )
             return await ingestion.perform()
@@ -163,16 +189,25 @@ class Ingestor:
             with trio.move_on_after(CLOSE_DEADLINE, shield=True):
                 await self._threads.run(export.close, abandon=True)
 
+    def _daily_bytes(self, settings: TenantSettings) -> int | None:
+        """What the tenant's queries may scan in a day; None: any number of bytes."""
+        own = settings.scan_budget_gib
+        gib = self._settings.scan_budget_gib if own is None else own
+        return round(gib * GiB) if gib else None
+
 
 def ingest_kind(
     database: Database,
     vault: Vault,
     threads: Threads,
     settings: DataSettings,
+    *,
     guard: OutboundGuard,
+    pool: Pool,
+    connect: Callable[..., Source] = Export,
 ) -> JobKind:
     """The kind ``ingest`` for a `JobRunner`; the arguments are those of `Ingestor`."""
-    ingestor = Ingestor(database, vault, threads, settings, guard)
+    ingestor = Ingestor(database, vault, threads, settings, guard=guard, pool=pool, connect=connect)
     return JobKind(handler=ingestor.handle, concurrency=CONCURRENT_INGESTIONS, timeout=JOB_TIMEOUT)
 
 
@@ -187,6 +222,7 @@ class _Ingestion:
         threads: Threads,
         extraction: Extraction,
         reporting: Reporting,
+        pool: Pool,
         days_in_flight: int,
     ) -> None:
         self._run = run
@@ -196,6 +232,7 @@ class _Ingestion:
         self._export = extraction.export
         self._reporting = reporting
         self._tenant = reporting.tenant
+        self._pool = pool
         self._days_in_flight = days_in_flight
         self._publishing = trio.Lock()
         self._tally = Tally(days_of(run.arguments))
@@ -238,22 +275,27 @@ class _Ingestion:
 
     async def _load_all(self, todo: Iterable[tuple[date, Family]]) -> None:
         """Load days, some at a time, oldest first, until all are done or one stops the job."""
-        waiting = iter(todo)
+        waiting = deque(todo)
         failures: list[TroupeError] = []
 
-        async def load_one_after_another(nursery: trio.Nursery) -> None:
+        async def load_one_after_another(nursery: trio.Nursery, *, in_own_slot: bool) -> None:
             try:
-                for day, family in waiting:
-                    if self._run.stopping.is_set():
-                        raise self._run.leave()
-                    await self._load(day, family)
+                while waiting:
+                    slot = None if in_own_slot else self._pool.try_acquire(self._tenant)
+                    if slot is None and not in_own_slot:
+                        await trio.sleep(SLOT_PAUSE)
+                        continue
+                    with nullcontext() if slot is None else slot:
+                        if self._run.stopping.is_set():
+                            raise self._run.leave()
+                        await self._load(*waiting.popleft())
             except TroupeError as error:
                 failures.append(error)
                 nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
-            for _ in range(self._days_in_flight):
-                nursery.start_soon(load_one_after_another, nursery)
+            for number in range(min(self._days_in_flight, len(waiting))):
+                nursery.start_soon(partial(load_one_after_another, nursery, in_own_slot=not number))
         if failures:
             raise failures[0]
 
@@ -265,6 +307,9 @@ class _Ingestion:
         try:
             await self._patiently(day, family, known)
         except CredentialsRejected:
+            raise
+        except ScanBudgetSpent as error:
+            await self._note_failed(day, error)
             raise
         except PeerRefused as error:
             await self._note_failed(day, error)

@@ -4,6 +4,7 @@ What this promises stands in master_data.py; how one file is taken in, in master
 """
 
 import io
+import posixpath
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -99,10 +100,39 @@ class ServerImport:
             else:
                 if not candidates:
                     await self._miss(arrival, FileMissing(f"No file matches {form.name}."))
+                if form.take == "newest":
+                    candidates = self._not_superseded(form, candidates, known)
                 await self._import_all(form, candidates, known)
         self._raise_failures()
         await self._tell(phase="done", message="All files are imported")
         return self._loading.result()
+
+    def _not_superseded(
+        self, form: Form, candidates: list[Candidate], known: Mapping[str, Known]
+    ) -> list[Candidate]:
+        """The candidates without those that are older than a file that was imported before.
+
+        The newest file may be gone, put away by us or by somebody else. What is then the newest of
+        the others must not turn back what the one before has said.
+        """
+        pattern = Pattern(form.file)
+        directory = posixpath.dirname(self._source.path(form.file))
+        imported = [
+            order
+            for file in known.values()
+            if file.content == form.content and posixpath.dirname(file.path) == directory
+            if (order := pattern.order_of(posixpath.basename(file.path), file.found)) is not None
+        ]
+        left = []
+        for candidate in candidates:
+            order = pattern.order_of(candidate.name, candidate.found)
+            if pattern.is_plain or order is None or all(order >= other for other in imported):
+                left.append(candidate)
+            else:
+                self._done += 1
+                outcome = {"file": candidate.name, "state": "superseded"}
+                self._loading.note_outcome(f"{form.content} {candidate.file}", outcome)
+        return left
 
     async def _import_all(
         self, form: Form, candidates: list[Candidate], known: Mapping[str, Known]

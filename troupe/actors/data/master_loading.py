@@ -52,10 +52,17 @@ _log = get_logger(__name__)
 class Known:
     """A file as it was last imported."""
 
+    content: str
+    path: str
     size: int
     modified: datetime | None
     sha256: bytes
     imported: datetime
+
+    @property
+    def found(self) -> Found:
+        """What the server said of it."""
+        return Found(self.size, self.modified)
 
     def looks_like(self, found: Found) -> bool:
         """Whether it need not be read to know that it is the same."""
@@ -136,9 +143,15 @@ class Loading:
         )
         return {
             f"{row['content']} {row['path']} {row['reading']}": Known(
-                row["size"], row["modified_at"], row["sha256"], row["imported_at"]
+                row["content"],
+                row["path"],
+                row["size"],
+                row["modified_at"],
+                row["sha256"],
+                row["imported_at"],
             )
             for row in rows
+            if row["imported_at"] is not None
         }
 
     def known_as(self, arrival: Arrival) -> str:

@@ -95,6 +95,16 @@ class Pattern:
             return None
         return when.timetuple()[:6]
 
+    def order_of(self, name: str, found: Found) -> tuple[tuple[int, ...], float, str] | None:
+        """A file's place among those that match: larger is newer; None: it does not match.
+
+        A date in the name decides, then the time of writing, then the name.
+        """
+        place = self.place_of(name)
+        if place is None:
+            return None
+        return place, found.modified.timestamp() if found.modified else 0.0, name
+
 
 def is_usable_name(name: str) -> bool:
     """Whether a name that a server tells may be taken for that of a finished file."""
@@ -112,22 +122,16 @@ def choose(
 ) -> list[Candidate]:
     """The files that are meant, oldest first.
 
-    A date in the names decides which is older, then the time of writing, then the name.
-
     Args:
         pattern: What was configured.
         listed: Names of finished files in the pattern's directory, with what is known of each.
         take: The newest alone, or all.
     """
-    matches = []
-    for name, found in listed:
-        place = pattern.place_of(name)
-        if place is not None:
-            written = found.modified.timestamp() if found.modified else 0.0
-            matches.append((place, written, name, found))
-    matches.sort(key=lambda match: match[:3])
+    ordered = [(pattern.order_of(name, found), name, found) for name, found in listed]
+    matches = [(order, name, found) for order, name, found in ordered if order is not None]
+    matches.sort(key=lambda match: match[0])
     wanted = matches[-1:] if take == "newest" else matches
-    return [Candidate(posixpath.join(pattern.directory, name), found) for *_, name, found in wanted]
+    return [Candidate(posixpath.join(pattern.directory, name), found) for _, name, found in wanted]
 
 
 def _expression_of(name: str) -> re.Pattern[str] | None:

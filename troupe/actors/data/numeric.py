@@ -10,6 +10,7 @@ of the first one, sign, places after the point), then the digits.
 
 import struct
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 
 import pyarrow as pa
@@ -17,6 +18,8 @@ import pyarrow.compute as pc
 
 _BASE_PLACES: Final = 4
 _NEGATIVE: Final = 0x4000
+_REMEMBERED: Final = 16384
+"""Amounts, about 200 bytes each."""
 
 
 def numeric_wire(value: Decimal) -> bytes:
@@ -61,11 +64,14 @@ def shortest_decimal(value: float) -> Decimal | None:
 def numeric_column(amounts: pa.Array) -> pa.Array:
     """FLOAT64 amounts as an Arrow binary column of wire forms, null where there is no amount.
 
-    Each distinct amount is converted once: a batch repeats few.
+    Each distinct amount is converted once: a shop's prices repeat.
     """
     encoded = pc.dictionary_encode(pc.cast(amounts, pa.float64()))
-    wires = [
-        None if (decimal := shortest_decimal(amount)) is None else numeric_wire(decimal)
-        for amount in encoded.dictionary.to_pylist()
-    ]
+    wires = [_wire_of(amount) for amount in encoded.dictionary.to_pylist()]
     return pa.array(wires, pa.binary()).take(encoded.indices)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _wire_of(amount: float) -> bytes | None:
+    decimal = shortest_decimal(amount)
+    return None if decimal is None else numeric_wire(decimal)

@@ -1,0 +1,1 @@
+"""How fast days of GA4 events become figures, beside dlt; see docs/benchmarks.md."""

@@ -1,0 +1,1 @@
+"""Processes that load the same recorded rows, each in its own way."""
