@@ -162,14 +162,14 @@ def program(
         try:
             started = Program(process, urls, database, state, *parties, admin)
             for party in parties:
-                _furnish(started, party)
+                furnish(started, party)
             yield started
         finally:
             admin.close()
 
 
-def _furnish(started: Program, party: Party) -> None:
-    """A row of everything that has an identifier of its own."""
+def furnish(started: Program, party: Party) -> None:
+    """A tenant with a row of everything that has an identifier of its own."""
     tenant = party.tenant_id
     started.sql(
         "INSERT INTO platform.tenants (tenant_id, name) VALUES ($1, $2)", tenant, party.name

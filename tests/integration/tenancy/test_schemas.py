@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import environment
-from tests.support.program import Program
+from tests.support.program import Party, Program, furnish
 
 SECONDS = int(os.environ.get("TROUPE_FUZZ_SECONDS", "15"))
 CHECKS = (
@@ -25,11 +25,14 @@ CHECKS = (
 
 @pytest.mark.parametrize("group", ["auth", "data", "analytics"])
 def test_every_answer_is_a_documented_one(troupe: Program, group: str, tmp_path: Path) -> None:
-    values = {"tenant_id": str(troupe.here.tenant_id)}
+    # A tenant of its own: an owner who does whatever comes to mind leaves little of it.
+    party = Party(f"Fuzzed {group}")
+    furnish(troupe, party)
+    values = {"tenant_id": str(party.tenant_id)}
     lines = [f'"path.{name}" = {json.dumps(value)}' for name, value in values.items()]
     config = tmp_path / "schemathesis.toml"
     config.write_text("[parameters]\n" + "\n".join(lines) + "\n")
-    token = troupe.token(troupe.here, "owner")["Authorization"]
+    token = troupe.token(party, "owner")["Authorization"]
     result = subprocess.run(
         [
             Path(sys.executable).with_name("schemathesis"),
@@ -39,6 +42,8 @@ def test_every_answer_is_a_documented_one(troupe: Program, group: str, tmp_path:
             *("--header", f"Authorization:{token}", "--request-timeout", "20"),
             *("--suppress-health-check", "all", "--warnings", "off", "--no-color"),
             "--continue-on-failure",
+            # It would end the test: everybody is out from then on.
+            *("--exclude-path-regex", "/deactivate$"),
         ],
         capture_output=True,
         text=True,
@@ -47,5 +52,6 @@ def test_every_answer_is_a_documented_one(troupe: Program, group: str, tmp_path:
         timeout=SECONDS * 4 + 120,
         check=False,
     )
-    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
-    assert "No issues found" in result.stdout or "passed" in result.stdout, result.stdout[-2000:]
+    told = "\n".join(line[:300] for line in result.stdout.splitlines())
+    assert result.returncode == 0, told[-6000:] + result.stderr[-2000:]
+    assert "No issues found" in told, told[-2000:]
