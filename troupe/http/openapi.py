@@ -3,8 +3,8 @@
 Which problems a route can answer follows from what it declares: credentials bring 401 and 403, a
 variable in the path brings 404, a body brings 400, 408, 413 and 415, anything to validate brings
 422, ``creates`` brings 409, ``if_match`` brings 412 and 428; 429, 431, 500, 503 and 504 can
-always happen. ``x-troupe-requires`` and ``x-troupe-scope`` say who may call, so that a test can derive the
-matrix of roles from the document alone.
+always happen. ``x-troupe-requires`` and ``x-troupe-scope`` say who may call, so that a test can
+derive the matrix of roles from the document alone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
