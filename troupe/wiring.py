@@ -26,6 +26,10 @@ from troupe.actors.data.days import INGEST
 from troupe.actors.data.erasure import erasure_kinds
 from troupe.actors.data.ingestion import ingest_kind
 from troupe.actors.data.master_data import IMPORT_MASTER_DATA, master_data_kind
+from troupe.actors.data.reconciliation import RECONCILE, reconcile_kind
+from troupe.actors.data.rederivation import DERIVE_AGAIN, derive_kind
+from troupe.actors.data.retention import RETENTION, retention_kind
+from troupe.actors.data.upkeep import look_after_days
 from troupe.common.config import Configuration, GroupSettings
 from troupe.common.connections import TEST_CONNECTION
 from troupe.common.database import CACHED_STATEMENTS, Database, PoolSettings, open_database
@@ -303,6 +307,9 @@ def _data(site: Site) -> Group:
             IMPORT_MASTER_DATA: master_data_kind(pool, vault, guard, group.threads),
             TEST_CONNECTION: connection_test_kind(pool, vault, guard, group.threads),
             **erasure_kinds(pool, vault),
+            RECONCILE: reconcile_kind(pool, vault, group.threads, settings, guard=guard),
+            DERIVE_AGAIN: derive_kind(pool, vault),
+            RETENTION: retention_kind(pool, vault),
         }
         runner = JobRunner(
             group.name,
@@ -322,6 +329,12 @@ def _data(site: Site) -> Group:
         await sweep_answers(database.get(), child.stopping)
 
     group.add_actor(ChildSpec(name="sweeper", start=sweep))
+
+    async def look_after(child: ChildContext) -> None:
+        child.started()
+        await look_after_days(database.get(), child.stopping)
+
+    group.add_actor(ChildSpec(name="upkeep", start=look_after))
     # For the schedules of all groups: a slot is a row and a job, whoever runs the latter.
     group.add_actor(Scheduler(database=database.get).child_spec())
 
@@ -334,7 +347,12 @@ def _data(site: Site) -> Group:
             description="Extraction, jobs and what is available.",
             settings=site.http(cors_origins=(origin_of(site.dashboard_url),)),
         )
-        data_routes.declare(app.api, database.get(), maximum_days=settings.maximum_days)
+        data_routes.declare(
+            app.api,
+            database.get(),
+            maximum_days=settings.maximum_days,
+            maximum_schedules=settings.maximum_schedules,
+        )
         data_imports.declare(app.api, database.get(), guard)
         return app
 

@@ -11,13 +11,13 @@
 | 6 | the database is not reachable, took too long, or has no space left |
 | 7 | the job that was waited for did not succeed |
 | 8 | `troupe doctor` found something that does not work |
-| 130 | interrupted by ^C |
+| 130 | interrupted by ^C; a job that was waited for goes on |
 """
 
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from typing import Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 import click
 
@@ -29,6 +29,9 @@ from troupe.common.errors import (
     TroupeError,
 )
 from troupe.platform.errors import SupervisionError, leaves
+
+if TYPE_CHECKING:
+    from troupe.platform.jobs import Job
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,6 +47,19 @@ class NotWell(TroupeError):
     """A check of ``troupe doctor`` failed."""
 
 
+class LeftRunning(TroupeError):
+    """Whoever waited for a job has left, and the job goes on.
+
+    Args:
+        message: How to come back to it.
+        job: As it was last seen.
+    """
+
+    def __init__(self, message: str, job: "Job") -> None:
+        super().__init__(message)
+        self.job = job
+
+
 _EXIT_CODES: Final[tuple[tuple[type[TroupeError], int], ...]] = (
     (ConfigurationError, 3),
     (CallerError, 4),
@@ -51,6 +67,7 @@ _EXIT_CODES: Final[tuple[tuple[type[TroupeError], int], ...]] = (
     (DatabaseError, 6),
     (JobNotDone, 7),
     (NotWell, 8),
+    (LeftRunning, INTERRUPTED),
 )
 
 

@@ -15,7 +15,7 @@ import click
 import trio
 
 from troupe import supervisor
-from troupe.cli import jobs, keys, operators
+from troupe.cli import jobs, keys, operators, schedules
 from troupe.cli.boundary import reported
 from troupe.cli.context import Settings, as_json
 from troupe.cli.doctor import doctor
@@ -145,3 +145,4 @@ operators.add_to(main)
 jobs.add_to(main)
 keys.add_to(main)
 main.add_command(doctor)
+schedules.add_to(main)

@@ -273,6 +273,8 @@ class DataSettings(_Section):
     unloaded until midnight."""
     maximum_days: Annotated[int, Field(ge=1, le=3660)] = 800
     """Days that one ingestion may ask for."""
+    maximum_schedules: Annotated[int, Field(ge=0, le=1000)] = 50
+    """Schedules that one tenant may have. Those that are there stay when it is lowered."""
 
 
 class AnalyticsSettings(_Section):
