@@ -33,10 +33,6 @@ class TenantSettings(BaseModel):
     """Event that says a search found nothing."""
     failed_search_parameter: Name = "no_search_results_term"
     """Parameter of that event that holds the term."""
-    cart_idle_hours: Annotated[int, Field(ge=1, le=720)] = 24
-    """Hours without activity after which what is left in a cart counts as abandoned."""
-    cart_cooldown_days: Annotated[int, Field(ge=0, le=365)] = 7
-    """Days after a task about an abandoned cart in which the same person gets no other; 0: none."""
     repeat_visit_sessions: Annotated[int, Field(ge=2, le=100)] = 3
     """Engaged sessions without a purchase that make somebody a repeat visitor."""
     repeat_visit_days: Annotated[int, Field(ge=1, le=365)] = 30
