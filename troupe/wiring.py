@@ -46,11 +46,11 @@ from troupe.http.application import OWN_PAGE_POLICY, Application, HttpSettings, 
 from troupe.http.credentials import CookiePolicy, Credentials
 from troupe.http.dashboard import pages
 from troupe.http.idempotency import PostgresIdempotencyStore, sweep_answers
-from troupe.http.operations import Gauge, Readiness
+from troupe.http.operations import Gauge, Others, Readiness, nobody_else
 from troupe.http.security import Rate, page_policy
 from troupe.http.server import serve
 from troupe.http.warming import stay_current
-from troupe.platform.group import Group, Resource
+from troupe.platform.group import Group, Resource, Sizes
 from troupe.platform.jobs import JobRunner, RunnerSettings
 from troupe.platform.schedules import Scheduler
 from troupe.platform.supervision import ChildContext, ChildSpec, Snapshot
@@ -71,16 +71,20 @@ class Site:
         snapshot: The whole tree in this process as it is now.
         instance: Name of the one instance of a group that this process is; empty: it is none.
         around: How the whole group of this instance looks from outside; None: not known yet.
+        others: Asks the other instances of the group for their figures.
+        figures_from: Told how to get those of this one.
     """
 
     configuration: Configuration
-    sockets: Mapping[str, socket]
-    urls: Mapping[str, str]
+    sockets: dict[str, socket]
+    urls: dict[str, str]
     runtime_url: Callable[[], str]
     keys: KeyRing
     snapshot: Callable[[], Snapshot]
     instance: str = ""
     around: Callable[[], Mapping[str, Any] | None] = lambda: None
+    others: Others = nobody_else
+    figures_from: Callable[[Callable[[], list[Any]]], None] = lambda _figures: None
 
     def settings(self, group: str) -> GroupSettings:
         """The group's section of the configuration."""
@@ -153,24 +157,51 @@ def compose(site: Site, names: Iterable[str] = GROUPS) -> list[Group]:
 
 def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
     settings = site.settings(name)
-    group = Group(name, tasks=settings.tasks, mailbox=settings.mailbox)
+    group = Group(
+        name,
+        tasks=settings.tasks,
+        mailbox=settings.mailbox,
+        database_connections=settings.database_connections,
+    )
     database = site.configuration.database
 
     def open_pool() -> AbstractAsyncContextManager[Database]:
         return open_database(
             site.runtime_url(),
-            connections=settings.database_connections,
+            connections=group.sizes.database_connections,
             application_name=f"troupe {site.instance or name}",
             listen_url=database.listen_url.get_secret_value() or None,
-            settings=PoolSettings(
-                deadline=database.statement_deadline,
-                connect_deadline=database.connect_deadline,
-                statement_cache_size=0 if database.transaction_pooler else CACHED_STATEMENTS,
-                niceness=settings.niceness,
-            ),
+            settings=pool_settings(site.configuration, niceness=settings.niceness),
         )
 
-    return group, group.resource("database", open_pool)
+    resource = group.resource("database", open_pool)
+
+    def fit() -> None:
+        if (pool := resource.held) is not None:
+            pool.resize(group.sizes.database_connections)
+
+    group.when_resized(fit)
+    return group, resource
+
+
+def pool_settings(configuration: Configuration, *, niceness: int = 0) -> PoolSettings:
+    """How connections are treated, in every pool; `niceness` is that of the group."""
+    database = configuration.database
+    return PoolSettings(
+        deadline=database.statement_deadline,
+        connect_deadline=database.connect_deadline,
+        statement_cache_size=0 if database.transaction_pooler else CACHED_STATEMENTS,
+        niceness=niceness,
+    )
+
+
+def sizes_of(settings: GroupSettings) -> Sizes:
+    """The bounds of a group that change while it runs."""
+    return Sizes(
+        tasks=settings.tasks,
+        mailbox=settings.mailbox,
+        database_connections=settings.database_connections,
+    )
 
 
 def _add_peers(site: Site, group: Group) -> Resource[PeerHttp]:
@@ -226,7 +257,7 @@ def _application(
             Gauge("troupe_database_waiting", "Units waiting for one.", connections.waiting),
         ]
 
-    return create_app(
+    app = create_app(
         group.name,
         resolver=credentials,
         settings=settings,
@@ -234,7 +265,11 @@ def _application(
         gauges=gauges,
         idempotency=PostgresIdempotencyStore(database),
         description=description,
+        replica=site.instance,
+        others=site.others,
     )
+    site.figures_from(app.metrics.figures)
+    return app
 
 
 def _auth(site: Site) -> Group:

@@ -257,6 +257,11 @@ class KeyRing:
         return f"KeyRing({len(self._keys)} keys)"
 
     @property
+    def identities(self) -> tuple[str, ...]:
+        """What the keys are called in sealed values, in hexadecimal; says nothing about them."""
+        return tuple(identity.hex() for identity in self._keys)
+
+    @property
     def identifiers(self) -> tuple[uuid.UUID, ...]:
         """Which keys there are, the one that wraps first; they tell nothing about the keys."""
         return tuple(uuid.UUID(bytes=identifier) for identifier in self._keys)

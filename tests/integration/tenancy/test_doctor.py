@@ -168,7 +168,7 @@ def test_a_configuration_that_cannot_be_used(tmp_path: Path) -> None:
     file = tmp_path / "troupe.toml"
     file.write_text("[groups.data]\nprot = 1\n")
     result = command("--config", str(file), "doctor")
-    assert result.returncode == 8
+    assert result.returncode == 9
     assert "groups.data.prot" in result.stdout
     assert "docs/configuration.md" in result.stdout
 
@@ -183,5 +183,5 @@ def test_what_a_person_reads(troupe: Program) -> None:
     assert "✓ migrations: All are applied." in result.stdout
     assert "✗ identity provider: " in result.stdout
     told = command(*state, "doctor", "--json", extra=urls)
-    assert (told.returncode, json.loads(told.stdout)["well"]) == (8, False)
+    assert (told.returncode, json.loads(told.stdout)["well"]) == (9, False)
     assert "Traceback" not in result.stderr + told.stderr

@@ -91,7 +91,7 @@ _ON_HOST: Final[dict[str, Callable[[Configuration], AsyncGenerator[Finding, None
 def doctor(settings: Settings, *, json_output: bool) -> None:
     """Check everything that Troupe depends on, and say what to do.
 
-    Ends with 0 when nothing failed, and with 8 when something did; warnings do not count.
+    Ends with 0 when nothing failed, and with 9 when something did; warnings do not count.
     """
     # What is wrong is a finding; a log would say the same things again.
     logs.configure(level=settings.log_level or "error")
