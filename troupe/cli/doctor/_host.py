@@ -15,7 +15,8 @@ from troupe.common.config import Configuration
 from troupe.common.errors import ConfigurationError
 from troupe.common.secrets import KeyRing
 from troupe.common.units import SECONDS, GiB, MiB
-from troupe.supervisor import NotRunning, read_run_file
+from troupe.control import NotRunning
+from troupe.supervisor import read_run_file
 from troupe.wiring import GROUPS, key_file
 
 FULL: Final = 256 * MiB
