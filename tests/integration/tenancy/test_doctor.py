@@ -145,8 +145,8 @@ def test_what_is_wrong_on_the_host(troupe: Program, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         urls = {
-            "TROUPE_DATABASE__URL": "postgresql://troupe_owner:wrong@127.0.0.1:1/none",
-            "TROUPE_DATABASE__RUNTIME_URL": "postgresql://troupe_runtime:wrong@127.0.0.1:1/none",
+            "TROUPE_DATABASE__URL": "postgresql://troupe_owner:canary-8c@127.0.0.1:1/none",
+            "TROUPE_DATABASE__RUNTIME_URL": "postgresql://troupe_runtime:canary-8c@127.0.0.1:1/none",
             "TROUPE_DATABASE__CONNECT_DEADLINE": "2",
             "TROUPE_GROUPS__DATA__PORT": port,
             "TROUPE_AUTH__KEY_ENCRYPTION_KEY_FILE": str(tmp_path / "no-keys"),
@@ -161,7 +161,7 @@ def test_what_is_wrong_on_the_host(troupe: Program, tmp_path: Path) -> None:
         assert finding.state is State.FAILED, finding
         assert says in finding.message
         assert finding.advice
-        assert "wrong" not in finding.message
+        assert "canary-8c" not in finding.message
 
 
 def test_a_configuration_that_cannot_be_used(tmp_path: Path) -> None:
