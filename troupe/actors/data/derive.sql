@@ -23,6 +23,10 @@ SELECT data.open_workbench($1, $2)
 -- name: measure_workbench
 SELECT data.measure_workbench()
 
+-- name: measure_new_tables
+-- No effect but on the first load of an installation.
+SELECT data.measure_new_tables()
+
 -- name: close_workbench
 SELECT data.close_workbench()
 
@@ -449,6 +453,8 @@ DELETE FROM data.user_day WHERE tenant_id = $1 AND day = ANY ($2::date[])
 -- $1 tenant, $2 days, $3 their source days, $4 reporting zone, $5 earliest session day. Events stand
 -- in their own hour under the branch of their session; sessions stand in the hour in which they
 -- start.
+-- `day + 0` keeps the bounds out of the choice of an index: of a day that is newer than the table's
+-- statistics the planner expects one row, and would walk through all of the day's sessions for each.
 INSERT INTO data.hourly_rollup (
     tenant_id, day, hour_start, location_id, events, events_without_consent, page_views, sessions,
     engaged_sessions, sessions_with_cart, sessions_with_checkout, sessions_with_purchase,
@@ -465,7 +471,7 @@ FROM (
            0 AS with_purchase, 0 AS with_cart_without_purchase, a.searches, a.failed_searches
     FROM data.activity a
     LEFT JOIN data.sessions s
-      ON s.tenant_id = $1 AND s.day >= $5 AND s.day <= a.day
+      ON s.tenant_id = $1 AND s.day + 0 BETWEEN $5 AND a.day
      AND s.user_pseudo_id = a.user_pseudo_id AND s.ga_session_id = a.ga_session_id
      AND s.stream_id = a.stream_id
     WHERE a.tenant_id = $1 AND a.source_day = ANY ($3::date[]) AND a.day = ANY ($2::date[])
@@ -505,7 +511,7 @@ FROM (
            false AS purchaser
     FROM data.activity a
     LEFT JOIN data.sessions s
-      ON s.tenant_id = $1 AND s.day >= $4 AND s.day <= a.day
+      ON s.tenant_id = $1 AND s.day + 0 BETWEEN $4 AND a.day
      AND s.user_pseudo_id = a.user_pseudo_id AND s.ga_session_id = a.ga_session_id
      AND s.stream_id = a.stream_id
     WHERE a.tenant_id = $1 AND a.source_day = ANY ($3::date[]) AND a.day = ANY ($2::date[])

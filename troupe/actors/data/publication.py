@@ -215,6 +215,7 @@ async def derive(connection: "Connection", reporting: Reporting, source_day: dat
     await run("drop_event_counts", tenant, source_day)
     await run("count_events", tenant, source_day)
     await derive_funnels(connection, tenant, source_day)
+    await run("measure_new_tables")
     await roll(connection, reporting)
 
 
