@@ -162,6 +162,7 @@ async def test_a_deactivated_tenant_lets_nobody_in(
     start = await other_browser.get("/api/v1/login", params={"tenant": str(site.harbor)})
     assert site.provider.issuer not in start.headers.get("Location", "")
     await set_tenant_state(site.database, site.harbor, "active")
+    await trio.sleep(1.6)  # likewise
     assert (await browser.api("/api/v1/me")).status_code == 200
     found = await audit.entries(site.database, site.harbor, before=None, limit=2)
     assert [entry.action for entry in found] == ["tenant.activated", "tenant.deactivated"]
