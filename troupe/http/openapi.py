@@ -252,7 +252,11 @@ def _responses(route: Route, schemas: Mapping[_Key, Json]) -> Json:
         response: Json = {"description": "Done" if status < 300 else "See the headers"}
         if isinstance(answer, Media):
             response["description"] = answer.description or response["description"]
-            response["content"] = {answer.content_type: {"schema": {"type": "string"}}}
+            # A schema of an event stream would be about its events, not about its text.
+            is_text = not answer.content_type.startswith("text/event-stream")
+            response["content"] = {
+                answer.content_type: {"schema": {"type": "string"}} if is_text else {}
+            }
         elif answer is not None:
             response["content"] = {JSON_TYPE: {"schema": schemas[(answer, "serialization")]}}
         if route.etag and status == 200:
