@@ -231,6 +231,7 @@ async def roll(connection: "Connection", reporting: Reporting) -> None:
         ("drop_rollups", (days,)),
         ("roll_hours", (days, sources, zone, earliest)),
         ("roll_days", (days,)),
+        ("drop_outdated_users", (days, sources, earliest)),
         ("roll_users", (days, sources, earliest)),
         ("roll_money", (days, zone)),
     ):
