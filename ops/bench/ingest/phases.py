@@ -30,6 +30,7 @@ from troupe.common.ids import TenantId, new_id
 from troupe.common.sql import load
 
 FLATTEN = "flatten.sql"  # which BigQuery runs
+PUBLISH_ATTEMPTS = 5
 STEPS = ("read", "encode", "copy", "seal", "derive", "swap")
 
 
@@ -153,8 +154,16 @@ class Phases:
         )
         watched = cast("asyncpg.Connection", _Watched(self._runtime, self._by_sql))
         began, swapped = time.perf_counter(), self._by_sql[DAYS["publish_day"]]
-        async with self._of(tenant):
-            await publication.publish(watched, reporting, day)
+        for _ in range(PUBLISH_ATTEMPTS):
+            # Autovacuum may stand in the way; the product tries again as well.
+            try:
+                async with self._of(tenant):
+                    await publication.publish(watched, reporting, day)
+                break
+            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+                began, swapped = time.perf_counter(), self._by_sql[DAYS["publish_day"]]
+        else:
+            raise RuntimeError(f"{table.day} could not be published")
         swap = self._by_sql[DAYS["publish_day"]] - swapped
         self.seconds["swap"] += swap
         self.seconds["derive"] += time.perf_counter() - began - swap
