@@ -24,6 +24,10 @@ from troupe.actors.auth.return_address import origin_of
 from troupe.actors.data.days import INGEST
 from troupe.actors.data.ingestion import ingest_kind
 from troupe.actors.data.master_data import IMPORT_MASTER_DATA, master_data_kind
+from troupe.actors.data.reconciliation import RECONCILE, reconcile_kind
+from troupe.actors.data.rederivation import DERIVE_AGAIN, derive_kind
+from troupe.actors.data.retention import RETENTION, retention_kind
+from troupe.actors.data.upkeep import look_after_days
 from troupe.common.config import Configuration, GroupSettings
 from troupe.common.database import CACHED_STATEMENTS, Database, PoolSettings, open_database
 from troupe.common.outbound import OutboundGuard
@@ -39,11 +43,11 @@ from troupe.http.application import OWN_PAGE_POLICY, Application, HttpSettings, 
 from troupe.http.credentials import CookiePolicy, Credentials
 from troupe.http.dashboard import pages
 from troupe.http.idempotency import PostgresIdempotencyStore, sweep_answers
-from troupe.http.operations import Gauge, Readiness
+from troupe.http.operations import Gauge, Others, Readiness, nobody_else
 from troupe.http.security import Rate, page_policy
 from troupe.http.server import serve
 from troupe.http.warming import stay_current
-from troupe.platform.group import Group, Resource
+from troupe.platform.group import Group, Resource, Sizes
 from troupe.platform.jobs import JobRunner, RunnerSettings
 from troupe.platform.schedules import Scheduler
 from troupe.platform.supervision import ChildContext, ChildSpec, Snapshot
@@ -64,16 +68,20 @@ class Site:
         snapshot: The whole tree in this process as it is now.
         instance: Name of the one instance of a group that this process is; empty: it is none.
         around: How the whole group of this instance looks from outside; None: not known yet.
+        others: Asks the other instances of the group for their figures.
+        figures_from: Told how to get those of this one.
     """
 
     configuration: Configuration
-    sockets: Mapping[str, socket]
-    urls: Mapping[str, str]
+    sockets: dict[str, socket]
+    urls: dict[str, str]
     runtime_url: Callable[[], str]
     keys: KeyRing
     snapshot: Callable[[], Snapshot]
     instance: str = ""
     around: Callable[[], Mapping[str, Any] | None] = lambda: None
+    others: Others = nobody_else
+    figures_from: Callable[[Callable[[], list[Any]]], None] = lambda _figures: None
 
     def settings(self, group: str) -> GroupSettings:
         """The group's section of the configuration."""
@@ -136,24 +144,51 @@ def compose(site: Site, names: Iterable[str] = GROUPS) -> list[Group]:
 
 def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
     settings = site.settings(name)
-    group = Group(name, tasks=settings.tasks, mailbox=settings.mailbox)
+    group = Group(
+        name,
+        tasks=settings.tasks,
+        mailbox=settings.mailbox,
+        database_connections=settings.database_connections,
+    )
     database = site.configuration.database
 
     def open_pool() -> AbstractAsyncContextManager[Database]:
         return open_database(
             site.runtime_url(),
-            connections=settings.database_connections,
+            connections=group.sizes.database_connections,
             application_name=f"troupe {site.instance or name}",
             listen_url=database.listen_url.get_secret_value() or None,
-            settings=PoolSettings(
-                deadline=database.statement_deadline,
-                connect_deadline=database.connect_deadline,
-                statement_cache_size=0 if database.transaction_pooler else CACHED_STATEMENTS,
-                niceness=settings.niceness,
-            ),
+            settings=pool_settings(site.configuration, niceness=settings.niceness),
         )
 
-    return group, group.resource("database", open_pool)
+    resource = group.resource("database", open_pool)
+
+    def fit() -> None:
+        if (pool := resource.held) is not None:
+            pool.resize(group.sizes.database_connections)
+
+    group.when_resized(fit)
+    return group, resource
+
+
+def pool_settings(configuration: Configuration, *, niceness: int = 0) -> PoolSettings:
+    """How connections are treated, in every pool; `niceness` is that of the group."""
+    database = configuration.database
+    return PoolSettings(
+        deadline=database.statement_deadline,
+        connect_deadline=database.connect_deadline,
+        statement_cache_size=0 if database.transaction_pooler else CACHED_STATEMENTS,
+        niceness=niceness,
+    )
+
+
+def sizes_of(settings: GroupSettings) -> Sizes:
+    """The bounds of a group that change while it runs."""
+    return Sizes(
+        tasks=settings.tasks,
+        mailbox=settings.mailbox,
+        database_connections=settings.database_connections,
+    )
 
 
 def _add_peers(site: Site, group: Group) -> Resource[PeerHttp]:
@@ -209,7 +244,7 @@ def _application(
             Gauge("troupe_database_waiting", "Units waiting for one.", connections.waiting),
         ]
 
-    return create_app(
+    app = create_app(
         group.name,
         resolver=credentials,
         settings=settings,
@@ -217,7 +252,11 @@ def _application(
         gauges=gauges,
         idempotency=PostgresIdempotencyStore(database),
         description=description,
+        replica=site.instance,
+        others=site.others,
     )
+    site.figures_from(app.metrics.figures)
+    return app
 
 
 def _auth(site: Site) -> Group:
@@ -288,6 +327,9 @@ def _data(site: Site) -> Group:
         kinds = {
             INGEST: ingest_kind(pool, vault, group.threads, settings, pool=group.pool),
             IMPORT_MASTER_DATA: master_data_kind(pool, vault, guard, group.threads),
+            RECONCILE: reconcile_kind(pool, vault, group.threads, settings),
+            DERIVE_AGAIN: derive_kind(pool, vault),
+            RETENTION: retention_kind(pool, vault),
         }
         runner = JobRunner(
             group.name,
@@ -307,6 +349,12 @@ def _data(site: Site) -> Group:
         await sweep_answers(database.get(), child.stopping)
 
     group.add_actor(ChildSpec(name="sweeper", start=sweep))
+
+    async def look_after(child: ChildContext) -> None:
+        child.started()
+        await look_after_days(database.get(), child.stopping)
+
+    group.add_actor(ChildSpec(name="upkeep", start=look_after))
     # For the schedules of all groups: a slot is a row and a job, whoever runs the latter.
     group.add_actor(Scheduler(database=database.get).child_spec())
 
@@ -319,7 +367,12 @@ def _data(site: Site) -> Group:
             description="Extraction, jobs and what is available.",
             settings=site.http(cors_origins=(origin_of(site.dashboard_url),)),
         )
-        data_routes.declare(app.api, database.get(), maximum_days=settings.maximum_days)
+        data_routes.declare(
+            app.api,
+            database.get(),
+            maximum_days=settings.maximum_days,
+            maximum_schedules=settings.maximum_schedules,
+        )
         data_imports.declare(app.api, database.get(), guard)
         return app
 

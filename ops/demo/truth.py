@@ -13,8 +13,9 @@ them one after the other, in the words of METRICS:
   belongs to no session has the branch that it names itself, or "".
 * A purchase is counted once per (visitor, transaction id), the earliest of all time; without one of
   the two it stands for itself. Its branch is its session's, and so is a refund's.
-* A user of a day is active if an event of that day is a first visit, has engagement time, belongs
-  to the user's engaged time (session_engaged) or says is_active_user.
+* A user of a day is active if an event of that day is a first visit, has engagement time, says
+  is_active_user or belongs to an engaged session: one that says session_engaged anywhere, also
+  before or after midnight.
 * Money is added in Decimal, per currency.
 
 Usage:
@@ -229,8 +230,7 @@ def as_event(row: dict[str, Any]) -> Event:
         number=parameters.get("ga_session_number"),
         engaged=engaged,
         active=(
-            engaged
-            or name in ("first_visit", "first_open")
+            name in ("first_visit", "first_open")
             or (parameters.get("engagement_time_msec") or 0) > 0
             or row.get("is_active_user") is True
         ),
@@ -329,6 +329,10 @@ class Truth:
         key = event.session_key
         return (event.branch or "") if key is None else self._sessions[key].branch
 
+    def _is_engaged(self, event: Event) -> bool:
+        key = event.session_key
+        return key is not None and self._sessions[key].engaged
+
     def _add_event(self, event: Event) -> None:
         for figures in self._concerned(event.moment, self._branch_of(event)):
             figures.events += 1
@@ -342,7 +346,7 @@ class Truth:
             if event.visitor is None:
                 continue
             figures.users.add(event.visitor)
-            if event.active:
+            if event.active or self._is_engaged(event):
                 figures.active_users.add(event.visitor)
             if event.name in ("first_visit", "first_open"):
                 figures.new_users.add(event.visitor)

@@ -21,13 +21,15 @@ MAY_BE_EMPTY = frozenset(
         "data.held_files",
         "data.held_pieces",
         "data.row_reports",
+        "data.source_event_counts",
         "platform.schedules",
         "platform.schedule_slots",
     }
 )
 """Rows are there only while a day or a file is being loaded, where a file had bad rows, or once
-somebody has made a schedule. Files are asked in tests/integration/master_data, schedules in
-tests/integration/schedules."""
+somebody has made a schedule or counted a day at the source. Files are asked in
+tests/integration/master_data, schedules in tests/integration/schedules, counts in
+tests/integration/data."""
 
 Check = Callable[[asyncpg.Connection, asyncpg.Connection], Awaitable[Any]]
 

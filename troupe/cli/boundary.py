@@ -10,13 +10,14 @@
 | 5 | another system refused or did not answer (BigQuery, SFTP, identity provider) |
 | 6 | the database is not reachable, took too long, or has no space left |
 | 7 | the job that was waited for did not succeed |
-| 130 | interrupted by ^C |
+| 8 | the new configuration did not start; the old one is still in force |
+| 130 | interrupted by ^C; a job that was waited for goes on |
 """
 
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from typing import Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 import click
 
@@ -28,6 +29,10 @@ from troupe.common.errors import (
     TroupeError,
 )
 from troupe.platform.errors import SupervisionError, leaves
+from troupe.reload import NotApplied
+
+if TYPE_CHECKING:
+    from troupe.platform.jobs import Job
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,12 +44,27 @@ class JobNotDone(TroupeError):
     """The job that a command waited for ended otherwise than done."""
 
 
+class LeftRunning(TroupeError):
+    """Whoever waited for a job has left, and the job goes on.
+
+    Args:
+        message: How to come back to it.
+        job: As it was last seen.
+    """
+
+    def __init__(self, message: str, job: "Job") -> None:
+        super().__init__(message)
+        self.job = job
+
+
 _EXIT_CODES: Final[tuple[tuple[type[TroupeError], int], ...]] = (
     (ConfigurationError, 3),
     (CallerError, 4),
     (PeerError, 5),
     (DatabaseError, 6),
     (JobNotDone, 7),
+    (NotApplied, 8),
+    (LeftRunning, INTERRUPTED),
 )
 
 

@@ -4,33 +4,27 @@ import json
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from datetime import date, datetime
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any
 
 import click
 import trio
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.table import Table
 
 from troupe.actors.auth.tenants import Tenant
-from troupe.actors.data.days import ingest_job
+from troupe.actors.data.availability import read_coverage, read_gaps
+from troupe.actors.data.days import ingest_days_job, ingest_job
 from troupe.actors.data.master_data import import_job
-from troupe.cli.boundary import JobNotDone, reported
+from troupe.cli.boundary import JobNotDone, LeftRunning, reported
 from troupe.cli.context import Settings, as_json, database_of
+from troupe.cli.following import follow
 from troupe.cli.operators import find_tenant
 from troupe.common.config import Configuration
 from troupe.common.database import Database
+from troupe.common.dates import DateRange
 from troupe.common.errors import InvalidInput
 from troupe.common.ids import TenantId
-from troupe.common.units import SECONDS
 from troupe.platform.jobs import (
     Job,
     JobState,
@@ -41,11 +35,10 @@ from troupe.platform.jobs import (
     resume_kind,
 )
 
-POLL: Final = 0.5 * SECONDS
-
 _tenant = click.argument("tenant")
 _job = click.argument("job", type=click.UUID)
 _day = click.DateTime(formats=["%Y-%m-%d"])
+_instant = click.DateTime(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
 
 
 def as_record(job: Job) -> dict[str, Any]:
@@ -59,6 +52,7 @@ def as_record(job: Job) -> dict[str, Any]:
         "attempt": job.attempt,
         "done": progress.done,
         "total": progress.total,
+        "phase": progress.phase,
         "message": progress.message,
         **progress.detail,
         "error": job.error.message if job.error else None,
@@ -67,17 +61,35 @@ def as_record(job: Job) -> dict[str, Any]:
     }
 
 
-def _check_range(configuration: Configuration, first: date, last: date) -> None:
-    if last < first:
+def _range_of(
+    configuration: Configuration, first: datetime | None, last: datetime | None, *, needed: bool
+) -> DateRange | None:
+    """The days between two options; None if neither is given and none are needed.
+
+    Raises:
+        InvalidInput: One of them is missing, they are backwards, or lie too far apart.
+    """
+    if first is None and last is None and not needed:
+        return None
+    if first is None or last is None:
+        raise InvalidInput("Say which days to load: --from and --to, or --gaps.")
+    days = DateRange(first.date(), last.date())
+    if days.end < days.start:
         raise InvalidInput("The range ends before it begins: --to must not be before --from.")
-    if (last - first).days >= configuration.data.maximum_days:
+    if days.days > configuration.data.maximum_days:
         raise InvalidInput(f"At most {configuration.data.maximum_days} days at a time.")
+    return days
 
 
 @click.command()
 @_tenant
-@click.option("--from", "first", type=_day, required=True, help="First day, YYYY-MM-DD.")
-@click.option("--to", "last", type=_day, required=True, help="Last day, included.")
+@click.option("--from", "first", type=_day, help="First day, YYYY-MM-DD.")
+@click.option("--to", "last", type=_day, help="Last day, included.")
+@click.option(
+    "--gaps",
+    is_flag=True,
+    help="Only days that are missing, failed or stale; without dates, of all that is known.",
+)
 @click.option("--no-wait", is_flag=True, help="Only start it.")
 @as_json
 @click.pass_obj
@@ -86,21 +98,33 @@ def ingest(
     settings: Settings,
     tenant: str,
     *,
-    first: datetime,
-    last: datetime,
+    first: datetime | None,
+    last: datetime | None,
+    gaps: bool,
     no_wait: bool,
     json_output: bool,
 ) -> None:
     """Load days of a tenant's export, and show how far it is."""
     configuration = settings.load()
-    _check_range(configuration, first.date(), last.date())
+    days = _range_of(configuration, first, last, needed=not gaps)
 
     async def work() -> Job:
         async with database_of(configuration) as database:
             found = await find_tenant(database, tenant)
             store = JobStore(database)
-            job = await store.enqueue(found.tenant_id, ingest_job(first.date(), last.date()))
-            return job if no_wait else await _follow(store, found, job, quiet=json_output)
+            coverage = await read_coverage(database, found.tenant_id)
+            now, most = datetime.now(UTC), configuration.data.maximum_days
+            if days is not None:
+                coverage.refuse_removed(days, now, "--from")
+            if gaps or days is None:
+                missing = await read_gaps(
+                    database, found.tenant_id, coverage, days, now=now, most=most
+                )
+                wanted = ingest_days_job(missing)
+            else:
+                wanted = ingest_job(days.start, days.end)
+            job = await store.enqueue(found.tenant_id, wanted)
+            return job if no_wait else await _follow(store, found, job, json_output=json_output)
 
     _report(trio.run(work), json_output=json_output)
 
@@ -122,7 +146,7 @@ def import_files(
             found = await find_tenant(database, tenant)
             store = JobStore(database)
             job = await store.enqueue(found.tenant_id, import_job(again=again))
-            return job if no_wait else await _follow(store, found, job, quiet=json_output)
+            return job if no_wait else await _follow(store, found, job, json_output=json_output)
 
     _report(trio.run(work), json_output=json_output)
 
@@ -135,12 +159,23 @@ def jobs() -> None:
 @jobs.command(name="list")
 @_tenant
 @click.option("--state", type=click.Choice([state.value for state in JobState]))
+@click.option("--kind", help="Jobs of this kind only.")
+@click.option("--since", type=_instant, help="Made at this time (UTC) or later.")
+@click.option("--before", type=_instant, help="Made before this time (UTC).")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @as_json
 @click.pass_obj
 @reported
 def list_jobs(
-    settings: Settings, tenant: str, *, state: str | None, limit: int, json_output: bool
+    settings: Settings,
+    tenant: str,
+    *,
+    state: str | None,
+    kind: str | None,
+    since: datetime | None,
+    before: datetime | None,
+    limit: int,
+    json_output: bool,
 ) -> None:
     """List a tenant's jobs, newest first."""
 
@@ -148,7 +183,12 @@ def list_jobs(
         async with database_of(settings.load()) as database:
             found = await find_tenant(database, tenant)
             page = await JobStore(database).list(
-                found.tenant_id, state=JobState(state) if state else None, limit=limit
+                found.tenant_id,
+                state=JobState(state) if state else None,
+                kind=kind,
+                since=since and since.replace(tzinfo=UTC),
+                before=before and before.replace(tzinfo=UTC),
+                limit=limit,
             )
             return page.data
 
@@ -204,18 +244,20 @@ _command("retry", "Run a job again that failed, was cancelled or is dead.", JobS
 @jobs.command()
 @_tenant
 @_job
+@as_json
 @click.pass_obj
 @reported
-def watch(settings: Settings, tenant: str, job: uuid.UUID) -> None:
+def watch(settings: Settings, tenant: str, job: uuid.UUID, *, json_output: bool) -> None:
     """Follow a job until it ends."""
 
     async def work() -> Job:
         async with database_of(settings.load()) as database:
             found = await find_tenant(database, tenant)
             store = JobStore(database)
-            return await _follow(store, found, await store.get(found.tenant_id, job), quiet=False)
+            present = await store.get(found.tenant_id, job)
+            return await _follow(store, found, present, json_output=json_output)
 
-    _report(trio.run(work), json_output=False)
+    _report(trio.run(work), json_output=json_output)
 
 
 @jobs.command()
@@ -298,34 +340,13 @@ _switch("pause", "Start no more jobs of a kind, of any tenant; those that run go
 _switch("resume", "Start jobs of a kind again.", resume_kind)
 
 
-async def _follow(store: JobStore, tenant: Tenant, job: Job, *, quiet: bool) -> Job:
-    """Show a bar until the job has finished."""
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True, quiet=quiet),
-    ) as bars:
-        bar = bars.add_task(f"{job.kind} {tenant.name}", total=None, note="")
-        while True:
-            _show(bars, bar, job)
-            if job.state.finished:
-                return job
-            await trio.sleep(POLL)
-            job = await store.get(tenant.tenant_id, job.id)
-
-
-def _show(bars: Progress, bar: TaskID, job: Job) -> None:
-    progress = job.progress
-    rows, left = progress.detail.get("rows"), progress.detail.get("seconds_left")
-    note = progress.message or job.state.value
-    if rows:
-        note = f"{rows:,} rows, {note}"
-    if left:
-        note = f"{note}, {left} s left"
-    bars.update(bar, completed=progress.done or 0, total=progress.total, note=note)
+async def _follow(store: JobStore, tenant: Tenant, job: Job, *, json_output: bool) -> Job:
+    try:
+        return await follow(store, tenant.tenant_id, tenant.name, job, quiet=json_output)
+    except LeftRunning as left:
+        if json_output:
+            click.echo(json.dumps(as_record(left.job)))
+        raise
 
 
 def _report(job: Job, *, json_output: bool) -> None:

@@ -134,6 +134,11 @@ class KeyRing:
     def __repr__(self) -> str:
         return f"KeyRing({len(self._keys)} keys)"
 
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """What the keys are called in sealed values, in hexadecimal; says nothing about them."""
+        return tuple(identity.hex() for identity in self._keys)
+
     @staticmethod
     def _identify(key: bytes) -> bytes:
         return hashlib.sha256(b"troupe key-encryption key\x00" + key).digest()[:_ID_BYTES]

@@ -4,12 +4,15 @@ Stored as JSON in ``platform.tenants.settings``; unknown keys are refused, so th
 is an error and not a silent default. Zone, currency and week start are columns of their own.
 """
 
+from datetime import date, timedelta
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 
+MIN_RETENTION_DAYS: Final = 30
+"""Less would take away days that the export still changes, and every comparison with them."""
 MAX_RETENTION_DAYS: Final = 3660
 
 
@@ -33,5 +36,13 @@ class TenantSettings(BaseModel):
     scan_budget_gib: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
     """GiB that queries may scan in BigQuery per day of the reporting zone; 0: any number; None:
     what the installation allows."""
-    retention_days: Annotated[int, Field(ge=1, le=MAX_RETENTION_DAYS)] = 790
-    """Events older than this many days are dropped."""
+    retention_days: Annotated[int, Field(ge=MIN_RETENTION_DAYS, le=MAX_RETENTION_DAYS)] = 790
+    """Days of data that are kept; older ones are taken away, with everything derived from them."""
+    cart_idle_hours: Annotated[int, Field(ge=1, le=720)] = 24
+    """Hours without activity after which what is left in a cart counts as abandoned."""
+    cart_cooldown_days: Annotated[int, Field(ge=0, le=365)] = 7
+    """Days for which a person gets no second task about a cart."""
+
+    def first_kept(self, today: date) -> date:
+        """First day that is kept; `today`, in the reporting zone, is one of them."""
+        return today - timedelta(days=max(self.retention_days, MIN_RETENTION_DAYS) - 1)

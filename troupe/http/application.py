@@ -55,7 +55,14 @@ from troupe.http.declaration import REQUEST_DEADLINE, Route, Upload
 from troupe.http.event_stream import StreamSlots
 from troupe.http.exact_json import ExactJSONProvider
 from troupe.http.idempotency import IdempotencyStore
-from troupe.http.operations import Gauge, HttpMetrics, Readiness, declare_operations
+from troupe.http.operations import (
+    Gauge,
+    HttpMetrics,
+    Others,
+    Readiness,
+    declare_operations,
+    nobody_else,
+)
 from troupe.http.principal import SESSION_COOKIE, CredentialResolver
 from troupe.http.problems import MEDIA_TYPE as PROBLEM_TYPE
 from troupe.http.problems import Problem, leading_error, problem_of
@@ -397,6 +404,8 @@ def create_app(
     gauges: Callable[[], Iterable[Gauge]] = _no_gauges,
     idempotency: IdempotencyStore | None = None,
     description: str = "",
+    replica: str = "",
+    others: Others = nobody_else,
 ) -> Application:
     """An application with its operational routes; the group adds its own through ``app.api``.
 
@@ -408,9 +417,11 @@ def create_app(
         gauges: The group's own numbers, for ``/metrics``; must not wait.
         idempotency: Keeps answers of POSTs with an ``Idempotency-Key``.
         description: Of the group, for its document.
+        replica: Name of this one among the instances of the group; empty: there are no others.
+        others: Asks the others for their figures, for ``/metrics``.
     """
     settings = settings or HttpSettings()
-    metrics = HttpMetrics(group, gauges)
+    metrics = HttpMetrics(group, gauges, replica=replica, others=others)
     app = Application(group, settings, metrics)
     guard = Guard(
         resolver,

@@ -19,14 +19,16 @@ or missing (TRAPS, "Hypercorn on trio"):
 * Pipelined bytes after a ``Connection: close``. h11 calls them an error and Hypercorn closes at
   once, in the middle of the answer that it is writing in another task. Closing waits for it here.
 * Draining. Hypercorn closes what is idle when it is told to stop, including a connection whose
-  first request is still on its way. Here a connection that has been heard from, or never used, gets
-  a moment to be answered; every answer from then on says ``Connection: close``. This is why each
-  connection has a `WorkerContext` of its own.
+  first request is still on its way. Here a connection that has been heard from, or never used, or
+  was used a moment ago, gets a moment to be answered; every answer from then on says ``Connection:
+  close``. So a client that asks again and again is told where it can hear it, instead of writing
+  into a closed connection. This is why each connection has a `WorkerContext` of its own.
 
 The cost: one more call per read, write and request, about 2 µs together. Rejected: patching
 Hypercorn's classes at run time, which breaks silently with the next release.
 """
 
+import math
 import select
 import socket
 from collections.abc import Callable, Iterator
@@ -80,6 +82,7 @@ class Connection:
         self._draining = draining
         self._answers: set[_AnswerWriter] = set()
         self._unanswered_input = True
+        self._answered_at = -math.inf
         self._request_began = trio.Event()
         self._reading = False
         self._read_ended = trio.Event()
@@ -250,7 +253,11 @@ class Connection:
 
     async def drain(self) -> None:
         """Close when idle; answer first when a request runs or may be on its way."""
-        if not self._answers and (self._unanswered_input or self._is_readable()):
+        for answer in tuple(self._answers):
+            if answer.promised_more:
+                await answer.ended.wait()
+        expected = trio.current_time() - self._answered_at < self._limits.revisit
+        if not self._answers and (expected or self._unanswered_input or self._is_readable()):
             with trio.move_on_after(self._limits.first_request):
                 await self._request_began.wait()
         await self.context.terminated.set()
@@ -304,6 +311,7 @@ class Connection:
             answer.ended.set()
             self._answers.discard(answer)
             self._unanswered_input = False
+            self._answered_at = trio.current_time()
             self._request_began = trio.Event()
 
 
@@ -367,12 +375,20 @@ def _announces_body(scope: _Head) -> bool:
 
 
 class _AnswerWriter:
-    """Passes an answer on; tells the client not to come back while draining."""
+    """Passes an answer on; tells the client not to come back while draining.
+
+    Attributes:
+        began: Whether its head is on its way.
+        promised_more: Whether that let the client believe that the connection stays open.
+        ended: Set when all of it was handed over.
+        task: Who writes it.
+    """
 
     def __init__(
         self, connection: Connection, send: ASGISendCallable, scope: _Head, draining: trio.Event
     ) -> None:
         self.began = False
+        self.promised_more = False
         self.ended = trio.Event()
         self.task = trio.lowlevel.current_task()
         self._connection = connection
@@ -384,6 +400,7 @@ class _AnswerWriter:
         self.task = trio.lowlevel.current_task()
         if message["type"].endswith("http.response.start"):
             self.began = True
+            self.promised_more = self._http1 and not self._draining.is_set()
             if self._http1 and self._draining.is_set():
                 headers = [*message["headers"], (b"connection", b"close")]
                 message = {**message, "headers": headers}

@@ -1,32 +1,28 @@
 """The data group's application, port 8002: ingestions, jobs, and what data is there."""
 
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import asdict
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
-from uuid import UUID
 
-import trio
-from quart import Response
-
-from troupe.actors.data.availability import Coverage, read_coverage, read_days
-from troupe.actors.data.days import ingest_job
+from troupe.actors.data.availability import Coverage, read_coverage, read_gaps
+from troupe.actors.data.days import ingest_days_job, ingest_job
 from troupe.actors.data.master_data import import_job
+from troupe.actors.data.reconciliation import reconcile_job
+from troupe.actors.data.schedulable import SCHEDULABLE
 from troupe.common.database import Database
 from troupe.common.dates import DateRange
 from troupe.common.errors import InvalidInput
-from troupe.common.ids import TenantId
-from troupe.common.units import SECONDS
+from troupe.http import data_days, data_jobs, schedules
 from troupe.http import data_models as models
-from troupe.http.conventions import ListAnswer, RangeQuery, today_in
+from troupe.http.conventions import RangeQuery, today_in
+from troupe.http.data_days import MAX_RECONCILED_DAYS
 from troupe.http.declaration import Answer
-from troupe.http.event_stream import EVENT_STREAM, ServerEvent, event_stream
 from troupe.http.principal import Principal, Role
 from troupe.http.routes import Api
 from troupe.platform.jobs import Job, JobStore
+from troupe.platform.schedules import SchedulableKinds
 
-MAX_LISTED_DAYS: Final = 3660
-FOLLOW_PAUSE: Final = 0.5 * SECONDS
+MAXIMUM_SCHEDULES: Final = 50
 
 Clock = Callable[[], datetime]
 
@@ -36,19 +32,30 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def declare(api: Api, database: Database, *, maximum_days: int, clock: Clock = utc_now) -> None:
+def declare(
+    api: Api,
+    database: Database,
+    *,
+    maximum_days: int,
+    maximum_schedules: int = MAXIMUM_SCHEDULES,
+    kinds: SchedulableKinds = SCHEDULABLE,
+    clock: Clock = utc_now,
+) -> None:
     """Declare the group's routes.
 
     Args:
         api: Of the application.
         database: The group's pool.
         maximum_days: Days that one ingestion may ask for.
+        maximum_schedules: Schedules that a tenant may have.
+        kinds: What may be scheduled, of all groups.
         clock: The present instant; tests bring their own.
     """
     store = JobStore(database)
     _declare_ingestions(api, database, store, maximum_days, clock)
-    _declare_jobs(api, store)
-    _declare_availability(api, database)
+    data_jobs.declare(api, store)
+    data_days.declare(api, database, clock)
+    schedules.declare(api, database, kinds=kinds, most=maximum_schedules, clock=clock)
 
 
 def _declare_ingestions(
@@ -59,18 +66,48 @@ def _declare_ingestions(
         requires=Role.ANALYST,
         body=models.NewIngestion,
         answers={202: models.JobAnswer},
+        problems=[409],
         creates=True,
         summary="Load days of the export",
     )
     async def start_ingestion(*, principal: Principal, body: models.NewIngestion) -> Answer:
         """While a job for the same days waits or runs, that one is answered.
 
-        Days that have not changed at the source are not read again.
+        Days that have not changed at the source are not read again. With `gaps` only the days are
+        loaded that `/api/v1/availability` lists as gaps; 409 if there are none.
         """
         tenant = principal.tenant_id
         coverage = await read_coverage(database, tenant)
+        if body.gaps:
+            wanted = None
+            if (body.start_date, body.end_date, body.preset) != (None, None, None):
+                wanted = wanted_days(body, coverage, clock(), maximum_days)
+            gaps = await read_gaps(
+                database, tenant, coverage, wanted, now=clock(), most=maximum_days
+            )
+            return _accepted(await store.enqueue(tenant, ingest_days_job(gaps)))
         days = wanted_days(body, coverage, clock(), maximum_days)
         return _accepted(await store.enqueue(tenant, ingest_job(days.start, days.end)))
+
+    @api.post(
+        "/api/v1/reconciliations",
+        requires=Role.ANALYST,
+        body=models.NewReconciliation,
+        answers={202: models.JobAnswer},
+        creates=True,
+        summary="Count days at the source, event by event",
+    )
+    async def start_reconciliation(
+        *, principal: Principal, body: models.NewReconciliation
+    ) -> Answer:
+        """`GET /api/v1/reconciliation` then shows the differences.
+
+        It reads one column of each day's table, which BigQuery bills.
+        """
+        tenant = principal.tenant_id
+        coverage = await read_coverage(database, tenant)
+        days = wanted_days(body, coverage, clock(), min(maximum_days, MAX_RECONCILED_DAYS))
+        return _accepted(await store.enqueue(tenant, reconcile_job(days)))
 
     @api.post(
         "/api/v1/imports",
@@ -90,12 +127,13 @@ def _accepted(job: Job) -> Answer:
 
 
 def wanted_days(
-    body: models.NewIngestion, coverage: Coverage, now: datetime, maximum_days: int
+    body: models.DaysBody, coverage: Coverage, now: datetime, maximum_days: int
 ) -> DateRange:
-    """The days that a request means.
+    """The days that a request means; of a range with a name those that are kept.
 
     Raises:
-        InvalidInput: No days, dates mixed with a preset, backwards, too many, or in the future.
+        InvalidInput: No days, dates mixed with a preset, backwards, too many, in the future, or
+            older than the tenant keeps.
     """
     if body.start_date is None and body.end_date is None and body.preset is None:
         raise InvalidInput(
@@ -115,117 +153,7 @@ def wanted_days(
         raise InvalidInput(
             "The range lies in the future.", [("/end_date", f"must not be after {today}")]
         )
+    if body.preset is not None:
+        return DateRange(max(days.start, coverage.kept_from(now)), days.end)
+    coverage.refuse_removed(days, now, "/start_date")
     return days
-
-
-def _declare_jobs(api: Api, store: JobStore) -> None:
-    @api.get(
-        "/api/v1/jobs",
-        requires=Role.VIEWER,
-        query=models.JobsQuery,
-        answers={200: ListAnswer[models.JobAnswer]},
-        summary="Jobs, newest first",
-    )
-    async def list_jobs(
-        *, principal: Principal, query: models.JobsQuery
-    ) -> ListAnswer[models.JobAnswer]:
-        page = await store.list(
-            principal.tenant_id,
-            kind=query.kind,
-            state=query.state,
-            cursor=query.cursor,
-            limit=query.limit,
-        )
-        return ListAnswer[models.JobAnswer](
-            data=[models.JobAnswer.of(job) for job in page.data],
-            next_cursor=page.next_cursor,
-            total=page.total,
-        )
-
-    @api.get(
-        "/api/v1/jobs/<uuid:job_id>",
-        requires=Role.VIEWER,
-        answers={200: models.JobAnswer},
-        summary="One job and how far it is",
-    )
-    async def get_job(*, principal: Principal, job_id: UUID) -> models.JobAnswer:
-        return models.JobAnswer.of(await store.get(principal.tenant_id, job_id))
-
-    @api.post(
-        "/api/v1/jobs/<uuid:job_id>/cancel",
-        requires=Role.ANALYST,
-        answers={202: models.JobAnswer},
-        problems=[409],
-        summary="Ask for a job's end",
-    )
-    async def cancel_job(*, principal: Principal, job_id: UUID) -> models.JobAnswer:
-        """A job that waits is cancelled at once, one that runs within a second."""
-        return models.JobAnswer.of(await store.request_cancel(principal.tenant_id, job_id))
-
-    @api.post(
-        "/api/v1/jobs/<uuid:job_id>/retry",
-        requires=Role.ANALYST,
-        answers={202: models.JobAnswer},
-        problems=[409],
-        summary="Run a job again that failed, was cancelled or is dead",
-    )
-    async def retry_job(*, principal: Principal, job_id: UUID) -> models.JobAnswer:
-        """It goes on from its checkpoint."""
-        return models.JobAnswer.of(await store.retry(principal.tenant_id, job_id))
-
-    @api.get(
-        "/api/v1/jobs/<uuid:job_id>/events",
-        requires=Role.VIEWER,
-        answers={200: EVENT_STREAM},
-        summary="Follow a job",
-        deadline=None,
-    )
-    async def follow_job(*, principal: Principal, job_id: UUID) -> Response:
-        """Events `progress`, each with the job as it is then; the last one has it finished."""
-        job = await store.get(principal.tenant_id, job_id)
-        return event_stream(_changes(store, principal.tenant_id, job))
-
-
-async def _changes(
-    store: JobStore, tenant: TenantId, job: Job
-) -> AsyncGenerator[ServerEvent, None]:
-    told: models.JobAnswer | None = None
-    while True:
-        answer = models.JobAnswer.of(job)
-        if answer != told:
-            yield ServerEvent(answer, event="progress")
-            told = answer
-        if job.state.finished:
-            return
-        await trio.sleep(FOLLOW_PAUSE)
-        job = await store.get(tenant, job.id)
-
-
-def _declare_availability(api: Api, database: Database) -> None:
-    @api.get(
-        "/api/v1/availability",
-        requires=Role.VIEWER,
-        query=models.AvailabilityQuery,
-        answers={200: models.AvailabilityAnswer},
-        summary="Which days are loaded, stale, failed or missing",
-    )
-    async def availability(
-        *, principal: Principal, query: models.AvailabilityQuery
-    ) -> models.AvailabilityAnswer:
-        if query.start_date and query.end_date and query.end_date < query.start_date:
-            raise InvalidInput(
-                "The date range is not valid.", [("?end_date", "must not be before start_date")]
-            )
-        coverage = await read_coverage(database, principal.tenant_id)
-        days = await read_days(
-            database,
-            principal.tenant_id,
-            first=query.start_date,
-            last=query.end_date,
-            limit=MAX_LISTED_DAYS,
-        )
-        return models.AvailabilityAnswer(
-            data=[models.SourceDay(**asdict(day)) for day in days],
-            data_version=coverage.data_version,
-            data_until=coverage.data_until,
-        )

@@ -20,3 +20,20 @@ async def test_two_hundred_kills_lose_nothing_and_do_nothing_twice(
     record_property("random kills", str(trial))
     assert trial.found == []
     assert trial.kills.total() >= 200
+
+
+async def test_a_careless_handler_is_found_out(tmp_path: Path) -> None:
+    """The twin: effects outside of the fence happen twice when their process is killed."""
+    seed = new_seed()
+    with trio.fail_after(240):
+        trial = await kill_at_random(
+            tmp_path,
+            seed=seed,
+            kills=10,
+            seconds=60,
+            flaw="unfenced",
+            supervisors=0,
+            ingests=False,
+        )
+    sys.stdout.write(f"{trial}\n")
+    assert any("effects in all" in line or "stale" in line for line in trial.found)

@@ -4,9 +4,11 @@ Written from METRICS, not from derive.sql: no SQL, no increments, always from al
 days. A table is a sorted list of rows; a row is a dictionary of the compared columns.
 """
 
-from collections import defaultdict
+import json
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,6 +16,10 @@ from zoneinfo import ZoneInfo
 
 PAGE_VIEWS = {"page_view", "screen_view"}
 FIRST = {"first_visit", "first_open"}
+CART = {
+    "add_to_cart", "remove_from_cart", "purchase", "view_cart", "begin_checkout",
+    "add_shipping_info", "add_payment_info",
+}  # fmt: skip
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
@@ -52,6 +58,7 @@ class Event:
     page_title: str | None = None
     search_term: str | None = None
     items: str | None = None
+    """A JSON array, written as PostgreSQL writes jsonb."""
 
     @property
     def session_key(self) -> tuple[str, str, int] | None:
@@ -70,6 +77,7 @@ class Rules:
     customers: Mapping[str, str | None]
     """Branch by customer id of the master data."""
     channel_group: Callable[[str | None, str | None, str | None], str]
+    cart_idle: timedelta = timedelta(hours=24)
 
 
 def nulls_last(*values: Any) -> tuple[Any, ...]:
@@ -164,6 +172,8 @@ class _Reading:
             "engaged": any(event.session_engaged for event in events),
             "engagement_ms": sum(event.engagement_ms or 0 for event in events),
             "customer_id": customer,
+            "erp_customer_id": erp,
+            "own_location_id": last(event.location_id for event in events) or "",
             "location_id": first(
                 (last(event.location_id for event in events), known.get(erp), known.get(customer))
             )
@@ -369,6 +379,134 @@ class _Reading:
             for key, values in sums.items()
         ]
 
+    def search_rows(self) -> list[Row]:
+        found: dict[tuple[Any, ...], list[Event]] = defaultdict(list)
+        for source_day, event in self.events:
+            if event.event_name in {"view_search_results", self.rules.failed_search}:
+                session = event.session_key or (None, event.user_pseudo_id, None)
+                term = folded(event.search_term)
+                key = (source_day, self.day(event.event_at), session, self.branch(event), term)
+                found[key].append(event)
+        rows = []
+        for (source_day, day, session, branch, term), events in found.items():
+            searched = min(event.event_at for event in events)
+            rows.append(
+                {
+                    "source_day": source_day,
+                    "day": day,
+                    "first_at": searched,
+                    "last_at": max(event.event_at for event in events),
+                    "stream_id": session[0],
+                    "user_pseudo_id": session[1],
+                    "ga_session_id": session[2],
+                    "location_id": branch,
+                    "term": term,
+                    "searches": len(events),
+                    "failed_searches": sum(
+                        event.event_name == self.rules.failed_search for event in events
+                    ),
+                    "purchased": any(
+                        purchase["counted"]
+                        and purchase["session"] == session
+                        and purchase["purchased_at"] > searched
+                        for purchase in self.purchases
+                    ),
+                }
+            )
+        return rows
+
+    def event_counts(self) -> list[Row]:
+        groups: dict[tuple[date, str], list[Event]] = defaultdict(list)
+        for source_day, event in self.events:
+            groups[source_day, event.event_name].append(event)
+        return [
+            {
+                "source_day": source_day,
+                "event_name": name,
+                "loaded_rows": len(events),
+                "without_visitor": sum(event.user_pseudo_id is None for event in events),
+                "without_session": sum(event.session_key is None for event in events),
+                "duplicates": len(events)
+                - len(
+                    {
+                        (e.user_pseudo_id, e.ga_session_id, e.event_at, e.bundle_sequence_id,
+                         e.batch_event_index)
+                        for e in events
+                    }
+                ),
+            }
+            for (source_day, name), events in groups.items()
+        ]  # fmt: skip
+
+    def cart_tables(self) -> tuple[list[Row], list[Row]]:
+        histories: dict[tuple[bool, str], list[Event]] = defaultdict(list)
+        ordered_events = sorted(
+            self.events, key=lambda each: (each[1].event_at, each[0], cart_order(each[1]))
+        )
+        for _, event in ordered_events:
+            if event.event_name not in CART:
+                continue
+            customer = self.customer(event)
+            if customer is not None:
+                histories[True, customer].append(event)
+            visitor = event.user_pseudo_id
+            if visitor is not None and (customer is None or event.event_name == "purchase"):
+                histories[False, visitor].append(event)
+        carts = [
+            cart
+            for (is_customer, person), events in histories.items()
+            for cart in self.carts(is_customer, person, events)
+        ]
+        return [self.episode_row(cart) for cart in carts], [
+            row for cart in carts for row in item_rows(cart)
+        ]
+
+    def carts(self, is_customer: bool, person: str, events: list[Event]) -> list["Cart"]:
+        carts: list[Cart] = []
+        cart: Cart | None = None
+        before: datetime | None = None
+        for event in events:
+            if before is not None and event.event_at - before > self.rules.cart_idle:
+                cart = None
+            before = event.event_at
+            wanted = contents(event)
+            if cart is None and event.event_name == "add_to_cart" and wanted:
+                cart = Cart(is_customer, person, event.event_at, event)
+                carts.append(cart)
+            if event.event_name == "purchase":
+                for earlier in (known for known in carts if known is not cart):
+                    for item in earlier.added.keys() & {item for item, _ in wanted}:
+                        earlier.bought.setdefault(item, event.event_at)
+            if cart is not None:
+                cart.take(event, wanted, (event.currency or self.rules.currency).upper())
+        return carts
+
+    def customer(self, event: Event) -> str | None:
+        if event.session_key is None:
+            return event.customer_id
+        known: str | None = self.sessions[event.session_key]["customer_id"]
+        return known
+
+    def episode_row(self, cart: "Cart") -> Row:
+        last = cart.last
+        key = last.session_key or (None, None, None)
+        left = [item for item in cart.added if cart.held[item] > 0]
+        return {
+            "is_customer": cart.is_customer,
+            "person_id": cart.person,
+            "opened_at": cart.opened_at,
+            "day": self.day(cart.opened_at),
+            "last_activity_at": last.event_at,
+            "idle_at": last.event_at + self.rules.cart_idle,
+            "location_id": self.branch(last),
+            "user_pseudo_id": last.user_pseudo_id,
+            "stream_id": key[0],
+            "ga_session_id": key[2],
+            "items": len(cart.added),
+            "items_left": len(left),
+            "items_open": sum(item not in cart.bought for item in left),
+        }
+
     def tables(self) -> Tables:
         refunds = self.refund_rows()
         hours = self.hours()
@@ -390,8 +528,98 @@ class _Reading:
                 {"day": day, "location_id": branch} | row for (day, branch), row in daily.items()
             ],
             "money_rollup": self.money(refunds),
+            "searches": self.search_rows(),
+            "event_counts": self.event_counts(),
         }
+        found["cart_episodes"], found["cart_items"] = self.cart_tables()
         return {name: ordered(rows) for name, rows in found.items()}
+
+
+@dataclass
+class Cart:
+    """One episode while it is read."""
+
+    is_customer: bool
+    person: str
+    opened_at: datetime
+    last: Event
+    added: Counter[str] = field(default_factory=Counter)
+    held: Counter[str] = field(default_factory=Counter)
+    price: dict[str, tuple[Decimal, str]] = field(default_factory=dict)
+    named: dict[str, Row] = field(default_factory=lambda: defaultdict(dict))
+    currency: dict[str, str] = field(default_factory=dict)
+    bought: dict[str, datetime] = field(default_factory=dict)
+
+    def take(self, event: Event, wanted: list[tuple[str, Row]], currency: str) -> None:
+        self.last = event
+        for item, entry in wanted:
+            if event.event_name == "add_to_cart":
+                self.put(item, entry, currency)
+            elif event.event_name == "remove_from_cart":
+                self.held[item] = max(self.held[item] - quantity(entry), 0)
+                self.describe(item, entry, currency)
+            else:
+                self.held[item] = 0
+
+    def put(self, item: str, entry: Row, currency: str) -> None:
+        self.added[item] += quantity(entry)
+        self.held[item] += quantity(entry)
+        if entry.get("price") is not None:
+            self.price[item] = money(entry["price"]), currency
+        self.describe(item, entry, currency)
+
+    def describe(self, item: str, entry: Row, currency: str) -> None:
+        self.currency[item] = currency
+        for name in ("name", "category"):
+            if entry.get(name) is not None:
+                self.named[item][name] = entry[name]
+
+
+def contents(event: Event) -> list[tuple[str, Row]]:
+    """The items that an event names, by what they go by."""
+    if event.event_name not in {"add_to_cart", "remove_from_cart", "purchase"}:
+        return []
+    entries = json.loads(event.items or "[]")
+    named = [(entry.get("id") or entry.get("name"), entry) for entry in entries]
+    return [(name, entry) for name, entry in named if name]
+
+
+def quantity(entry: Row) -> int:
+    found = entry.get("quantity")
+    return 1 if found is None else max(int(found), 0)
+
+
+def item_rows(cart: Cart) -> Iterable[Row]:
+    for item, added in cart.added.items():
+        price, currency = cart.price.get(item, (Decimal(0), cart.currency[item]))
+        yield {
+            "is_customer": cart.is_customer,
+            "person_id": cart.person,
+            "opened_at": cart.opened_at,
+            "item_id": item,
+            "item_name": cart.named[item].get("name"),
+            "item_category": cart.named[item].get("category"),
+            "added_quantity": added,
+            "left_quantity": cart.held[item],
+            "open_quantity": 0 if item in cart.bought else cart.held[item],
+            "price": price,
+            "currency": currency,
+            "bought_at": cart.bought.get(item),
+        }
+
+
+def cart_order(event: Event) -> tuple[Any, ...]:
+    return nulls_last(
+        event.bundle_sequence_id, event.batch_event_index, event.event_name, event.stream_id,
+        event.user_pseudo_id, event.ga_session_id, event.customer_id, event.location_id,
+        event.currency, event.items,
+    )  # fmt: skip
+
+
+def folded(term: str | None) -> str:
+    """Compatibility forms, case and spaces do not matter."""
+    text = unicodedata.normalize("NFKC", term or "").casefold()
+    return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
 def returns(user_days: list[Row], *, by_branch: bool) -> list[Row]:
@@ -437,7 +665,7 @@ COUNTS = (
     "sessions_with_cart_without_purchase", "searches", "failed_searches",
 )  # fmt: skip
 NOT_COMPARED = {"tenant_id", "items", "session", "place"}
-EVENT_FIELDS = tuple(field.name for field in fields(Event))
+EVENT_FIELDS = tuple(each.name for each in fields(Event))
 
 
 def number(rows: list[Row], name: str) -> None:

@@ -19,6 +19,7 @@ from troupe.actors.auth.connections import put_connection
 from troupe.actors.auth.tenants import create_tenant
 from troupe.actors.data.days import GROUP, INGEST, ingest_job
 from troupe.actors.data.ingestion import ingest_kind
+from troupe.actors.data.reconciliation import RECONCILE, reconcile_kind
 from troupe.common.bridge import aio, open_bridge
 from troupe.common.config import DataSettings
 from troupe.common.database import Database, open_database
@@ -146,10 +147,14 @@ class World:
     async def running(self, *, slots: int = 8, **settings: Any) -> AsyncIterator[JobRunner]:
         """The data group's job runner."""
         pool, threads = Pool("data", limit=slots), Threads(8)
-        kind = ingest_kind(self.database, self.vault, threads, DataSettings(**settings), pool=pool)
+        data = DataSettings(**settings)
+        kinds = {
+            INGEST: ingest_kind(self.database, self.vault, threads, data, pool=pool),
+            RECONCILE: reconcile_kind(self.database, self.vault, threads, data),
+        }
         runner = JobRunner(
             GROUP,
-            {INGEST: kind},
+            kinds,
             pool=pool,
             database=lambda: self.database,
             settings=RunnerSettings(poll=0.2, look=0.1, report=0.1, drain=2.0),

@@ -32,6 +32,10 @@ DERIVED = (
     "hourly_rollup",
     "daily_rollup",
     "money_rollup",
+    "searches",
+    "event_counts",
+    "cart_episodes",
+    "cart_items",
 )
 _TYPES = {
     Kind.TEXT: pa.string(),

@@ -3,8 +3,9 @@
 import contextlib
 import json
 import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ import trio
 
 from tests.integration.data.conftest import DAYS, Shop, World
 from troupe.common.ids import TenantId
+from troupe.http import data_jobs
 from troupe.http.application import Application, create_app
 from troupe.http.data import declare
 from troupe.http.idempotency import PostgresIdempotencyStore
 from troupe.http.principal import Principal, Role
+from troupe.http.request import DRAINING_EXTENSION
 from troupe_demo.bigquery import Fault
 from troupe_demo.ga4 import HARBOR_SHOP, TOOL_SHOP, Family
 
@@ -229,6 +232,230 @@ async def test_a_failed_job_says_why_and_is_retried(
         await world.finished(await world.store.get(shop.tenant, uuid.UUID(job["id"])))
     assert (await client.get(where)).body["state"] == "done"
     assert (await client.ask("POST", f"{where}/retry")).status == 409
+
+
+async def test_jobs_are_filtered_by_time(client: Client, world: World, shop: Shop) -> None:
+    first = (await client.start(whole(shop))).body
+    second = (await client.start({"start_date": "2026-09-01", "end_date": "2026-09-02"})).body
+    await world.change(
+        "UPDATE platform.jobs SET created_at = created_at - interval '1 hour' WHERE job_id = $1",
+        uuid.UUID(first["id"]),
+    )
+    between = (datetime.now(UTC) - timedelta(minutes=30)).isoformat().replace("+00:00", "Z")
+    later = (await client.get(f"/jobs?created_from={between}")).body
+    earlier = (await client.get(f"/jobs?created_before={between}")).body
+    assert [job["id"] for job in later["data"]] == [second["id"]]
+    assert [job["id"] for job in earlier["data"]] == [first["id"]]
+    assert (later["total"], earlier["total"]) == (1, 1)
+    refused = await client.get("/jobs?created_from=2026-09-01T12:00:00")
+    assert refused.status == 422
+    assert refused.body["errors"][0]["pointer"] == "?created_from"
+
+
+async def test_dead_and_failed_jobs_run_again_at_once(
+    world: World, client: Client, shop: Shop
+) -> None:
+    day = {"start_date": "2026-08-01", "end_date": "2026-08-01"}
+    job = (await client.start(day)).body
+    async with world.running():
+        failed = await world.finished(await world.store.get(shop.tenant, uuid.UUID(job["id"])))
+    assert failed.state.value == "failed"
+    viewer = Client(client.app, shop.tenant, "viewer")
+    assert (await viewer.ask("POST", "/jobs/redrive", json={})).status == 403
+    nothing = await client.ask("POST", "/jobs/redrive", json={"kind": "import_master_data"})
+    assert (nothing.status, nothing.body["data"]) == (202, [])
+    again = await client.ask("POST", "/jobs/redrive", json={"kind": "ingest", "limit": 10})
+    assert [(one["id"], one["state"]) for one in again.body["data"]] == [(job["id"], "available")]
+    assert (await client.ask("POST", "/jobs/redrive", json={"limit": 0})).status == 422
+
+
+async def test_gaps_are_filled_by_one_call(world: World, client: Client, shop: Shop) -> None:
+    nothing_known = await client.start({"gaps": True})
+    assert nothing_known.status == 422
+    second = shop.first + timedelta(days=1)
+    await world.loaded(shop, shop.first, shop.first)
+    await world.loaded(shop, shop.last - timedelta(days=1), shop.last - timedelta(days=1))
+    seen = (await client.get("/availability")).body
+    missing = [(second + timedelta(days=n)).isoformat() for n in range(DAYS - 3)]
+    assert seen["gaps"] == [{"first_day": missing[0], "last_day": missing[-1], "days": DAYS - 3}]
+    assert (seen["missing_days"], seen["stale_days"]) == (DAYS - 3, 0)
+    started = await client.start({"gaps": True})
+    assert started.status == 202
+    assert started.body["arguments"] == {"days": missing}
+    assert (await client.start({"gaps": True})).body["id"] == started.body["id"]
+    async with world.running():
+        job = await world.finished(
+            await world.store.get(shop.tenant, uuid.UUID(started.body["id"]))
+        )
+    assert job.result["days"] == DAYS - 3, job.error
+    # The last day is not over, so it is no gap although it was never loaded.
+    whole_again = await client.start({"gaps": True, **whole(shop)})
+    assert whole_again.status == 409
+    assert "no gaps" in whole_again.body["detail"]
+    assert (await client.get("/availability")).body["gaps"] == []
+
+
+async def test_days_that_are_not_kept_are_not_loaded(
+    world: World, client: Client, shop: Shop
+) -> None:
+    await world.change(
+        "UPDATE platform.tenants SET settings = settings || '{\"retention_days\": 30}'"
+        " WHERE tenant_id = $1",
+        shop.tenant,
+    )
+    refused = await client.start({"start_date": "2026-08-31", "end_date": "2026-09-02"})
+    assert refused.status == 422
+    assert refused.body["errors"] == [
+        {
+            "pointer": "/start_date",
+            "message": "must not be before 2026-09-01, see the tenant's retention_days",
+        }
+    ]
+    cut = await client.start({"preset": "90d"})
+    assert cut.body["arguments"]["start_date"] == "2026-09-01"
+    assert (await client.get("/availability")).body["kept_from"] == "2026-09-01"
+
+
+async def test_what_is_loaded_is_compared_with_the_source(
+    world: World, client: Client, shop: Shop
+) -> None:
+    await world.loaded(shop, shop.first, shop.first + timedelta(days=1))
+    days = {
+        "start_date": shop.first.isoformat(),
+        "end_date": (shop.first + timedelta(days=1)).isoformat(),
+    }
+    query = f"/reconciliation?start_date={days['start_date']}&end_date={days['end_date']}"
+    before = (await client.get(query)).body["data"]
+    assert [day["counted_at"] for day in before] == [None, None]
+    assert all(event["source_rows"] is None for event in before[0]["events"])
+
+    async def counted() -> list[dict[str, Any]]:
+        started = await client.ask("POST", "/reconciliations", json=days)
+        assert started.status == 202, started.body
+        async with world.running():
+            job = await world.store.get(shop.tenant, uuid.UUID(started.body["id"]))
+            job = await world.finished(job)
+        assert job.result == {"days": 2, "counted": 2}, job.error
+        found: list[dict[str, Any]] = (await client.get(query)).body["data"]
+        return found
+
+    for day in await counted():
+        assert day["difference"] == 0
+        assert not day["source_changed"]
+        assert {event["difference"] for event in day["events"]} == {0}
+        assert sum(event["loaded_rows"] for event in day["events"]) == day["loaded_rows"]
+        nobodys = await world.value(
+            "SELECT count(*) FROM data.events WHERE tenant_id = $1 AND source_day = $2"
+            " AND user_pseudo_id IS NULL",
+            shop.tenant,
+            date.fromisoformat(day["day"]),
+        )
+        assert sum(event["without_visitor"] for event in day["events"]) == nobodys
+
+    # Late events arrive at the source: the day is compared with another table than was loaded.
+    shop.rewrite(Family.DAILY.table(shop.first), lambda table: table.slice(0, table.num_rows - 5))
+    changed, untouched = await counted()
+    assert changed["source_changed"]
+    assert sum(event["difference"] for event in changed["events"]) == -5
+    assert not untouched["source_changed"]
+    assert (await client.get("/reconciliation?preset=all")).status == 200
+    # What is odd about purchases, on top of what the day has.
+    normal = changed["money"]
+    for number, (visitor, currency, counted, missing, differs) in enumerate(
+        [("u", "EUR", False, False, False), (None, "EUR", True, True, False),
+         ("u", "CHF", True, False, True)]
+    ):  # fmt: skip
+        await world.change(
+            "INSERT INTO data.purchases (tenant_id, purchase_id, source_day, day, purchased_at,"
+            " user_pseudo_id, transaction_id, currency, currency_missing, revenue, counted,"
+            " value_mismatch) VALUES ($1, $2, $3, $3, now(), $4, 'T', $5, $6, 1, $7, $8)",
+            shop.tenant, number, shop.first, visitor, currency, missing, counted, differs,
+        )  # fmt: skip
+    odd = (await client.get(query)).body["data"][0]["money"]
+    assert {name: odd[name] - normal[name] for name in odd} == {
+        "purchases": 3,
+        "duplicates": 1,
+        "without_key": 1,
+        "currency_missing": 1,
+        "other_currency": 1,
+        "value_mismatch": 1,
+    }
+    too_long = await client.get("/reconciliation?start_date=2026-01-01&end_date=2026-09-01")
+    assert too_long.status == 422
+
+
+class Listener:
+    """A client of an event stream that hangs up when it has heard enough."""
+
+    def __init__(self, client: Client, job: str, seen: str | None = None) -> None:
+        self._hung_up = trio.Event()
+        self._headers = {"Authorization": f"Bearer viewer.{client.tenant}"}
+        if seen is not None:
+            self._headers["Last-Event-ID"] = seen
+        self._tester: Any = client.app.test_client()
+        self._path = f"/api/v1/jobs/{job}/events"
+        self._text = b""
+
+    async def get(self) -> Any:
+        """The whole answer; for one that ends by itself."""
+        with trio.fail_after(10):
+            return await self._tester.get(self._path, headers=self._headers)
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[Callable[..., Awaitable[bytes]]]:
+        scope = {"extensions": {DRAINING_EXTENSION: self._hung_up}}
+        async with self._tester.request(
+            self._path, headers=self._headers, scope_base=scope
+        ) as connection:
+            await connection.send_complete()
+
+            async def hear(until: bytes, *, patience: float = 10) -> bytes:
+                with trio.move_on_after(patience):
+                    while until not in self._text:
+                        self._text += await connection.receive()
+                return self._text
+
+            try:
+                yield hear
+            finally:
+                self._hung_up.set()
+
+
+def id_in(text: bytes) -> str:
+    return text.split(b"id: ")[-1].split(b"\n")[0].decode()
+
+
+async def test_following_goes_on_where_it_was_lost(client: Client, shop: Shop) -> None:
+    job = (await client.start(whole(shop))).body["id"]
+    async with Listener(client, job).listening() as hear:
+        seen = id_in(await hear(b"data: "))
+    async with Listener(client, job, seen).listening() as hear:
+        # Nothing has happened since, so there is nothing to say.
+        assert b"data: " not in await hear(b"data: ", patience=1.2)
+        await client.ask("POST", f"/jobs/{job}/cancel")
+        text = await hear(b'"cancelled"')
+        assert b'"cancelled"' in text
+    assert (await Listener(client, job, seen).get()).status_code == 200
+    assert (await Listener(client, job, id_in(text)).get()).status_code == 204
+
+
+async def test_a_tenant_follows_so_many_jobs_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, client: Client, world: World, shop: Shop
+) -> None:
+    monkeypatch.setattr(data_jobs, "TENANT_FOLLOWERS", 1)
+    job = (await client.start(whole(shop))).body["id"]
+    async with Listener(client, job).listening() as hear:
+        await hear(b"data: ")
+        refused = await Listener(client, job).get()
+        assert refused.status_code == 429
+        assert int(refused.headers["Retry-After"]) > 0
+        # Another tenant's are its own.
+        other = Client(client.app, (await world.shop(HARBOR_SHOP)).tenant)
+        theirs = (await other.start({"preset": "7d"})).body["id"]
+        await other.ask("POST", f"/jobs/{theirs}/cancel")
+        assert (await Listener(other, theirs).get()).status_code == 200
+    await client.ask("POST", f"/jobs/{job}/cancel")
+    assert (await Listener(client, job).get()).status_code == 200
 
 
 async def test_a_job_is_followed_to_its_end(world: World, client: Client, shop: Shop) -> None:

@@ -159,11 +159,12 @@ async def kill_at_random(
                 struck = trio.current_time()
                 while killed.total() < kills and trio.current_time() - struck < seconds:
                     await trio.sleep(chance.uniform(0, LONGEST_PAUSE))
-                    victim = "supervisor" if chance.random() < supervisors else "child"
-                    if victim == "child":
-                        killed[victim] += program.kill_child(chance)
+                    # One that was always killed while it starts would never have done anything.
+                    all_of_it = program.is_ready or chance.random() < supervisors
+                    if all_of_it and chance.random() < supervisors:
+                        killed["supervisor"] += program.kill_supervisor()
                     else:
-                        killed[victim] += program.kill_supervisor()
+                        killed["child"] += program.kill_child(chance)
                     await _forgive(ground.admin)
                 with trio.fail_after(READY):
                     while not program.is_ready:

@@ -128,7 +128,8 @@ def test_days_by_hand(directory) -> None:
     days = run(directory, "2026-03-10", "2026-03-11")["days"]
     first, second = days["2026-03-10"], days["2026-03-11"]
     names = ("events", "sessions", "engaged_sessions", "total_users", "active_users", "purchases")
-    assert [first[name] for name in names] == [6, 2, 2, 2, 1, 1]
+    # B is active on both days: the session that runs past midnight is engaged.
+    assert [first[name] for name in names] == [6, 2, 2, 2, 2, 1]
     assert [second[name] for name in names] == [9, 2, 0, 2, 1, 3]
     assert first["money"] == {
         "EUR": {"purchases": 1, "gross": "100.10", "refunded": "0.00", "net": "100.10"}

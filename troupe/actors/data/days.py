@@ -1,19 +1,21 @@
 """What is known of source days: in the database, and in the course of one ingestion."""
 
-import math
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import asyncpg
-import trio
 
 from troupe.actors.data.bigquery import ExportTable
 from troupe.actors.data.flattening import RANK, Family
+from troupe.actors.data.pace import Pace
 from troupe.common.ids import TenantId
 from troupe.common.sql import load
 from troupe.platform.jobs import JobValue, NewJob
+from troupe.platform.schedules import SLOT_ARGUMENT
 
 QUERIES = load(__package__, "days.sql")
 
@@ -35,10 +37,42 @@ def ingest_job(first: date, last: date) -> NewJob:
     return NewJob(group=GROUP, kind=INGEST, arguments=arguments, unique_key=f"{first}/{last}")
 
 
-def days_of(arguments: Mapping[str, JobValue]) -> list[date]:
-    """The days that an ``ingest`` job was asked for, in order."""
-    first = date.fromisoformat(arguments["start_date"])
-    last = date.fromisoformat(arguments["end_date"])
+def ingest_days_job(days: Sequence[date]) -> NewJob:
+    """A job that loads just these source days: the gaps of a range.
+
+    While one for the same days waits or runs, enqueueing it gives that one back.
+    """
+    named = [day.isoformat() for day in sorted(set(days))]
+    if not named:
+        raise ValueError("there are no days to load")
+    key = hashlib.sha256(" ".join(named).encode()).hexdigest()
+    return NewJob(group=GROUP, kind=INGEST, arguments={"days": named}, unique_key=f"days/{key}")
+
+
+def days_of(
+    arguments: Mapping[str, JobValue], *, zone: str = "UTC", enqueued: datetime | None = None
+) -> list[date]:
+    """The days that an ``ingest`` job was asked for, in order.
+
+    Args:
+        arguments: The job's: a range, just some days, or the last ones before it was due.
+        zone: The property's, whose days they are.
+        enqueued: When the job was made; counts where no slot says when it was due.
+    """
+    if "days" in arguments:
+        return [date.fromisoformat(day) for day in arguments["days"]]
+    if "last_days" in arguments:
+        slot = arguments.get(SLOT_ARGUMENT)
+        due = datetime.fromisoformat(slot) if slot else enqueued
+        if due is None:
+            raise ValueError("the last days before when?")
+        last = due.astimezone(ZoneInfo(zone)).date()
+        if not arguments.get("include_today"):
+            last -= timedelta(days=1)
+        first = last - timedelta(days=int(arguments["last_days"]) - 1)
+    else:
+        first = date.fromisoformat(arguments["start_date"])
+        last = date.fromisoformat(arguments["end_date"])
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 
@@ -88,9 +122,9 @@ class Tally:
         unchanged: Days that did not have to be read.
         missing: Days without a table.
         failed: Days that this attempt gave up, with the reason.
-        rows_before: Rows of earlier attempts.
-        days_before: Days of earlier attempts.
-        began: When this attempt began, by trio's clock.
+        reading: Days that are being read, and the part of each that has arrived.
+        rows_pace: How fast rows arrive.
+        days_pace: How fast days are settled, parts of days included.
     """
 
     days: list[date]
@@ -100,9 +134,9 @@ class Tally:
     unchanged: int = 0
     missing: list[date] = field(default_factory=list)
     failed: dict[date, str] = field(default_factory=dict)
-    rows_before: int = 0
-    days_before: int = 0
-    began: float = field(default_factory=trio.current_time)
+    reading: dict[date, float] = field(default_factory=dict)
+    rows_pace: Pace = field(default_factory=Pace)
+    days_pace: Pace = field(default_factory=Pace)
 
     def checkpoint(self, finished: date) -> dict[str, JobValue]:
         """What to save together with a day's publication."""
@@ -114,22 +148,29 @@ class Tally:
         if isinstance(checkpoint, dict):
             done = {date.fromisoformat(text) for text in checkpoint["done"]}
             self.done = done & set(self.days)
-            self.rows = self.rows_before = int(checkpoint["rows"])
-            self.days_before = len(self.done)
+            self.rows = int(checkpoint["rows"])
+            self.rows_pace, self.days_pace = Pace(self.rows), Pace(len(self.done))
+
+    def arrived(self, day: date, rows: int, size: int, of: int) -> None:
+        """Count a batch of a day that has `of` rows in all, as far as the source knows."""
+        self.rows += rows
+        self.bytes += size
+        # What is left of a day after its last row is publishing it.
+        self.reading[day] = min(self.reading.get(day, 0.0) + 0.9 * rows / max(of, rows), 0.9)
 
     def progress(self) -> dict[str, Any]:
         """Arguments of `JobRun.progress`: days, rows, bytes, rows per second, seconds left."""
-        seconds = max(trio.current_time() - self.began, 0.001)
-        settled = len(self.done) + len(self.failed) + len(self.missing)
-        here = settled - self.days_before
-        left = len(self.days) - settled
+        settled = {*self.done, *self.failed, *self.missing}
+        share = len(settled) + sum(part for day, part in self.reading.items() if day not in settled)
+        self.rows_pace.note(self.rows)
+        self.days_pace.note(share)
         return {
-            "done": settled,
+            "done": len(settled),
             "total": len(self.days),
             "rows": self.rows,
             "bytes": self.bytes,
-            "rate": round((self.rows - self.rows_before) / seconds),
-            "seconds_left": math.ceil(seconds / here * left) if here else None,
+            "rate": round(self.rows_pace.per_second or 0),
+            "seconds_left": self.days_pace.seconds_left(len(self.days) - share),
         }
 
 

@@ -28,18 +28,21 @@ SELECT data.close_workbench()
 
 -- name: note_source_day
 -- $1 tenant, $2 source day, $3 family, $4 source modified, $5 source rows, $6 loaded rows,
--- $7 extraction, $8 scanned bytes. The day's own record, times of its first and last event included.
+-- $7 extraction, $8 scanned bytes, $9 how it is derived. The day's own record, times of its first and
+-- last event included.
 INSERT INTO data.source_days AS d (
     tenant_id, source_day, state, family, source_modified, source_rows, loaded_rows, loaded_at,
-    extraction, scanned_bytes, checked_at, problem, first_event_at, last_event_at)
-SELECT $1, $2, 'loaded', $3, $4, $5, $6, now(), $7, $8, now(), NULL, min(e.event_at), max(e.event_at)
+    extraction, scanned_bytes, derived_as, checked_at, problem, first_event_at, last_event_at)
+SELECT $1, $2, 'loaded', $3, $4, $5, $6, now(), $7, $8, $9, now(), NULL, min(e.event_at),
+       max(e.event_at)
 FROM pg_temp.events_after e
 WHERE e.tenant_id = $1 AND e.source_day = $2
 ON CONFLICT (tenant_id, source_day) DO UPDATE SET
     state = excluded.state, family = excluded.family, source_modified = excluded.source_modified,
     source_rows = excluded.source_rows, loaded_rows = excluded.loaded_rows,
     loaded_at = excluded.loaded_at, extraction = excluded.extraction,
-    scanned_bytes = excluded.scanned_bytes, checked_at = excluded.checked_at, problem = NULL,
+    scanned_bytes = excluded.scanned_bytes, derived_as = excluded.derived_as,
+    checked_at = excluded.checked_at, problem = NULL,
     first_event_at = excluded.first_event_at, last_event_at = excluded.last_event_at
 
 -- name: note_changed_transactions
@@ -121,12 +124,14 @@ WHERE s.tenant_id = $1 AND s.user_pseudo_id = c.user_pseudo_id
 INSERT INTO data.sessions (
     tenant_id, day, stream_id, user_pseudo_id, ga_session_id, started_at, ended_at, last_day,
     first_source_day, last_source_day, session_number, engaged, engagement_ms, customer_id,
-    location_id, channel, channel_rules, source, medium, campaign, device_category, country,
-    landing_page, events, page_views, item_views, cart_additions, checkouts, purchases)
+    erp_customer_id, own_location_id, location_id, channel, channel_rules, source, medium, campaign,
+    device_category, country, landing_page, events, page_views, item_views, cart_additions, checkouts, purchases)
 SELECT $1, (g.started_at AT TIME ZONE $4)::date, g.stream_id, g.user_pseudo_id, g.ga_session_id,
        g.started_at, g.ended_at, (g.ended_at AT TIME ZONE $4)::date,
        g.first_source_day, g.last_source_day, g.session_number, g.engaged, g.engagement_ms,
        g.customer_ids[cardinality(g.customer_ids)],
+       g.erp_customer_ids[cardinality(g.erp_customer_ids)],
+       coalesce(g.location_ids[cardinality(g.location_ids)], ''),
        coalesce(g.location_ids[cardinality(g.location_ids)],
                 by_erp.location_id, by_login.location_id, ''),
        coalesce(g.channels[1], data.default_channel_group(
@@ -384,6 +389,29 @@ FROM (
 WHERE s.tenant_id = $1 AND s.user_pseudo_id = n.user_pseudo_id
   AND s.ga_session_id = n.ga_session_id AND s.stream_id = n.stream_id
   AND s.purchases <> n.purchases
+
+-- name: drop_event_counts
+-- $1 tenant, $2 source day.
+DELETE FROM data.event_counts WHERE tenant_id = $1 AND source_day = $2
+
+-- name: count_events
+-- $1 tenant, $2 source day. METRICS "Data quality". Rows that agree in all of these are one event
+-- that was sent several times.
+INSERT INTO data.event_counts (
+    tenant_id, source_day, event_name, loaded_rows, without_visitor, without_session, duplicates)
+SELECT $1, $2, same.event_name, sum(same.rows),
+       coalesce(sum(same.rows) FILTER (WHERE same.user_pseudo_id IS NULL), 0),
+       coalesce(sum(same.rows) FILTER (
+           WHERE same.user_pseudo_id IS NULL OR same.ga_session_id IS NULL), 0),
+       sum(same.rows) - count(*)
+FROM (
+    SELECT e.event_name, e.user_pseudo_id, e.ga_session_id, count(*) AS rows
+    FROM pg_temp.events_after e
+    WHERE e.tenant_id = $1 AND e.source_day = $2
+    GROUP BY e.event_name, e.user_pseudo_id, e.ga_session_id, e.event_at, e.bundle_sequence_id,
+             e.batch_event_index
+) AS same
+GROUP BY same.event_name
 
 -- name: changed_days
 SELECT array_agg(day ORDER BY day) FROM pg_temp.changed_days

@@ -25,7 +25,7 @@ same as a day of no rows: those empty it.
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from datetime import date
 from functools import partial
@@ -34,13 +34,15 @@ from typing import Final
 import asyncpg
 import trio
 
-from troupe.actors.data.bigquery import Export
+from troupe.actors.data.bigquery import Export, ExportTable
 from troupe.actors.data.days import INGEST, Known, Tally, days_of, read_known
 from troupe.actors.data.days import QUERIES as DAYS
 from troupe.actors.data.extraction import Extraction
 from troupe.actors.data.flattening import Family
+from troupe.actors.data.patience import publish_patiently
 from troupe.actors.data.publication import Reporting, StagedDay, publish
-from troupe.actors.data.scan_budget import ScanBudget, ScanBudgetSpent
+from troupe.actors.data.reporting import TENANT, reporting_of
+from troupe.actors.data.scan_budget import ScanBudget, ScanBudgetSpent, daily_bytes
 from troupe.actors.data.source import Source
 from troupe.common.config import DataSettings
 from troupe.common.connections import BigQueryConfig, load_connection
@@ -48,7 +50,6 @@ from troupe.common.database import Database
 from troupe.common.errors import (
     CredentialsRejected,
     DatabaseError,
-    DatabaseUnavailable,
     NotFound,
     PeerRefused,
     PeerUnavailable,
@@ -57,9 +58,8 @@ from troupe.common.errors import (
 )
 from troupe.common.logs import get_logger
 from troupe.common.secrets import Vault
-from troupe.common.sql import load
 from troupe.common.tenant_settings import TenantSettings
-from troupe.common.units import HOURS, MINUTES, SECONDS, GiB, MiB
+from troupe.common.units import HOURS, SECONDS, MiB
 from troupe.platform.errors import PermanentJobError
 from troupe.platform.jobs import JobKind, JobRun, JobValue
 from troupe.platform.memory import Memory
@@ -68,9 +68,6 @@ from troupe.platform.threads import Threads
 
 JOB_TIMEOUT: Final = 12 * HOURS
 CONCURRENT_INGESTIONS: Final = 2
-PUBLISH_DEADLINE: Final = 10 * MINUTES
-PUBLISH_ATTEMPTS: Final = 10
-LOCK_PAUSE: Final = 1 * SECONDS
 NOTE_DEADLINE: Final = 10 * SECONDS
 CLOSE_DEADLINE: Final = 5 * SECONDS
 DAY_ATTEMPTS: Final = 3
@@ -81,7 +78,6 @@ SLOT_PAUSE: Final = 1 * SECONDS
 
 __all__ = ["INGEST", "DaysNotLoaded", "Ingestor", "NoRoom", "NothingExported", "ingest_kind"]
 
-_QUERIES: Final = load(__package__, "ingest.sql")
 _log = get_logger(__name__)
 
 
@@ -131,9 +127,7 @@ class Ingestor:
         """Do one attempt at a job; see the module's text."""
         await run.progress(phase="connecting", message="Looking at the source")
         tenant = run.job.tenant_id
-        row = await self._database.fetch_row(
-            _QUERIES["tenant"], tenant, tenant=tenant, read_only=True
-        )
+        row = await self._database.fetch_row(TENANT, tenant, tenant=tenant, read_only=True)
         if row is None or row["state"] != "active":
             raise NotFound("The tenant is not active.")
         connection = await load_connection(self._database, self._vault, tenant, "bigquery")
@@ -141,7 +135,7 @@ class Ingestor:
         if not isinstance(config, BigQueryConfig):
             raise TypeError(f"a bigquery connection has {type(config).__name__}")
         settings = TenantSettings.model_validate(row["settings"])
-        zone = row["reporting_time_zone"]
+        reporting = reporting_of(tenant, row, settings, config.property_time_zone)
         labels = {"tenant": str(tenant), "troupe_job": str(run.job.id)}
         export = await self._threads.run(
             lambda: self._connect(
@@ -161,20 +155,16 @@ class Ingestor:
                     database=self._database,
                     threads=self._threads,
                     memory=self._memory,
-                    budget=ScanBudget(tenant, zone, self._daily_bytes(settings)),
+                    budget=ScanBudget(
+                        tenant, reporting.zone, daily_bytes(settings, self._settings)
+                    ),
                     tenant=tenant,
                     job=run.job.id,
                     settings=settings,
-                    cut=f"{zone} {row['reporting_currency']}",
+                    cut=reporting.cut,
                     batch_rows=self._settings.batch_rows,
                 ),
-                reporting=Reporting(
-                    tenant=tenant,
-                    zone=zone,
-                    currency=row["reporting_currency"],
-                    property_zone=config.property_time_zone or zone,
-                    failed_search_event=settings.failed_search_event,
-                ),
+                reporting=reporting,
                 pool=self._pool,
                 days_in_flight=self._settings.days_in_flight,
             )
@@ -183,12 +173,6 @@ class Ingestor:
             # Also ends what a thread that we had to leave is still reading.
             with trio.move_on_after(CLOSE_DEADLINE, shield=True):
                 await self._threads.run(export.close, abandon=True)
-
-    def _daily_bytes(self, settings: TenantSettings) -> int | None:
-        """What the tenant's queries may scan in a day; None: any number of bytes."""
-        own = settings.scan_budget_gib
-        gib = self._settings.scan_budget_gib if own is None else own
-        return round(gib * GiB) if gib else None
 
 
 def ingest_kind(
@@ -229,7 +213,9 @@ class _Ingestion:
         self._pool = pool
         self._days_in_flight = days_in_flight
         self._publishing = trio.Lock()
-        self._tally = Tally(days_of(run.arguments))
+        self._tally = Tally(
+            days_of(run.arguments, zone=reporting.property_zone, enqueued=run.job.created_at)
+        )
         self._tally.restore(run.checkpoint)
         self._known: dict[date, Known] = {}
 
@@ -237,7 +223,8 @@ class _Ingestion:
         tally = self._tally
         first, last = tally.days[0], tally.days[-1]
         await self._extraction.sweep()
-        families = await self._threads.run(self._export.days, first, last, abandon=True)
+        exported = await self._threads.run(self._export.days, first, last, abandon=True)
+        families = {day: exported[day] for day in tally.days if day in exported}
         await self._note_missing([day for day in tally.days if day not in families])
         if not families:
             span = f"{first}" if first == last else f"{first} to {last}"
@@ -247,9 +234,7 @@ class _Ingestion:
             tenant=self._tenant,
             read_only=True,
         )
-        todo = [
-            (day, families[day]) for day in tally.days if day in families and day not in tally.done
-        ]
+        todo = [(day, family) for day, family in families.items() if day not in tally.done]
         await self._tell(f"Loading {len(todo)} days")
         await self._load_all(todo)
         if tally.failed:
@@ -325,7 +310,10 @@ class _Ingestion:
                 if known is not None and known.is_current(table, fingerprint):
                     await self._leave_as_it_is(day)
                 else:
-                    await self._replace(await self._extraction.stage(table, self._count))
+                    self._tally.reading.pop(day, None)
+                    await self._replace(
+                        await self._extraction.stage(table, partial(self._count, table))
+                    )
             except PeerUnavailable as error:
                 wait = max(pause, error.retry_after or 0.0)
                 if attempt == DAY_ATTEMPTS or wait > LONGEST_DAY_PAUSE:
@@ -336,9 +324,8 @@ class _Ingestion:
             else:
                 return
 
-    async def _count(self, rows: int, size: int) -> None:
-        self._tally.rows += rows
-        self._tally.bytes += size
+    async def _count(self, table: ExportTable, rows: int, size: int) -> None:
+        self._tally.arrived(table.day, rows, size, table.rows)
         await self._tell()
 
     async def _tell(self, message: str | None = None) -> None:
@@ -362,7 +349,7 @@ class _Ingestion:
 
         # One at a time, so that every checkpoint holds the days before it.
         async with self._publishing:
-            version = await self._with_lock(unit)
+            version = await publish_patiently(self._database, self._tenant, unit)
             self._tally.done.add(day.source_day)
         _log.info(
             "day_published",
@@ -373,18 +360,6 @@ class _Ingestion:
             data_version=version,
         )
         await self._tell(f"{day.source_day} loaded")
-
-    async def _with_lock(self, unit: Callable[[asyncpg.Connection], Awaitable[int]]) -> int:
-        """Publish; behind a reader that is too long, again and again."""
-        for _ in range(PUBLISH_ATTEMPTS):
-            try:
-                return await self._database.run(
-                    unit, tenant=self._tenant, deadline=PUBLISH_DEADLINE
-                )
-            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
-                _log.info("publication_postponed", tenant_id=str(self._tenant))
-                await trio.sleep(LOCK_PAUSE)
-        raise DatabaseUnavailable("The day could not be replaced: it was being read all the time.")
 
     async def _leave_as_it_is(self, day: date) -> None:
         await self._note("note_checked", day)

@@ -17,9 +17,8 @@ in a transaction of its own behind the job's fence:
   is locked first, as a publication does, so that neither waits for the other half-way.
 - A file that has been taken is put away, if the tenant wants it.
 
-Branches of sessions are worked out when a day is derived (derive.sql). A customer who moves to
-another branch takes along what is loaded from then on; days that were loaded before keep the branch
-that they were derived with.
+A customer who moves to another branch takes along whatever they did without naming one: sessions,
+purchases and everything that is added up from them follow in the same transaction (branches.py).
 
 Whose fault a failure is decides what it stops: one file (missing, forbidden, malformed), or all of
 it (credentials, host key, server away). The job tells of every file that was left, in one sentence.

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from troupe.actors.data.branches import follow_customers
 from troupe.actors.data.master_held import QUERIES
 from troupe.actors.data.master_reports import KEPT_FOR, KEPT_REPORTS, packed_errors
 from troupe.actors.data.master_rows import (
@@ -25,6 +26,7 @@ from troupe.actors.data.master_rows import (
 )
 from troupe.actors.data.master_selection import Found
 from troupe.actors.data.publication import DERIVE
+from troupe.actors.data.reporting import reporting_in
 from troupe.common.bridge import call_trio
 from troupe.common.database import Database
 from troupe.common.errors import DatabaseError, PeerError
@@ -257,6 +259,9 @@ class Loading:
             if also is not None:
                 await also(connection)
             version = self._version
+            if form.content == "customers" and (inserted or updated):
+                reporting, _ = await reporting_in(connection, tenant, None)
+                await follow_customers(connection, reporting)
             if inserted or updated:
                 version = await connection.fetchval(DERIVE["raise_version"], tenant, *self._zones)
                 await connection.execute(DERIVE["announce"], str(tenant))

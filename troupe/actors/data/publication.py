@@ -24,10 +24,13 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from troupe.actors.data.carts import derive_cart_events, fold_episodes
 from troupe.actors.data.encoding import COPY_COLUMNS, EncodedBatch
+from troupe.actors.data.searches import derive_searches, mark_searches
 from troupe.actors.data.shopping import derive_funnels, derive_interests
 from troupe.common.ids import TenantId
 from troupe.common.sql import load
+from troupe.common.units import HOURS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 
 DERIVE: Final = load(__package__, "derive.sql")
 DAYS: Final = load(__package__, "days.sql")
+DERIVATION: Final = 1
+"""Raise it when derived tables would look different now; all days are then derived anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class Reporting:
         currency: Reporting currency, which a purchase that names none is in.
         property_zone: Zone of the export's days.
         failed_search_event: The tenant's event that says a search found nothing.
+        cart_idle: Seconds without activity after which what is left in a cart is abandoned.
     """
 
     tenant: TenantId
@@ -57,6 +63,18 @@ class Reporting:
     currency: str
     property_zone: str
     failed_search_event: str
+    cart_idle: float = 24 * HOURS
+
+    @property
+    def cut(self) -> str:
+        """The second half of a day's fingerprint: what its rows are cut and named by."""
+        return f"{self.zone} {self.currency}"
+
+    @property
+    def derived_as(self) -> str:
+        """Says how days are derived now; kept with each, to compare later."""
+        words = (self.zone, self.currency, self.failed_search_event, f"{self.cart_idle:g}")
+        return " ".join((str(DERIVATION), *words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +170,9 @@ async def publish(connection: "Connection", reporting: Reporting, day: StagedDay
         day.rows,
         day.extraction,
         day.scanned_bytes,
+        reporting.derived_as,
     )
-    await _derive(connection, reporting, day.source_day)
+    await derive(connection, reporting, day.source_day)
     version: int = await connection.fetchval(
         DERIVE["raise_version"], tenant, reporting.zone, reporting.property_zone
     )
@@ -163,7 +182,8 @@ async def publish(connection: "Connection", reporting: Reporting, day: StagedDay
     return version
 
 
-async def _derive(connection: "Connection", reporting: Reporting, source_day: date) -> None:
+async def derive(connection: "Connection", reporting: Reporting, source_day: date) -> None:
+    """Derive anew whatever a source day touches; the workbench is open."""
     tenant, zone = reporting.tenant, reporting.zone
 
     async def run(name: str, *arguments: Any) -> None:
@@ -187,15 +207,29 @@ async def _derive(connection: "Connection", reporting: Reporting, source_day: da
         await run(f"move_{name}", tenant, source_day)
     await run("mark_counted", tenant)
     await run("count_session_purchases", tenant)
+    await derive_searches(connection, reporting, source_day)
+    await mark_searches(connection, reporting)
+    await derive_cart_events(connection, reporting, source_day)
+    await fold_episodes(connection, reporting)
+    await run("drop_event_counts", tenant, source_day)
+    await run("count_events", tenant, source_day)
     await derive_funnels(connection, tenant, source_day)
+    await roll(connection, reporting)
 
+
+async def roll(connection: "Connection", reporting: Reporting) -> None:
+    """Roll anew the days that were noted as changed."""
+    tenant, zone = reporting.tenant, reporting.zone
     days = await connection.fetchval(DERIVE["changed_days"])
     if not days:
         return
-    sources = await connection.fetchval(DERIVE["source_days_of_days"], tenant, days, zone)
+    sources = await connection.fetchval(DERIVE["source_days_of_days"], tenant, days, zone) or []
     earliest = await connection.fetchval(DERIVE["earliest_session_day"], tenant, days)
-    await run("drop_rollups", tenant, days)
-    await run("roll_hours", tenant, days, sources or [], zone, earliest)
-    await run("roll_days", tenant, days)
-    await run("roll_users", tenant, days, sources or [], earliest)
-    await run("roll_money", tenant, days, zone)
+    for name, arguments in (
+        ("drop_rollups", (days,)),
+        ("roll_hours", (days, sources, zone, earliest)),
+        ("roll_days", (days,)),
+        ("roll_users", (days, sources, earliest)),
+        ("roll_money", (days, zone)),
+    ):
+        await connection.execute(DERIVE[name], tenant, *arguments)

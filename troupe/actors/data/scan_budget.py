@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Final
 
+from troupe.common.config import DataSettings
 from troupe.common.ids import TenantId
 from troupe.common.sql import load
+from troupe.common.tenant_settings import TenantSettings
 from troupe.common.units import GiB, KiB, MiB
 from troupe.platform.errors import PermanentJobError
 
@@ -98,6 +100,18 @@ class ScanBudget:
         await connection.execute(
             _QUERIES["give_back"], self.tenant, reservation.day, reservation.scanned_bytes
         )
+
+
+def daily_bytes(settings: TenantSettings, allowed: DataSettings) -> int | None:
+    """What a tenant's queries may scan in a day; None: any number of bytes.
+
+    Args:
+        settings: The tenant's.
+        allowed: The operator's; count where the tenant says nothing.
+    """
+    own = settings.scan_budget_gib
+    gib = allowed.scan_budget_gib if own is None else own
+    return round(gib * GiB) if gib else None
 
 
 def readable(size: int) -> str:

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import uuid
+from datetime import datetime
 from typing import Final
 
 import asyncpg
@@ -63,6 +64,8 @@ class JobStore:
         *,
         kind: str | None = None,
         state: JobState | None = None,
+        since: datetime | None = None,
+        before: datetime | None = None,
         cursor: str | None = None,
         limit: int = 50,
     ) -> JobPage:
@@ -72,6 +75,8 @@ class JobStore:
             tenant: Whose.
             kind: Of this kind only.
             state: In this state only.
+            since: Enqueued at this instant or later.
+            before: Enqueued before this instant.
             cursor: `JobPage.next_cursor` of the page before.
             limit: At most this many, up to 1000.
 
@@ -82,7 +87,7 @@ class JobStore:
             problem = ("?limit", f"must lie between 1 and {LARGEST_PAGE}")
             raise InvalidInput("The limit cannot be used.", [problem])
         after = decode_cursor(cursor) if cursor is not None else None
-        filters = (tenant, kind, state.value if state else None)
+        filters = (tenant, kind, state.value if state else None, since, before)
 
         async def unit(connection: asyncpg.Connection) -> JobPage:
             rows = await connection.fetch(QUERIES["list"], *filters, after, limit + 1)

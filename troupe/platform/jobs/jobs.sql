@@ -82,17 +82,21 @@ ORDER BY n.job_id, found.by_idempotency_key DESC
 SELECT * FROM platform.all_jobs WHERE tenant_id = $1 AND job_id = $2
 
 -- name: list
--- Newest first (identifiers are ordered by time). $2 kind, $3 state, $4 the last job of the page
--- before, $5 how many.
+-- Newest first (identifiers are ordered by time). $2 kind, $3 state, $4 and $5 made from and before,
+-- $6 the last job of the page before, $7 how many.
 SELECT * FROM platform.all_jobs
 WHERE tenant_id = $1 AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR state = $3)
-  AND ($4::uuid IS NULL OR job_id < $4)
-ORDER BY job_id DESC LIMIT $5
+  AND ($4::timestamptz IS NULL OR created_at >= $4)
+  AND ($5::timestamptz IS NULL OR created_at < $5)
+  AND ($6::uuid IS NULL OR job_id < $6)
+ORDER BY job_id DESC LIMIT $7
 
 -- name: count
 -- How many the list has in all.
 SELECT count(*) FROM platform.all_jobs
 WHERE tenant_id = $1 AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR state = $3)
+  AND ($4::timestamptz IS NULL OR created_at >= $4)
+  AND ($5::timestamptz IS NULL OR created_at < $5)
 
 -- name: fence
 -- A row, if the attempt $3 still holds the job; it cannot be taken away before the transaction ends.

@@ -5,6 +5,13 @@ rest.
 """
 
 from troupe.platform.schedules._cron import CronTimetable, Timetable, read_timetable, upcoming
+from troupe.platform.schedules._kinds import (
+    SHORTEST_INTERVAL,
+    SchedulableKind,
+    SchedulableKinds,
+    check_interval,
+    schedulable,
+)
 from troupe.platform.schedules._model import (
     SLOT_ARGUMENT,
     NewSchedule,
@@ -18,12 +25,15 @@ from troupe.platform.schedules._scheduler import Scheduler, SchedulerSettings
 from troupe.platform.schedules._store import ScheduleStore
 
 __all__ = [
+    "SHORTEST_INTERVAL",
     "SLOT_ARGUMENT",
     "CronTimetable",
     "NewSchedule",
     "Outcome",
     "Page",
     "Policy",
+    "SchedulableKind",
+    "SchedulableKinds",
     "Schedule",
     "ScheduleChange",
     "ScheduleStore",
@@ -31,6 +41,8 @@ __all__ = [
     "SchedulerSettings",
     "Slot",
     "Timetable",
+    "check_interval",
     "read_timetable",
+    "schedulable",
     "upcoming",
 ]

@@ -30,16 +30,27 @@ class ScheduleStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, tenant: TenantId, new: NewSchedule) -> Schedule:
+    async def create(
+        self, tenant: TenantId, new: NewSchedule, *, most: int | None = None
+    ) -> Schedule:
         """Make a schedule. Its first slot is the first one after this moment.
+
+        Args:
+            tenant: Whose.
+            new: What it is made of.
+            most: Schedules that the tenant may have; None: any number.
 
         Raises:
             InvalidInput: Something of it cannot be used.
-            Conflict: The tenant has a schedule of this name.
+            Conflict: The tenant has a schedule of this name, or as many as it may have.
         """
 
         async def unit(connection: asyncpg.Connection) -> Schedule:
             new.check(await connection.fetchval(QUERIES["now"]))
+            if most is not None:
+                await connection.execute(QUERIES["serialise"], tenant)
+                if await connection.fetchval(QUERIES["count"], tenant) >= most:
+                    raise Conflict(f"There are {most} schedules already, and may not be more.")
             values = (*_row(new), new.cron, new.zone, new.enabled)
             return _found(await connection.fetchrow(QUERIES["create"], new_id(), *values))
 

@@ -55,6 +55,10 @@ ORDER BY name LIMIT $3
 -- How many the list has in all. $1 tenant.
 SELECT count(*) FROM platform.schedules WHERE tenant_id = $1
 
+-- name: serialise
+-- $1 tenant. Who counts its schedules to add one is alone in doing so until the transaction ends.
+SELECT FROM platform.tenants WHERE tenant_id = $1 FOR NO KEY UPDATE
+
 -- name: slots
 -- Latest first. $1 tenant, $2 schedule, $3 the last slot of the page before, $4 how many.
 SELECT s.slot, s.outcome, s.job_id, s.term, s.written_at, j.state AS job_state
