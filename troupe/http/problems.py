@@ -249,7 +249,9 @@ def _domain_problem(error: TroupeError) -> Problem:
         return Problem(kind, "The server is not set up for this request.", unexpected=True)
     headers: dict[str, str] = {}
     if isinstance(error, Unauthenticated):
-        reason = ', error="invalid_token"' if error.presented else ""  # RFC 6750, section 3.1
+        reason = (
+            ', error="invalid_token"' if getattr(error, "presented", False) else ""
+        )  # RFC 6750, section 3.1
         headers["WWW-Authenticate"] = f'Bearer realm="troupe"{reason}'
     if kind.status in {429, 503}:
         seconds = getattr(error, "retry_after", None) or DEFAULT_RETRY_AFTER
