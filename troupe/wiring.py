@@ -21,7 +21,9 @@ from troupe.actors.auth.provider_tokens import ProviderTokens
 from troupe.actors.auth.refreshes import Refresher, RefreshSettings
 from troupe.actors.auth.relying_party import RelyingParty
 from troupe.actors.auth.return_address import origin_of
+from troupe.actors.data.connection_test import connection_test_kind
 from troupe.actors.data.days import INGEST
+from troupe.actors.data.erasure import erasure_kinds
 from troupe.actors.data.ingestion import ingest_kind
 from troupe.actors.data.master_data import IMPORT_MASTER_DATA, master_data_kind
 from troupe.actors.data.reconciliation import RECONCILE, reconcile_kind
@@ -29,6 +31,7 @@ from troupe.actors.data.rederivation import DERIVE_AGAIN, derive_kind
 from troupe.actors.data.retention import RETENTION, retention_kind
 from troupe.actors.data.upkeep import look_after_days
 from troupe.common.config import Configuration, GroupSettings
+from troupe.common.connections import TEST_CONNECTION
 from troupe.common.database import CACHED_STATEMENTS, Database, PoolSettings, open_database
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
@@ -99,8 +102,7 @@ class Site:
 
     def guard(self) -> OutboundGuard:
         """What decides which hosts a tenant may name."""
-        allowed = self.configuration.auth.allow_private_peers
-        return OutboundGuard(ipaddress.ip_network(network) for network in allowed)
+        return outbound_guard(self.configuration)
 
     def http(
         self,
@@ -123,17 +125,28 @@ class Site:
         )
 
 
+def outbound_guard(configuration: Configuration) -> OutboundGuard:
+    """What decides which hosts tenants may name."""
+    allowed = configuration.auth.allow_private_peers
+    return OutboundGuard(ipaddress.ip_network(network) for network in allowed)
+
+
+def key_file(configuration: Configuration) -> Path:
+    """Where the key-encryption keys lie, or will lie."""
+    given = configuration.auth.key_encryption_key_file
+    return Path(given) if given else configuration.state_directory / "keys"
+
+
 def key_ring(configuration: Configuration) -> KeyRing:
     """The key-encryption keys: the operator's file, or one made on the first start.
 
     Raises:
         ConfigurationError: The file cannot be read or holds no keys.
     """
-    given = configuration.auth.key_encryption_key_file
-    if given:
-        return KeyRing.load(Path(given))
+    if configuration.auth.key_encryption_key_file:
+        return KeyRing.load(key_file(configuration))
     configuration.state_directory.mkdir(parents=True, exist_ok=True)
-    return KeyRing.load_or_create(configuration.state_directory / "keys")
+    return KeyRing.load_or_create(key_file(configuration))
 
 
 def compose(site: Site, names: Iterable[str] = GROUPS) -> list[Group]:
@@ -325,9 +338,11 @@ def _data(site: Site) -> Group:
     async def run_jobs(child: ChildContext) -> None:
         pool = database.get()
         kinds = {
-            INGEST: ingest_kind(pool, vault, group.threads, settings, pool=group.pool),
+            INGEST: ingest_kind(pool, vault, group.threads, settings, guard=guard, pool=group.pool),
             IMPORT_MASTER_DATA: master_data_kind(pool, vault, guard, group.threads),
-            RECONCILE: reconcile_kind(pool, vault, group.threads, settings),
+            TEST_CONNECTION: connection_test_kind(pool, vault, guard, group.threads),
+            **erasure_kinds(pool, vault),
+            RECONCILE: reconcile_kind(pool, vault, group.threads, settings, guard=guard),
             DERIVE_AGAIN: derive_kind(pool, vault),
             RETENTION: retention_kind(pool, vault),
         }
@@ -337,7 +352,12 @@ def _data(site: Site) -> Group:
             pool=group.pool,
             database=database.get,
             settings=RunnerSettings(
-                lease=jobs.lease, poll=jobs.poll, history_days=jobs.history_days
+                lease=jobs.lease,
+                poll=jobs.poll,
+                history_days=jobs.history_days,
+                # Within the grace, and with time to hand back what is interrupted: whoever is cut
+                # off at its end cannot, and an attempt is lost.
+                drain=max(0.2, min(5.0, site.configuration.shutdown.grace / 2 - 1)),
             ),
         )
         await runner.child_spec().start(child)
