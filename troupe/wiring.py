@@ -337,7 +337,12 @@ def _data(site: Site) -> Group:
             pool=group.pool,
             database=database.get,
             settings=RunnerSettings(
-                lease=jobs.lease, poll=jobs.poll, history_days=jobs.history_days
+                lease=jobs.lease,
+                poll=jobs.poll,
+                history_days=jobs.history_days,
+                # Within the grace, and with time to hand back what is interrupted: whoever is cut
+                # off at its end cannot, and an attempt is lost.
+                drain=max(0.2, min(5.0, site.configuration.shutdown.grace / 2 - 1)),
             ),
         )
         await runner.child_spec().start(child)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from tests.integration.data.brute_force import ordered
 from tests.integration.data.conftest import DAYS, Shop, World
@@ -159,6 +160,18 @@ async def test_a_tenant_without_data_needs_nothing(world: World) -> None:
         "UPDATE platform.tenants SET state = 'deactivated' WHERE tenant_id = $1", shop.tenant
     )
     assert await look_after(world.database, shop.tenant) == []
+
+
+async def test_settings_that_break_a_rule_by_now_hold_up_nobody(world: World) -> None:
+    shop = await world.shop()
+    await world.change(
+        "UPDATE platform.tenants SET settings = settings || '{\"retention_days\": 1}'"
+        " WHERE tenant_id = $1",
+        shop.tenant,
+    )
+    with capture_logs() as logs:
+        assert await look_after(world.database, shop.tenant) == []
+    assert [entry["event"] for entry in logs] == ["tenant_settings_unusable"]
 
 
 async def test_the_actor_looks_at_every_tenant(world: World) -> None:
