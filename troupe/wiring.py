@@ -45,6 +45,7 @@ from troupe.http.answering import Answering
 from troupe.http.application import OWN_PAGE_POLICY, Application, HttpSettings, create_app
 from troupe.http.credentials import CookiePolicy, Credentials
 from troupe.http.dashboard import pages
+from troupe.http.front import KeptAnswers
 from troupe.http.idempotency import PostgresIdempotencyStore, sweep_answers
 from troupe.http.operations import Gauge, Others, Readiness, nobody_else
 from troupe.http.security import Rate, page_policy
@@ -222,9 +223,11 @@ def _add_http(site: Site, group: Group, build: Callable[[], Application]) -> Non
     limits = Limits(connections=settings.connections, requests=settings.requests, drain=grace)
 
     async def start(child: ChildContext) -> None:
+        app = build()
         await serve(
-            build(),
+            app,
             [site.sockets[group.name]],
+            front=app.front,
             shutdown=child.stopping,
             limits=limits,
             task_status=child,
@@ -242,6 +245,7 @@ def _application(
     *,
     description: str,
     settings: HttpSettings,
+    own_gauges: Callable[[], list[Gauge]] = list,
 ) -> Application:
     def readiness() -> Readiness:
         tree = site.snapshot().find(group.name)
@@ -255,6 +259,7 @@ def _application(
             Gauge("troupe_pool_tasks_waiting", "Tasks waiting for a slot.", pool.waiting),
             Gauge("troupe_database_connections", "Connections open.", connections.size),
             Gauge("troupe_database_waiting", "Units waiting for one.", connections.waiting),
+            *own_gauges(),
         ]
 
     app = create_app(
@@ -415,6 +420,15 @@ def _analytics(site: Site) -> Group:
     # Shared by who asks and who keeps it current; made anew with the pool that it reads from.
     answering = group.resource("answering", open_answering)
 
+    def kept() -> list[Gauge]:
+        found = cache.statistics()
+        return [
+            Gauge("troupe_answers_kept", "Answers in memory.", found.answers),
+            Gauge("troupe_answers_kept_bytes", "What they take.", found.size_bytes),
+            Gauge("troupe_answers_found", "Questions answered from memory.", found.hits),
+            Gauge("troupe_answers_computed", "Questions not found there.", found.misses),
+        ]
+
     async def freshness(child: ChildContext) -> None:
         child.started()
         await stay_current(
@@ -424,12 +438,14 @@ def _analytics(site: Site) -> Group:
     group.add_actor(ChildSpec(name="freshness", start=freshness))
 
     def build() -> Application:
+        credentials = _credentials(site, database.get(), peers.get())
         app = _application(
             site,
             group,
             database.get(),
-            _credentials(site, database.get(), peers.get()),
+            credentials,
             description="Figures of the shop, and the dashboard.",
+            own_gauges=kept,
             settings=site.http(
                 public_url=site.dashboard_url,
                 page_policy=page_policy(forms=[auth_origin]),
@@ -437,6 +453,7 @@ def _analytics(site: Site) -> Group:
         )
         analytics_routes.declare(app.api, answering.get())
         pages.declare(app, answering.get().answers, addresses)
+        app.front = KeptAnswers(app, answering.get(), credentials)
         return app
 
     _add_http(site, group, build)
