@@ -21,7 +21,9 @@ from troupe.actors.auth.provider_tokens import ProviderTokens
 from troupe.actors.auth.refreshes import Refresher, RefreshSettings
 from troupe.actors.auth.relying_party import RelyingParty
 from troupe.actors.auth.return_address import origin_of
+from troupe.actors.data.connection_test import connection_test_kind
 from troupe.actors.data.days import INGEST
+from troupe.actors.data.erasure import erasure_kinds
 from troupe.actors.data.ingestion import ingest_kind
 from troupe.actors.data.master_data import IMPORT_MASTER_DATA, master_data_kind
 from troupe.actors.data.reconciliation import RECONCILE, reconcile_kind
@@ -29,6 +31,7 @@ from troupe.actors.data.rederivation import DERIVE_AGAIN, derive_kind
 from troupe.actors.data.retention import RETENTION, retention_kind
 from troupe.actors.data.upkeep import look_after_days
 from troupe.common.config import Configuration, GroupSettings
+from troupe.common.connections import TEST_CONNECTION
 from troupe.common.database import CACHED_STATEMENTS, Database, PoolSettings, open_database
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
@@ -42,6 +45,7 @@ from troupe.http.answering import Answering
 from troupe.http.application import OWN_PAGE_POLICY, Application, HttpSettings, create_app
 from troupe.http.credentials import CookiePolicy, Credentials
 from troupe.http.dashboard import pages
+from troupe.http.front import KeptAnswers
 from troupe.http.idempotency import PostgresIdempotencyStore, sweep_answers
 from troupe.http.operations import Gauge, Others, Readiness, nobody_else
 from troupe.http.security import Rate, page_policy
@@ -99,8 +103,7 @@ class Site:
 
     def guard(self) -> OutboundGuard:
         """What decides which hosts a tenant may name."""
-        allowed = self.configuration.auth.allow_private_peers
-        return OutboundGuard(ipaddress.ip_network(network) for network in allowed)
+        return outbound_guard(self.configuration)
 
     def http(
         self,
@@ -123,17 +126,28 @@ class Site:
         )
 
 
+def outbound_guard(configuration: Configuration) -> OutboundGuard:
+    """What decides which hosts tenants may name."""
+    allowed = configuration.auth.allow_private_peers
+    return OutboundGuard(ipaddress.ip_network(network) for network in allowed)
+
+
+def key_file(configuration: Configuration) -> Path:
+    """Where the key-encryption keys lie, or will lie."""
+    given = configuration.auth.key_encryption_key_file
+    return Path(given) if given else configuration.state_directory / "keys"
+
+
 def key_ring(configuration: Configuration) -> KeyRing:
     """The key-encryption keys: the operator's file, or one made on the first start.
 
     Raises:
         ConfigurationError: The file cannot be read or holds no keys.
     """
-    given = configuration.auth.key_encryption_key_file
-    if given:
-        return KeyRing.load(Path(given))
+    if configuration.auth.key_encryption_key_file:
+        return KeyRing.load(key_file(configuration))
     configuration.state_directory.mkdir(parents=True, exist_ok=True)
-    return KeyRing.load_or_create(configuration.state_directory / "keys")
+    return KeyRing.load_or_create(key_file(configuration))
 
 
 def compose(site: Site, names: Iterable[str] = GROUPS) -> list[Group]:
@@ -209,9 +223,11 @@ def _add_http(site: Site, group: Group, build: Callable[[], Application]) -> Non
     limits = Limits(connections=settings.connections, requests=settings.requests, drain=grace)
 
     async def start(child: ChildContext) -> None:
+        app = build()
         await serve(
-            build(),
+            app,
             [site.sockets[group.name]],
+            front=app.front,
             shutdown=child.stopping,
             limits=limits,
             task_status=child,
@@ -229,6 +245,7 @@ def _application(
     *,
     description: str,
     settings: HttpSettings,
+    own_gauges: Callable[[], list[Gauge]] = list,
 ) -> Application:
     def readiness() -> Readiness:
         tree = site.snapshot().find(group.name)
@@ -242,6 +259,7 @@ def _application(
             Gauge("troupe_pool_tasks_waiting", "Tasks waiting for a slot.", pool.waiting),
             Gauge("troupe_database_connections", "Connections open.", connections.size),
             Gauge("troupe_database_waiting", "Units waiting for one.", connections.waiting),
+            *own_gauges(),
         ]
 
     app = create_app(
@@ -325,9 +343,11 @@ def _data(site: Site) -> Group:
     async def run_jobs(child: ChildContext) -> None:
         pool = database.get()
         kinds = {
-            INGEST: ingest_kind(pool, vault, group.threads, settings, pool=group.pool),
+            INGEST: ingest_kind(pool, vault, group.threads, settings, guard=guard, pool=group.pool),
             IMPORT_MASTER_DATA: master_data_kind(pool, vault, guard, group.threads),
-            RECONCILE: reconcile_kind(pool, vault, group.threads, settings),
+            TEST_CONNECTION: connection_test_kind(pool, vault, guard, group.threads),
+            **erasure_kinds(pool, vault),
+            RECONCILE: reconcile_kind(pool, vault, group.threads, settings, guard=guard),
             DERIVE_AGAIN: derive_kind(pool, vault),
             RETENTION: retention_kind(pool, vault),
         }
@@ -400,6 +420,15 @@ def _analytics(site: Site) -> Group:
     # Shared by who asks and who keeps it current; made anew with the pool that it reads from.
     answering = group.resource("answering", open_answering)
 
+    def kept() -> list[Gauge]:
+        found = cache.statistics()
+        return [
+            Gauge("troupe_answers_kept", "Answers in memory.", found.answers),
+            Gauge("troupe_answers_kept_bytes", "What they take.", found.size_bytes),
+            Gauge("troupe_answers_found", "Questions answered from memory.", found.hits),
+            Gauge("troupe_answers_computed", "Questions not found there.", found.misses),
+        ]
+
     async def freshness(child: ChildContext) -> None:
         child.started()
         await stay_current(
@@ -409,12 +438,14 @@ def _analytics(site: Site) -> Group:
     group.add_actor(ChildSpec(name="freshness", start=freshness))
 
     def build() -> Application:
+        credentials = _credentials(site, database.get(), peers.get())
         app = _application(
             site,
             group,
             database.get(),
-            _credentials(site, database.get(), peers.get()),
+            credentials,
             description="Figures of the shop, and the dashboard.",
+            own_gauges=kept,
             settings=site.http(
                 public_url=site.dashboard_url,
                 page_policy=page_policy(forms=[auth_origin]),
@@ -422,6 +453,7 @@ def _analytics(site: Site) -> Group:
         )
         analytics_routes.declare(app.api, answering.get())
         pages.declare(app, answering.get().answers, addresses)
+        app.front = KeptAnswers(app, answering.get(), credentials)
         return app
 
     _add_http(site, group, build)

@@ -18,6 +18,7 @@ from troupe.platform.jobs import NewJob, enqueue_many
 MAY_BE_EMPTY = frozenset(
     {
         "data.staged_days",
+        "data.erased_persons",
         "data.held_files",
         "data.held_pieces",
         "data.row_reports",
@@ -27,9 +28,9 @@ MAY_BE_EMPTY = frozenset(
     }
 )
 """Rows are there only while a day or a file is being loaded, where a file had bad rows, or once
-somebody has made a schedule or counted a day at the source. Files are asked in
-tests/integration/master_data, schedules in tests/integration/schedules, counts in
-tests/integration/data."""
+somebody was erased, has made a schedule or counted a day at the source. Files are asked in
+tests/integration/master_data, erasures in tests/integration/tenancy, schedules in
+tests/integration/schedules, counts in tests/integration/data."""
 
 Check = Callable[[asyncpg.Connection, asyncpg.Connection], Awaitable[Any]]
 

@@ -11,6 +11,7 @@
 | 6 | the database is not reachable, took too long, or has no space left |
 | 7 | the job that was waited for did not succeed |
 | 8 | the new configuration did not start; the old one is still in force |
+| 9 | `troupe doctor` found something that does not work |
 | 130 | interrupted by ^C; a job that was waited for goes on |
 """
 
@@ -44,6 +45,10 @@ class JobNotDone(TroupeError):
     """The job that a command waited for ended otherwise than done."""
 
 
+class NotWell(TroupeError):
+    """A check of ``troupe doctor`` failed."""
+
+
 class LeftRunning(TroupeError):
     """Whoever waited for a job has left, and the job goes on.
 
@@ -64,6 +69,7 @@ _EXIT_CODES: Final[tuple[tuple[type[TroupeError], int], ...]] = (
     (DatabaseError, 6),
     (JobNotDone, 7),
     (NotApplied, 8),
+    (NotWell, 9),
     (LeftRunning, INTERRUPTED),
 )
 

@@ -16,9 +16,10 @@ import click
 import trio
 
 from troupe import supervisor
-from troupe.cli import jobs, live, operators, schedules
+from troupe.cli import jobs, keys, live, operators, schedules
 from troupe.cli.boundary import reported
 from troupe.cli.context import Settings, as_json
+from troupe.cli.doctor import doctor
 from troupe.common import logs
 from troupe.common.bridge import open_bridge
 from troupe.common.config_reference import reference
@@ -149,4 +150,6 @@ def print_reference() -> None:
 operators.add_to(main)
 live.add_to(main)
 jobs.add_to(main)
+keys.add_to(main)
+main.add_command(doctor)
 schedules.add_to(main)

@@ -242,7 +242,7 @@ class AuthSettings(_Section):
     it, and every stored secret is lost."""
     allow_private_peers: tuple[Network, ...] = ()
     """Networks (CIDR) inside the private ranges that tenants may name as hosts of identity
-    providers, SFTP and SMTP servers. Empty: none."""
+    providers, BigQuery endpoints, SFTP and SMTP servers. Empty: none."""
 
 
 class HttpSettings(_Section):

@@ -10,6 +10,7 @@ import logging
 import sys
 from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -44,10 +45,15 @@ def _mask_secrets(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     for key in event:
-        lowered = key.lower()
-        if lowered not in _HARMLESS and any(word in lowered for word in _SECRET_WORDS):
+        if _names_a_secret(key):
             event[key] = "***"
     return event
+
+
+@lru_cache(maxsize=4096)
+def _names_a_secret(key: str) -> bool:
+    lowered = key.lower()
+    return lowered not in _HARMLESS and any(word in lowered for word in _SECRET_WORDS)
 
 
 def is_for_people(style: Style, target: TextIO | None = None) -> bool:
@@ -115,6 +121,9 @@ def configure(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
+    # What our lines do not say need not be found out (see "Optimization" in logging's manual).
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    vars(logging)["_srcfile"] = None
     for library in _TALKATIVE:
         logging.getLogger(library).setLevel(logging.WARNING)
     root = logging.getLogger()

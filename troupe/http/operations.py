@@ -156,6 +156,7 @@ class HttpMetrics:
             registry=self.registry,
         ).labels(group)
         self.registry.register(_GroupGauges(group, gauges))
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def begin(self) -> None:
         """A request arrived."""
@@ -164,9 +165,16 @@ class HttpMetrics:
     def end(self, method: str, route: str, status: int, seconds: float) -> None:
         """Its answer began, or it was given up (499)."""
         self._in_flight.dec()
-        method = method if method in _KNOWN_METHODS else "OTHER"
-        self._requests.labels(self._group, method, route, str(status)).inc()
-        self._seconds.labels(self._group, method, route).observe(seconds)
+        key = method if method in _KNOWN_METHODS else "OTHER", route, status
+        if key not in self._children:
+            labels = self._group, *key[:2]
+            self._children[key] = (
+                self._requests.labels(*labels, str(status)),
+                self._seconds.labels(*labels),
+            )
+        answered, took = self._children[key]
+        answered.inc()
+        took.observe(seconds)
 
     def figures(self) -> list[Any]:
         """All metrics of this application as a list of `Family`, ready for JSON."""

@@ -132,7 +132,8 @@ async def _sent(batch: EncodedBatch) -> "AsyncIterator[bytes]":
 
 
 async def seal(connection: "Connection", tenant: TenantId, table: str) -> None:
-    """End the loading of a staged table: it is guarded, indexed and analysed."""
+    """End the loading of a staged table: who was erased stays so; it is guarded and indexed."""
+    await connection.execute(DAYS["apply_erasures"], tenant, table)
     await connection.execute(DAYS["seal_day"], tenant, table)
 
 
