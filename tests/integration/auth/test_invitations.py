@@ -90,22 +90,20 @@ async def test_whoever_logs_in_with_the_address_comes_in_once(
         site.database, site.harbor, UUID(me["subject_id"]), by="owner", actor=OPERATOR
     )
     told(site, "eve", email=GRACE)
-    third = Browser(site)
-    async with third.client:
-        assert (await third.log_in(site.harbor, "eve")).status_code == 403
-    assert (await Browser(site).log_in(site.harbor, "grace")).status_code == 403
+    for username in ("eve", "grace"):
+        async with (another := Browser(site)).client:
+            assert (await another.log_in(site.harbor, username)).status_code == 403
 
 
 async def test_an_address_that_nobody_has_verified_lets_nobody_in(
     site: Site, browser: Browser
 ) -> None:
     await offer(site)
-    told(site, "grace", email_verified=False)
-    assert (await browser.log_in(site.harbor, "grace")).status_code == 403
     for username, changes in (
+        ("grace", {"email_verified": False}),
         ("eve", {}),
         ("eve", {"email": "grace@tools.example.elsewhere.example"}),
-        ("eve", {"email": None}),
+        ("eve", {"email": ""}),
     ):
         told(site, username, **changes)
         async with (other := Browser(site)).client:

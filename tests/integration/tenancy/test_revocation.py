@@ -22,6 +22,8 @@ PROMISE: Final = 2 * SECONDS
 PACE: Final = 0.1 * SECONDS
 WARM: Final = 2 * SECONDS
 """For which everything is used before it ends: longer than a credential is remembered."""
+ANSWERED: Final = 0.5 * SECONDS
+"""What was asked so long before an ending may have been answered after it."""
 AFTER: Final = 1 * SECONDS
 WAIT: Final = 30 * SECONDS
 LEAST: Final = 5
@@ -41,12 +43,12 @@ class Credential:
 
     Attributes:
         headers: That carry it.
-        ended: When we were told that it has ended; None: it stays.
+        ending: From when on it may be refused, and from when on it has ended; None: it stays.
         answers: By group: when it was asked, and the status.
     """
 
     headers: Headers
-    ended: float | None = None
+    ending: tuple[float, float] | None = None
     answers: dict[str, list[tuple[float, int]]] = field(
         default_factory=lambda: {group: [] for group in ROUTES}
     )
@@ -55,12 +57,11 @@ class Credential:
         """What was not as promised."""
         found = []
         for group, answers in self.answers.items():
-            if self.ended is None:
-                good, late = answers, []
-            else:
-                # Ours to say when it has ended is a moment after it has: half the warmth is enough.
-                good = [one for one in answers if one[0] < self.ended - WARM / 2]
-                late = [one for one in answers if one[0] >= self.ended + PROMISE]
+            good = answers
+            if self.ending is not None:
+                begins, ended = self.ending
+                good = [(asked, status) for asked, status in answers if asked < begins - ANSWERED]
+                late = [(asked, status) for asked, status in answers if asked >= ended + PROMISE]
                 if len(late) < LEAST or {status for _, status in late} != {401}:
                     found.append(f"{name} at {group}, after the promise: {late}")
             if len(good) < LEAST or {status for _, status in good} != {200}:
@@ -129,11 +130,19 @@ async def in_use(troupe: Program, credentials: Mapping[str, Credential]) -> Asyn
                     await stop.wait()
 
     stop = trio.Event()
+
+    def fewest() -> int:
+        return min(len(asked) for one in credentials.values() for asked in one.answers.values())
+
     async with trio.open_nursery() as nursery:
         for credential in credentials.values():
             for group in ROUTES:
                 nursery.start_soon(use, credential, group)
         await trio.sleep(WARM)
+        with trio.fail_after(WAIT):
+            while fewest() < 2 * LEAST:
+                await trio.sleep(PACE)
+        await trio.sleep(ANSWERED)
         yield
         await trio.sleep(PROMISE + AFTER)
         stop.set()
@@ -169,6 +178,7 @@ async def test_it_is_refused_at_every_port(troupe: Program) -> None:
         }
         logout = {"sub": "People-analyst", "sid": "theirs"}
         async with in_use(troupe, ends | stays):
+            begins = trio.current_time()
             await scene.send("DELETE", f"/sessions/{mine}", listed)
             await scene.send("DELETE", f"/tokens/{revoked}", analyst)
             user = scene.party.users["admin"]
@@ -182,6 +192,6 @@ async def test_it_is_refused_at_every_port(troupe: Program) -> None:
             tag = {"If-Match": shown.headers["ETag"]}
             await scene.send("POST", f"{path}/deactivate", closer | tag)
             for credential in ends.values():
-                credential.ended = trio.current_time()
+                credential.ending = begins, trio.current_time()
     found = [text for name, one in (ends | stays).items() for text in one.findings(name)]
     assert found == []

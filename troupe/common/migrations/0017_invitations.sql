@@ -36,7 +36,8 @@ CREATE POLICY system ON auth.invitations TO troupe_system USING (true) WITH CHEC
 GRANT SELECT, UPDATE, DELETE ON auth.invitations TO troupe_system;
 
 -- As before, and sweeps invitations that expired a month ago; they hold addresses.
-CREATE OR REPLACE FUNCTION auth.begin_login(
+DROP FUNCTION auth.begin_login(bytea, bytea, bytea, uuid, text, interval);
+CREATE FUNCTION auth.begin_login(
     p_state_hash bytea, p_binding_hash bytea, p_salt bytea, p_provider uuid, p_next text,
     p_lifetime interval
 ) RETURNS void
@@ -67,6 +68,18 @@ AS $$
           AND translate(u.email, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz')
               = p_email)
 $$;
-REVOKE ALL ON FUNCTION auth.address_is_a_members(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION auth.address_is_a_members(text) TO troupe_runtime;
-ALTER FUNCTION auth.address_is_a_members(text) OWNER TO troupe_system;
+
+DO $$
+DECLARE
+    door regprocedure;
+BEGIN
+    FOREACH door IN ARRAY ARRAY[
+        'auth.begin_login(bytea, bytea, bytea, uuid, text, interval)',
+        'auth.address_is_a_members(text)'
+    ]::regprocedure[] LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', door);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO troupe_runtime', door);
+        EXECUTE format('ALTER FUNCTION %s OWNER TO troupe_system', door);
+    END LOOP;
+END
+$$;
