@@ -24,7 +24,6 @@ WARM: Final = 2 * SECONDS
 """For which everything is used before it ends: longer than a credential is remembered."""
 ANSWERED: Final = 0.5 * SECONDS
 """What was asked so long before an ending may have been answered after it."""
-AFTER: Final = 1 * SECONDS
 WAIT: Final = 30 * SECONDS
 LEAST: Final = 5
 """Requests of each credential at each port before it ends, and after the promise."""
@@ -131,20 +130,24 @@ async def in_use(troupe: Program, credentials: Mapping[str, Credential]) -> Asyn
 
     stop = trio.Event()
 
-    def fewest() -> int:
-        return min(len(asked) for one in credentials.values() for asked in one.answers.values())
+    async def asked_often_since(start: float) -> None:
+        with trio.fail_after(WAIT):
+            for credential in credentials.values():
+                for answers in credential.answers.values():
+                    while sum(asked >= start for asked, _ in answers) < LEAST:
+                        await trio.sleep(PACE)
 
     async with trio.open_nursery() as nursery:
         for credential in credentials.values():
             for group in ROUTES:
                 nursery.start_soon(use, credential, group)
+        began = trio.current_time()
         await trio.sleep(WARM)
-        with trio.fail_after(WAIT):
-            while fewest() < 2 * LEAST:
-                await trio.sleep(PACE)
+        await asked_often_since(began)
         await trio.sleep(ANSWERED)
         yield
-        await trio.sleep(PROMISE + AFTER)
+        await trio.sleep(PROMISE)
+        await asked_often_since(trio.current_time())
         stop.set()
 
 

@@ -182,7 +182,6 @@ async def test_an_answer_may_be_there_before_the_question_is_off_our_hands():
     supervisor = Channel(theirs, from_child)
     await supervisor.send(BEGIN)
     async with converse(ours) as instance:
-
         pump = ours.send_stream.send_all_hook
 
         async def answered() -> None:
