@@ -10,7 +10,7 @@ told apart by subjects that a reload gives again, and merged: what is there is r
 is raised, what is gone is forgotten unless somebody has worked on it. Doing it twice changes
 nothing; doing it after a load that was torn in pieces gives the same as after a whole one.
 
-What it costs: the whole of a tenant's derived tables (not its events) is read each time, a second or
+What it costs: all of a tenant's derived tables (not its events) are read each time, a second or
 two for a large shop, some seconds behind the load. In exchange there is no bookkeeping of what a
 load has changed that could be wrong. Rejected: deriving tasks inside the publication, which would
 hold the lock on the tenant's version for longer and let a mistake here keep days from being loaded.
