@@ -156,14 +156,15 @@ $$;
 CREATE POLICY system ON analytics.tasks TO troupe_system USING (true);
 GRANT SELECT (tenant_id, task_id, kind, search) ON analytics.tasks TO troupe_system;
 
--- $1 kind, $2 the pattern that says most, $3 all patterns; texts for LIKE, in lower case.
+-- $1 kind, $2 the pattern that says most, $3 all patterns, for LIKE; letter case does not count.
 CREATE FUNCTION analytics.search_tasks(p_kind text, p_pattern text, p_patterns text[])
     RETURNS SETOF uuid
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT t.task_id FROM analytics.tasks t
     WHERE t.tenant_id = platform.current_tenant() AND t.kind = p_kind
-      AND t.search LIKE p_pattern AND t.search LIKE ALL (p_patterns)
+      AND t.search LIKE lower(p_pattern)
+      AND t.search LIKE ALL (SELECT lower(p.pattern) FROM unnest(p_patterns) AS p (pattern))
 $$;
 REVOKE ALL ON FUNCTION analytics.search_tasks(text, text, text[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION analytics.search_tasks(text, text, text[]) TO troupe_runtime;
