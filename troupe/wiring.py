@@ -13,7 +13,10 @@ from socket import socket
 from typing import Any, Final
 
 from troupe.actors.analytics.answers import Answers
+from troupe.actors.analytics.following import follow_everybody
 from troupe.actors.analytics.keeping import AnswerCache
+from troupe.actors.analytics.tasks import Tasks
+from troupe.actors.analytics.timelines import Timelines
 from troupe.actors.auth.backchannel import BackchannelLogouts
 from troupe.actors.auth.login import Logins, LoginSettings
 from troupe.actors.auth.peer_http import PeerHttp
@@ -40,6 +43,8 @@ from troupe.http import analytics as analytics_routes
 from troupe.http import auth as auth_routes
 from troupe.http import auth_login, data_imports
 from troupe.http import data as data_routes
+from troupe.http import history as history_routes
+from troupe.http import tasks as task_routes
 from troupe.http.admission import Limits
 from troupe.http.answering import Answering
 from troupe.http.application import OWN_PAGE_POLICY, Application, HttpSettings, create_app
@@ -437,6 +442,12 @@ def _analytics(site: Site) -> Group:
 
     group.add_actor(ChildSpec(name="freshness", start=freshness))
 
+    async def follow_data(child: ChildContext) -> None:
+        child.started()
+        await follow_everybody(database.get(), child.stopping)
+
+    group.add_actor(ChildSpec(name="tasks", start=follow_data))
+
     def build() -> Application:
         credentials = _credentials(site, database.get(), peers.get())
         app = _application(
@@ -452,6 +463,8 @@ def _analytics(site: Site) -> Group:
             ),
         )
         analytics_routes.declare(app.api, answering.get())
+        task_routes.declare(app.api, answering.get(), Tasks(database.get()))
+        history_routes.declare(app.api, answering.get(), Timelines(database.get()))
         pages.declare(app, answering.get().answers, addresses)
         app.front = KeptAnswers(app, answering.get(), credentials)
         return app
