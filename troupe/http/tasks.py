@@ -162,7 +162,7 @@ def _declare_one(api: Api, answering: Answering, tasks: Tasks) -> None:
         tag=TAG,
     )
     async def change_task(*, principal: Principal, task_id: UUID, body: models.TaskBody) -> Answer:
-        """Status, who cares for it, note, and until when it rests; its history tells who said so."""
+        """Status, who cares for it, note, until when it rests; its history tells who said so."""
         now = answering.clock()
         if body.snoozed_until and not now < body.snoozed_until <= now + MAX_SNOOZE:
             raise InvalidInput(
