@@ -1,7 +1,7 @@
 """Tasks as METRICS.md tells them, read off derived rows in plain Python.
 
-The rows themselves come from the brute-force reading of events in `tests.integration.data`: from the
-events to the tasks nothing here knows any SQL.
+The rows themselves come from the brute-force reading of events in `tests.integration.data`: from
+the events to the tasks nothing here knows any SQL.
 """
 
 from collections.abc import Iterable, Mapping
