@@ -27,9 +27,9 @@ COMPANIES: Final = ("", "Adler GmbH", "adler & Söhne", "50% Rabatt_AG", "Züric
 KIND: Final = "cart-abandonment"
 INSERT: Final = (
     "INSERT INTO analytics.tasks (tenant_id, task_id, kind, subject, began_at, happened_at,"
-    " raised_at, is_customer, person_id, location_id, company, phone, title, value, currency, facts,"
-    " priority, reasons, status, assignee_id, snoozed_until) VALUES ($1, $2, $3, $4, $5, $5, $5, $6,"
-    " $7, $8, $9, $10, $11, $12, 'EUR', $13::text::jsonb, $14, '[]', $15, $16, $17)"
+    " raised_at, is_customer, person_id, location_id, company, phone, title, value, currency,"
+    " facts, priority, reasons, status, assignee_id, snoozed_until) VALUES ($1, $2, $3, $4, $5, $5,"
+    " $5, $6, $7, $8, $9, $10, $11, $12, 'EUR', $13::text::jsonb, $14, '[]', $15, $16, $17)"
 )
 
 
