@@ -41,7 +41,7 @@ from troupe.common.secrets import KeyRing, Vault
 from troupe.common.units import MiB
 from troupe.http import analytics as analytics_routes
 from troupe.http import auth as auth_routes
-from troupe.http import auth_login, data_imports
+from troupe.http import auth_login, data_imports, exports, performance
 from troupe.http import data as data_routes
 from troupe.http import history as history_routes
 from troupe.http import tasks as task_routes
@@ -463,7 +463,10 @@ def _analytics(site: Site) -> Group:
             ),
         )
         analytics_routes.declare(app.api, answering.get())
-        task_routes.declare(app.api, answering.get(), Tasks(database.get()))
+        performance.declare(app.api, answering.get())
+        tasks = Tasks(database.get())
+        task_routes.declare(app.api, answering.get(), tasks)
+        exports.declare(app.api, answering.get(), tasks)
         history_routes.declare(app.api, answering.get(), Timelines(database.get()))
         pages.declare(app, answering.get().answers, addresses)
         app.front = KeptAnswers(app, answering.get(), credentials)
