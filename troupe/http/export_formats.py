@@ -1,9 +1,10 @@
 """Tables as files: CSV, XLSX and Parquet, written piece by piece.
 
 An export may have a million rows, so nothing here holds more than the rows of the moment: each
-format is a `Writer` that takes some rows and hands out the bytes that have come of them. That is why
-XLSX is written here and not by a library: those known to us write to a file, or gather the sheet
-first; what a plain sheet needs is six small XML documents in a ZIP that Python writes to any stream.
+format is a `Writer` that takes some rows and hands out the bytes that have come of them. That is
+why XLSX is written here and not by a library: those known to us write to a file, or gather the
+sheet first; what a plain sheet needs is six small XML documents in a ZIP that Python writes to any
+stream.
 
 A text that a spreadsheet would take for a formula (``=1+1``, ``@SUM``, also ``+49 30``) is written
 with an apostrophe before it in CSV, where every cell is text that the reader interprets. XLSX and

@@ -2,8 +2,8 @@
 
 An export asks for the list page by page and writes each page as it comes. Neither the server nor
 the database holds more than a page, and between two pages no connection is held: who reads slowly
-costs nothing but patience. What is sent is chunked and has no length beforehand; an export that fails on
-the way is broken off, so that nobody takes half of a list for the whole.
+costs nothing but patience. What is sent is chunked and has no length beforehand; an export that
+fails on the way is broken off, so that nobody takes half of a list for the whole.
 
 Figures come of one data version: if a load changes them while an export is under way, it is broken
 off too. Lists of tasks go on by their place, like somebody who turns pages.

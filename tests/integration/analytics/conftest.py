@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from tests.integration.analytics.office import Office, open_office
 from tests.integration.analytics.warehouse import COUNTS, Warehouse
 from tests.support.postgres import TestDatabase
 from troupe.actors.analytics.answers import Answers
@@ -87,3 +88,9 @@ async def pool(bridge: None, module_database: TestDatabase) -> AsyncIterator[Dat
 @pytest.fixture
 def answers(pool: Database, town: Town) -> Answers:
     return Answers(pool)
+
+
+@pytest.fixture
+async def office(bridge: None, module_database: TestDatabase) -> AsyncIterator[Office]:
+    async with open_office(module_database.runtime_url) as opened:
+        yield opened
