@@ -15,7 +15,7 @@ from troupe.actors.analytics.timelines import Timelines
 from troupe.common.database import Database
 from troupe.common.ids import TenantId
 from troupe.common.units import MiB
-from troupe.http import exports, history, performance, tasks
+from troupe.http import analytics, exports, history, performance, tasks
 from troupe.http.answering import Answering
 from troupe.http.application import Application, create_app
 from troupe.http.principal import Principal, Role
@@ -106,6 +106,7 @@ def make_desk(database: Database) -> Desk:
     answering = Answering(answers, cache=cache, standing=standing, clock=lambda: desk.now)
     desk = Desk(app)
     tasks.declare(app.api, answering, Tasks(database))
+    analytics.declare(app.api, answering)
     exports.declare(app.api, answering, Tasks(database))
     performance.declare(app.api, answering)
     history.declare(app.api, answering, Timelines(database))
