@@ -22,6 +22,7 @@ MAY_BE_EMPTY = frozenset(
         "data.held_files",
         "data.held_pieces",
         "data.row_reports",
+        "analytics.task_changes",
         "data.source_event_counts",
         "platform.schedules",
         "platform.schedule_slots",
