@@ -12,6 +12,8 @@ from pathlib import Path
 from socket import socket
 from typing import Any, Final
 
+from troupe.actors.analytics.alarms import watch_everybody
+from troupe.actors.analytics.alerts import Alerts
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.following import follow_everybody
 from troupe.actors.analytics.keeping import AnswerCache
@@ -39,6 +41,7 @@ from troupe.common.database import CACHED_STATEMENTS, Database, PoolSettings, op
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
 from troupe.common.units import MiB
+from troupe.http import alerts as alert_routes
 from troupe.http import analytics as analytics_routes
 from troupe.http import auth as auth_routes
 from troupe.http import auth_login, data_imports, exports, performance
@@ -447,6 +450,13 @@ def _analytics(site: Site) -> Group:
         await follow_everybody(database.get(), child.stopping)
 
     group.add_actor(ChildSpec(name="tasks", start=follow_data))
+    vault, guard = Vault(site.keys), site.guard()
+
+    async def watch(child: ChildContext) -> None:
+        child.started()
+        await watch_everybody(database.get(), vault, guard, child.stopping)
+
+    group.add_actor(ChildSpec(name="alerts", start=watch))
 
     def build() -> Application:
         credentials = _credentials(site, database.get(), peers.get())
@@ -467,6 +477,7 @@ def _analytics(site: Site) -> Group:
         tasks = Tasks(database.get())
         task_routes.declare(app.api, answering.get(), tasks)
         exports.declare(app.api, answering.get(), tasks)
+        alert_routes.declare(app.api, Alerts(database.get(), vault))
         history_routes.declare(app.api, answering.get(), Timelines(database.get()))
         pages.declare(app, answering.get().answers, addresses)
         app.front = KeptAnswers(app, answering.get(), credentials)

@@ -218,3 +218,79 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- ---- alerts
+
+-- What somebody wants to be told of.
+CREATE TABLE analytics.alerts (
+    tenant_id       uuid NOT NULL REFERENCES platform.tenants ON DELETE CASCADE,
+    alert_id        uuid NOT NULL DEFAULT gen_random_uuid(),
+    name            text NOT NULL CHECK (length(name) BETWEEN 1 AND 100),
+    kind            text NOT NULL CHECK (kind IN ('spike', 'drop', 'stale_data', 'failed_load')),
+    metric          text,                       -- of spike and drop: its name in the registry
+    location_id     text,                       -- of spike and drop: only this branch; NULL: all
+    threshold       numeric,                    -- spike, drop: percent; stale_data: hours
+    least           numeric NOT NULL DEFAULT 0, -- spike, drop: what is usual must be so much
+    emails          text[] NOT NULL DEFAULT '{}',
+    webhook_url     text,
+    webhook_secret  bytea,                      -- sealed; signs what is sent there
+    enabled         boolean NOT NULL DEFAULT true,
+    version         bigint NOT NULL DEFAULT 1,
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    changed_at      timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant_id, alert_id),
+    UNIQUE (tenant_id, name),
+    CHECK ((kind IN ('spike', 'drop')) = (metric IS NOT NULL)),
+    CHECK ((kind = 'failed_load') = (threshold IS NULL)),
+    CHECK ((webhook_url IS NULL) = (webhook_secret IS NULL))
+);
+
+-- What an alert has told, once for each subject (a day).
+CREATE TABLE analytics.alarms (
+    tenant_id    uuid NOT NULL,
+    alarm_id     uuid NOT NULL DEFAULT gen_random_uuid(),
+    alert_id     uuid NOT NULL,
+    subject      text NOT NULL,
+    raised_at    timestamptz NOT NULL DEFAULT now(),
+    resolved_at  timestamptz,                   -- of a failed load: when the day was loaded after all
+    facts        jsonb NOT NULL,
+    PRIMARY KEY (tenant_id, alarm_id),
+    FOREIGN KEY (tenant_id, alert_id) REFERENCES analytics.alerts ON DELETE CASCADE
+);
+CREATE UNIQUE INDEX alarms_once ON analytics.alarms (tenant_id, alert_id, subject)
+    WHERE resolved_at IS NULL;
+CREATE INDEX alarms_by_time ON analytics.alarms (tenant_id, alert_id, raised_at, alarm_id);
+
+-- To whom it is to be told, and what became of that.
+CREATE TABLE analytics.alarm_messages (
+    tenant_id   uuid NOT NULL,
+    message_id  uuid NOT NULL DEFAULT gen_random_uuid(),
+    alarm_id    uuid NOT NULL,
+    channel     text NOT NULL CHECK (channel IN ('email', 'webhook')),
+    target      text NOT NULL,                  -- address, or URL
+    state       text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'sent', 'failed')),
+    attempts    integer NOT NULL DEFAULT 0,
+    next_at     timestamptz NOT NULL DEFAULT now(),
+    sent_at     timestamptz,
+    problem     text,
+    PRIMARY KEY (tenant_id, message_id),
+    FOREIGN KEY (tenant_id, alarm_id) REFERENCES analytics.alarms ON DELETE CASCADE
+);
+CREATE INDEX alarm_messages_waiting ON analytics.alarm_messages (tenant_id, next_at)
+    WHERE state = 'waiting';
+CREATE INDEX alarm_messages_by_alarm ON analytics.alarm_messages (tenant_id, alarm_id);
+
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['alerts', 'alarms', 'alarm_messages'] LOOP
+        EXECUTE format('ALTER TABLE analytics.%I ENABLE ROW LEVEL SECURITY', name);
+        EXECUTE format('ALTER TABLE analytics.%I FORCE ROW LEVEL SECURITY', name);
+        EXECUTE format(
+            'CREATE POLICY tenant ON analytics.%I USING (tenant_id = platform.current_tenant())'
+            ' WITH CHECK (tenant_id = platform.current_tenant())', name);
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON analytics.%I TO troupe_runtime', name);
+    END LOOP;
+END
+$$;
