@@ -56,9 +56,9 @@ class NewAlertBody(BodyModel):
     """Of spikes and drops, which need one."""
     location_id: Branch | None = None
     """Of spikes and drops: only this branch (empty: sessions without one); null: all."""
-    threshold: Threshold | None = None """Spikes and drops: percent above or below what is usual.
-    Stale data: hours since the end of the
-    last complete day. Not of failed loads."""
+    threshold: Threshold | None = None
+    """Spikes and drops: percent above or below what is usual. Stale data: hours since the end of
+    the last complete day. Not of failed loads."""
     least: Least = Decimal(0)
     """Spikes and drops: nothing is told while what is usual is less."""
     emails: Emails = ()
