@@ -114,8 +114,8 @@ def _declare_changing(api: Api, alerts: Alerts) -> None:
     async def create_alert(*, principal: Principal, body: models.NewAlertBody) -> Answer:
         """409 if another alert has the name, or there are too many.
 
-        A repetition meets its own name, so nothing is made twice. Its answer holds a secret, which is
-        why it is not kept for an idempotency key.
+        A repetition meets its own name, so nothing is made twice. Its answer holds a secret, which
+        is why it is not kept for an idempotency key.
         """
         alert, secret = await alerts.add(principal.tenant_id, body.kind, body.wish())
         where = {"Location": f"/api/v1/alerts/{alert.alert_id}"}
