@@ -79,7 +79,8 @@ class Message:
     facts: Mapping[str, Any]
     raised_at: datetime
     tenant_name: str
-    secret: bytes | None
+    sealed: bytes | None
+    """The signing secret, of a webhook."""
 
     @property
     def sentence(self) -> str:
@@ -205,10 +206,6 @@ class Postman:
             row = await connection.fetchrow(ALERTS["take_message"], tenant, LEASE)
             if row is None:
                 return None
-            secret = None
-            if row["channel"] == "webhook" and row["webhook_secret"] is not None:
-                place = alert_secret_place(row["alert_id"])
-                secret = await self._vault.unseal(connection, tenant, place, row["webhook_secret"])
             # The address may have been changed since: the alarm goes to where the secret is known.
             target = row["webhook_url"] if row["channel"] == "webhook" else row["target"]
             return Message(
@@ -224,7 +221,7 @@ class Postman:
                 row["facts"],
                 row["raised_at"],
                 row["tenant_name"],
-                secret,
+                row["webhook_secret"],
             )
 
         return await self._database.run(unit, tenant=tenant)
@@ -236,10 +233,10 @@ class Postman:
                 if message.channel == "email":
                     await self._write(tenant, message)
                 else:
-                    await self._post(message)
-        except (PeerRefused, NotConnected, ConfigurationError) as error:
+                    await self._post(tenant, message)
+        except (PeerRefused, NotConnected) as error:
             problem = str(error)
-        except (PeerError, trio.TooSlowError) as error:
+        except (PeerError, ConfigurationError, trio.TooSlowError) as error:
             problem = str(error) or "The receiver did not answer in time."
             if message.attempts < ATTEMPTS:
                 pause = min(FIRST_PAUSE * 2 ** (message.attempts - 1), LONGEST_PAUSE)
@@ -269,16 +266,15 @@ class Postman:
         async with mail_session(config, connection.secret, self._guard, tls=self._tls) as session:
             await aio(_sent(session, made))
 
-    async def _post(self, message: Message) -> None:
-        if message.secret is None:
-            raise PeerRefused("The alert posts nowhere any more.")
+    async def _post(self, tenant: TenantId, message: Message) -> None:
+        secret = await self._secret(tenant, message)
         body = payload(message)
         name, moment = f"msg_{message.message_id}", int(datetime.now(UTC).timestamp())
         headers = {
             "Content-Type": "application/json",
             "webhook-id": name,
             "webhook-timestamp": str(moment),
-            "webhook-signature": signature(message.secret.decode(), name, moment, body),
+            "webhook-signature": signature(secret, name, moment, body),
         }
         request = self._client.build_request("POST", message.target, content=body, headers=headers)
         try:
@@ -290,6 +286,18 @@ class Postman:
             told = f"The webhook answered with status {response.status_code}."
             later = response.status_code in {408, 425, 429} or response.status_code >= 500
             raise PeerUnavailable(told) if later else PeerRefused(told)
+
+    async def _secret(self, tenant: TenantId, message: Message) -> str:
+        sealed = message.sealed
+        if sealed is None:
+            raise PeerRefused("The alert posts nowhere any more.")
+        place = alert_secret_place(message.alert_id)
+        secret = await self._database.run(
+            lambda connection: self._vault.unseal(connection, tenant, place, sealed),
+            tenant=tenant,
+            read_only=True,
+        )
+        return secret.decode()
 
 
 async def _sent(session: aiosmtplib.SMTP, made: EmailMessage) -> None:
