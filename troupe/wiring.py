@@ -15,7 +15,7 @@ from typing import Any, Final
 from troupe.actors.analytics.alarms import watch_everybody
 from troupe.actors.analytics.alerts import Alerts
 from troupe.actors.analytics.answers import Answers
-from troupe.actors.analytics.following import follow_everybody
+from troupe.actors.analytics.following import Bell, follow_everybody
 from troupe.actors.analytics.keeping import AnswerCache
 from troupe.actors.analytics.tasks import Tasks
 from troupe.actors.analytics.timelines import Timelines
@@ -437,17 +437,23 @@ def _analytics(site: Site) -> Group:
             Gauge("troupe_answers_computed", "Questions not found there.", found.misses),
         ]
 
+    bell = Bell()
+
     async def freshness(child: ChildContext) -> None:
         child.started()
         await stay_current(
-            database.get(), answering.get(), child.stopping, warm=settings.warm_presets
+            database.get(),
+            answering.get(),
+            child.stopping,
+            warm=settings.warm_presets,
+            told=bell.ring,
         )
 
     group.add_actor(ChildSpec(name="freshness", start=freshness))
 
     async def follow_data(child: ChildContext) -> None:
         child.started()
-        await follow_everybody(database.get(), child.stopping)
+        await follow_everybody(database.get(), bell, child.stopping)
 
     group.add_actor(ChildSpec(name="tasks", start=follow_data))
     vault, guard = Vault(site.keys), site.guard()

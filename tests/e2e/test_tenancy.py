@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -87,7 +88,18 @@ def filled(demo: Demo) -> Demo:
                 )
                 await enqueue_many(runtime, [waiting])
 
+    async def follow(admin: asyncpg.Connection, _runtime: asyncpg.Connection) -> None:
+        """Tasks follow a load by a second or two."""
+        deadline = time.monotonic() + 60
+        while True:
+            count = await admin.fetchval("SELECT count(DISTINCT tenant_id) FROM analytics.tasks")
+            if count >= len(demo.tenants):
+                return
+            assert time.monotonic() < deadline, "no tasks"
+            await asyncio.sleep(0.2)
+
     _with_connections(demo, enqueue)
+    _with_connections(demo, follow)
     return demo
 
 

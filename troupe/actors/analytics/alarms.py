@@ -36,7 +36,13 @@ from troupe.actors.analytics.alerts import ALERTS, AlertKind, look
 from troupe.common.bridge import aio
 from troupe.common.connections import NotConnected, SmtpConfig, load_connection
 from troupe.common.database import Database
-from troupe.common.errors import ConfigurationError, PeerError, PeerRefused, PeerUnavailable
+from troupe.common.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    PeerError,
+    PeerRefused,
+    PeerUnavailable,
+)
 from troupe.common.guarded_http import GuardedTransport
 from troupe.common.ids import TenantId
 from troupe.common.logs import get_logger
@@ -333,6 +339,10 @@ async def watch_everybody(
     async with Postman(database, vault, guard) as postman:
         while not stopping.is_set():
             for tenant in await active_tenants(database):
-                await watch_once(database, postman, tenant)
+                try:
+                    await watch_once(database, postman, tenant)
+                except DeadlineExceeded as error:
+                    # The other tenants must not wait for this one.
+                    _log.warning("alerts_not_looked_at", tenant_id=str(tenant), problem=str(error))
             with trio.move_on_after(LOOK_PAUSE):
                 await stopping.wait()

@@ -18,7 +18,6 @@ hold the lock on the tenant's version for longer and let a mistake here keep day
 Any number of instances may look; a tenant is followed by one at a time, the others skip it.
 """
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -30,12 +29,13 @@ from pydantic import ValidationError
 
 from troupe.actors.analytics.spacing import Candidate, Person, refused
 from troupe.common.database import Database
+from troupe.common.errors import DeadlineExceeded
 from troupe.common.ids import TenantId
 from troupe.common.logs import get_logger
 from troupe.common.sql import load
 from troupe.common.tenant_settings import TenantSettings
 from troupe.common.tenants import active_tenants
-from troupe.common.units import HOURS, SECONDS
+from troupe.common.units import HOURS, MINUTES, SECONDS
 
 if TYPE_CHECKING:
     import asyncpg
@@ -45,7 +45,10 @@ if TYPE_CHECKING:
 FOLLOWING: Final = load(__package__, "following.sql")
 RULES: Final = 1
 """Raise it when the data would give other tasks now; all tenants are then followed anew."""
-LOOK_PAUSE: Final = 10 * SECONDS
+LOOK_PAUSE: Final = 30 * SECONDS
+QUIET: Final = 1 * SECONDS
+"""A backfill publishes many days within a minute."""
+DEADLINE: Final = 5 * MINUTES
 FRESH: Final = 1 * HOURS
 """After so long it is done in any case: master data may have new telephone numbers."""
 
@@ -198,36 +201,72 @@ def _person(row: "asyncpg.Record") -> Person:
     return Person(row["is_customer"], row["person_id"])
 
 
-Follow = Callable[["Connection", TenantId], Awaitable[bool]]
+class Bell:
+    """Wakes whoever follows: tenants of which something was heard."""
+
+    def __init__(self) -> None:
+        self._heard: set[TenantId] = set()
+        self._rung = trio.Event()
+
+    def ring(self, tenant: TenantId) -> None:
+        """Something of this tenant has changed."""
+        self._heard.add(tenant)
+        self._rung.set()
+
+    async def wait(self) -> set[TenantId]:
+        """Tenants of which something was heard: those of `QUIET` seconds together."""
+        await self._rung.wait()
+        await trio.sleep(QUIET)
+        heard, self._heard, self._rung = self._heard, set(), trio.Event()
+        return heard
 
 
-async def follow_once(database: Database, tenant: TenantId, work: Follow = follow_tenant) -> bool:
-    """`follow_tenant` in a transaction of its own; a tenant whose settings are unusable waits.
+async def follow_once(database: Database, tenant: TenantId) -> bool:
+    """`follow_tenant` in a transaction of its own; a tenant that cannot be followed waits.
 
     Raises:
         DatabaseError: PostgreSQL failed.
     """
 
     async def unit(connection: Any) -> bool:
-        return await work(connection, tenant)
+        return await follow_tenant(connection, tenant)
 
     try:
-        return await database.run(unit, tenant=tenant)
+        return await database.run(unit, tenant=tenant, deadline=DEADLINE)
+    # Whatever it is, the other tenants must not wait for this one.
     except ValidationError as error:
-        # Stored before a rule was made stricter. The other tenants must not wait for its people.
         wrong = "; ".join(finding["msg"] for finding in error.errors(include_input=False))
         _log.warning("tenant_settings_unusable", tenant_id=str(tenant), problem=wrong)
-        return False
+    except DeadlineExceeded as error:
+        _log.warning("tasks_not_followed", tenant_id=str(tenant), problem=str(error))
+    return False
 
 
-async def follow_everybody(database: Database, stopping: trio.Event) -> None:
-    """Look at every tenant every ten seconds until `stopping` is set.
+async def follow_everybody(database: Database, bell: Bell, stopping: trio.Event) -> None:
+    """Look at every tenant twice a minute, and at one of which something was heard at once.
+
+    Args:
+        database: The group's pool.
+        bell: Rings when something was heard.
+        stopping: Ends it.
 
     Raises:
         DatabaseError: PostgreSQL is away; whoever supervises this starts it again.
     """
-    while not stopping.is_set():
-        for tenant in await active_tenants(database):
-            await follow_once(database, tenant)
-        with trio.move_on_after(LOOK_PAUSE):
+    look_again = trio.current_time()
+    async with trio.open_nursery() as nursery:
+
+        async def end() -> None:
             await stopping.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(end)
+        while True:
+            heard: set[TenantId] | None = None
+            with trio.move_on_at(look_again):
+                heard = await bell.wait()
+            if heard is None:
+                look_again = trio.current_time() + LOOK_PAUSE
+            active = await active_tenants(database)
+            for tenant in active if heard is None else sorted(heard.intersection(active)):
+                await follow_once(database, tenant)
