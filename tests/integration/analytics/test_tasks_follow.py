@@ -1,15 +1,18 @@
 """Tasks are exactly what a reading of the events by hand gives, and outlive every reload."""
 
 import asyncio
+import json
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
+import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from tests.integration.analytics.tasks_by_hand import Reading, Row
-from tests.integration.data.loading import make_tenant
+from tests.integration.data.brute_force import Event
+from tests.integration.data.loading import in_tenant, make_tenant, set_tenant
 from tests.integration.data.test_derivation import (
     CUSTOMERS,
     EXAMPLES,
@@ -21,7 +24,8 @@ from tests.integration.data.test_derivation import (
     steps,
 )
 from tests.support.postgres import TestDatabase
-from troupe.actors.analytics.following import Rules, follow
+from troupe.actors.analytics import following
+from troupe.actors.analytics.following import Rules, follow, follow_tenant
 from troupe.actors.data.publication import Reporting
 from troupe.common.tenant_settings import TenantSettings
 
@@ -179,3 +183,87 @@ def check_distance(after: dict[object, Row], before: object, told: TenantSetting
             if other != key and same:
                 apart = abs(task["raised_at"] - row["raised_at"])
                 assert apart >= cooldowns[row["kind"]]
+
+
+# --- when it is done ---
+
+
+@pytest.mark.parametrize("broken", [None, "refused"])
+def test_the_comparison_finds_a_cooldown_that_is_not_kept(
+    module_database: TestDatabase, monkeypatch: pytest.MonkeyPatch, broken: str | None
+) -> None:
+    """A broken twin: three carts on three days, of which the cooldown allows the first."""
+    item = json.dumps([{"id": "i1", "name": "One", "price": 10, "quantity": 1}])
+    visit = {"user_pseudo_id": "u1", "ga_session_id": 1, "items": item, "currency": "EUR"}
+    sequence: list[Step] = [
+        Replace(day, [Event(datetime(day.year, day.month, day.day, 12, tzinfo=UTC), "add_to_cart",
+                            **visit)])
+        for day in (date(2026, 10, 23), date(2026, 10, 25), date(2026, 10, 27))
+    ]  # fmt: skip
+    if broken is not None:
+        monkeypatch.setattr(following, broken, lambda *_: [])
+    told = TenantSettings(cart_cooldown_days=7)
+
+    async def work() -> tuple[list[Row], list[Row]]:
+        connection = await asyncpg.connect(module_database.runtime_url)
+        try:
+            world = await open_shop(connection, "UTC")
+            for step in sequence:
+                await world.take(step)
+            await follow_now(world, told, LATER)
+            return await tasks_of(world), reading(world, told, LATER).all()
+        finally:
+            await connection.close()
+
+    found, wanted = asyncio.run(work())
+    assert len(wanted) == 1
+    assert (in_order(found) == in_order(wanted)) is (broken is None)
+
+
+def test_it_is_done_when_something_has_changed_and_by_one_at_a_time(
+    module_database: TestDatabase,
+) -> None:
+    async def work() -> None:
+        connection = await asyncpg.connect(module_database.runtime_url)
+        other = await asyncpg.connect(module_database.runtime_url)
+        try:
+            for one in (connection, other):  # as the program's pool does
+                await one.set_type_codec(
+                    "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
+                )
+            world = await open_shop(connection, "UTC")
+            tenant = world.tenant
+
+            async def due() -> bool:
+                return await world.within(lambda c: follow_tenant(c, tenant))
+
+            async def sql(statement: str) -> None:
+                await world.within(lambda c: c.execute(statement))
+
+            day = date(2026, 10, 23)
+            noon = datetime(2026, 10, 23, 12, tzinfo=UTC)
+            assert await due()
+            assert not await due()
+            await world.take(Replace(day, [Event(noon, "page_view", user_pseudo_id="u1")]))
+            assert await due()
+            assert not await due()
+            await sql("UPDATE platform.tenants SET settings = '{\"cart_cooldown_days\": 3}'")
+            assert await due()
+            assert not await due()
+            await sql("UPDATE analytics.followed SET next_at = now()")  # a cart turns idle
+            assert await due()
+            assert not await due()
+            await sql("UPDATE analytics.followed SET followed_at = now() - interval '61 minutes'")
+            async with connection.transaction():
+                await set_tenant(connection, tenant)
+                assert await follow_tenant(connection, tenant)
+                second = in_tenant(other, tenant, lambda c: follow_tenant(c, tenant))
+                assert not await asyncio.wait_for(second, 10)  # neither waits nor does it again
+            await sql("UPDATE platform.tenants SET state = 'deactivated'")
+            await sql("UPDATE analytics.followed SET next_at = now()")
+            assert not await due()
+        finally:
+            await connection.close()
+            await other.close()
+
+    asyncio.run(work())

@@ -1,13 +1,18 @@
 """From events to a task that somebody works on, and the timelines that it leads to."""
 
+import re
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from tests.integration.analytics.desk import ADA, NOW
-from tests.integration.analytics.office import DRILL, EVENTS, SAW, Office, event
-from tests.integration.data.loading import make_tenant
+from tests.integration.analytics.office import DRILL, EVENTS, FIRST, NINE, SAW, Office, event
+from tests.integration.data.loading import in_tenant, make_tenant, replace_day
+from troupe.actors.analytics.timelines import TIMELINES
 from troupe.common.bridge import aio
 from troupe.http.history_ids import session_id_of, user_id_of
 
@@ -225,3 +230,31 @@ async def test_a_cursor_of_another_list_is_refused(office: Office) -> None:
 
 def test_the_desk_stands_after_what_is_loaded() -> None:
     assert max(one.event_at for one in EVENTS) < NOW
+
+
+async def test_timelines_look_into_the_days_that_can_hold_their_events(office: Office) -> None:
+    """Of ten loaded days each plan touches one, and no other."""
+    for number in range(1, 10):
+        day = FIRST - timedelta(days=number)
+        at = NINE - timedelta(days=number)
+        rows = [
+            replace(EVENTS[1], event_at=at + timedelta(minutes=n), user_pseudo_id=f"w{n}")
+            for n in range(40)
+        ]
+        await aio(replace_day(office.connection, office.reporting, day, rows))
+
+    async def plan(inside: asyncpg.Connection) -> str:
+        partition = f"events_{office.tenant.hex}_20261020"
+        await inside.execute(f"PREPARE timeline AS {TIMELINES['person_events']}")
+        await inside.execute(TIMELINES["custom_plans"])
+        rows = await inside.fetch(
+            f"EXPLAIN EXECUTE timeline ('{office.tenant}', ARRAY['v1'], NULL,"
+            f" ARRAY['{FIRST}'::date], '2026-10-20', '2026-10-21', NULL, 0, 10)"
+        )
+        await inside.execute("DEALLOCATE timeline")
+        text = "\n".join(row[0] for row in rows)
+        assert set(re.findall(r"events_[0-9a-f]{32}_[0-9]{8}", text)) == {partition}
+        return text
+
+    found = await aio(in_tenant(office.connection, office.tenant, plan))
+    assert "Append" not in found

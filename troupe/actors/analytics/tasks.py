@@ -264,6 +264,7 @@ class Tasks:
         arguments = wanted.arguments(now)
 
         async def unit(connection: "Connection") -> TaskPage:
+            await connection.execute(TASKS["custom_plans"])
             rows = await connection.fetch(
                 sorting.statement, tenant, *arguments, *(after or (None, None)), limit + 1
             )

@@ -1,5 +1,10 @@
 -- Lists of tasks, and what people make of one; run by tasks.py. How tasks come about: following.sql.
 
+-- name: custom_plans
+-- For this transaction. A plan made for any values could not leave out what a value rules out: filters
+-- that are not given, the pages before a place.
+SET LOCAL plan_cache_mode = force_custom_plan
+
 -- name: list_tasks
 -- $1 tenant, $2 kind, $3 from, $4 before, $5 branches or NULL, $6 statuses or NULL, $7 assignee or NULL,
 -- $8 only those of nobody, $9 snoozed or not or NULL, $10 now, $11 customers or not or NULL, $12 least

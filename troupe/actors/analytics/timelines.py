@@ -178,6 +178,7 @@ class Timelines:
         """
 
         async def unit(connection: "Connection") -> SessionTimeline:
+            await connection.execute(TIMELINES["custom_plans"])
             row = await connection.fetchrow(TIMELINES["session"], tenant, *key)
             if row is None:
                 raise NotFound("There is no such session.")
@@ -231,6 +232,7 @@ class Timelines:
         """
 
         async def unit(connection: "Connection") -> PersonTimeline:
+            await connection.execute(TIMELINES["custom_plans"])
             row = await connection.fetchrow(TIMELINES["person"], tenant, is_customer, person_id)
             if row is None:
                 raise NotFound("There is no such person.")

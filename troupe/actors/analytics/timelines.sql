@@ -4,6 +4,11 @@
 -- are is asked first (source_days_within), because a plan over all days of a tenant would look into
 -- each. A source day is a partition; its own index begins with the visitor.
 
+-- name: custom_plans
+-- For this transaction. Partitions are left out when the days are known while planning; a plan made for
+-- any days would look into every day of the tenant.
+SET LOCAL plan_cache_mode = force_custom_plan
+
 -- name: session
 -- $1 tenant, $2 stream, $3 visitor, $4 session id.
 SELECT s.*, l.name AS location_name, m.company, m.contact, m.email AS customer_email, m.phone
