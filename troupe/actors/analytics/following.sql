@@ -9,7 +9,8 @@
 SELECT t.reporting_currency, t.reporting_time_zone, t.settings,
        coalesce(v.data_version, 0) AS data_version,
        coalesce(f.followed_as, '') AS followed_as,
-       coalesce(f.next_at <= now() OR f.followed_at <= now() - make_interval(secs => $2), true) AS due,
+       f.tenant_id IS NULL OR (f.next_at <= now()) IS TRUE
+           OR f.followed_at <= now() - make_interval(secs => $2) AS due,
        now() AS now
 FROM platform.tenants t
 LEFT JOIN data.versions v ON v.tenant_id = t.tenant_id
