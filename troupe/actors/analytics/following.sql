@@ -18,8 +18,10 @@ LEFT JOIN analytics.followed f ON f.tenant_id = t.tenant_id
 WHERE t.tenant_id = $1 AND t.state = 'active'
 
 -- name: ensure_followed
--- $1 tenant.
-INSERT INTO analytics.followed (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING
+-- $1 tenant. ON CONFLICT alone would wait for whoever is at it.
+INSERT INTO analytics.followed (tenant_id)
+SELECT $1 WHERE NOT EXISTS (SELECT FROM analytics.followed f WHERE f.tenant_id = $1)
+ON CONFLICT DO NOTHING
 
 -- name: lock_followed
 -- $1 tenant. No row: another instance is at it.
