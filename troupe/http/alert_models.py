@@ -20,6 +20,9 @@ MAX_EMAILS: Final = 10
 MAX_PERCENT: Final = 100_000
 MAX_HOURS: Final = 24 * 90
 _MAX_URL: Final = 2000
+_EMAIL: Final = (
+    r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[A-Za-z0-9.-]+$"
+)
 
 
 def _one_line(text: str) -> str:
@@ -30,14 +33,14 @@ def _one_line(text: str) -> str:
 
 def _web_address(text: str) -> str:
     parts = urlsplit(text)
-    plain = text.isascii() and text.isprintable() and " " not in text
+    plain = text.isascii() and text.isprintable() and " " not in text and parts.port != 0
     if not plain or parts.scheme not in {"https", "http"} or not parts.hostname or parts.username:
         raise PydanticCustomError("not_a_web_address", "must be an https address without a name")
     return text
 
 
 Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_one_line)]
-Email = Annotated[str, Field(min_length=3, max_length=320, pattern=r"^[^\s@,<>]+@[^\s@,<>]+$")]
+Email = Annotated[str, Field(min_length=3, max_length=320, pattern=_EMAIL)]
 Emails = Annotated[tuple[Email, ...], Field(max_length=MAX_EMAILS)]
 WebAddress = Annotated[str, Field(max_length=_MAX_URL), AfterValidator(_web_address)]
 Threshold = Annotated[Decimal, Field(gt=0, le=MAX_PERCENT, max_digits=20)]

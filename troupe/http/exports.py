@@ -46,6 +46,10 @@ MOST_AT_ONCE: Final = 8
 """Exports under way in one process."""
 _RETRY: Final = 5.0
 
+_FILE: Final = Media(
+    "text/csv", "The file", (CONTENT_TYPES[Format.XLSX], CONTENT_TYPES[Format.PARQUET])
+)
+
 Rows = AsyncIterator[Sequence[BaseModel]]
 
 
@@ -130,7 +134,7 @@ def _declare_tasks(
         f"/api/v1/exports/tasks/{kind}",
         requires=Role.VIEWER,
         query=TaskExportQuery,
-        answers={200: Media("application/octet-stream", "The file")},
+        answers={200: _FILE},
         problems=[429],
         summary=f"Export the list of {kind.value.replace('-', ' ')}",
         tag=TAG,
@@ -210,7 +214,7 @@ def _declare_figures(
         f"/api/v1/exports/{inquiry.name}",
         requires=Role.VIEWER,
         query=export_model,
-        answers={200: Media("application/octet-stream", "The file")},
+        answers={200: _FILE},
         problems=[429],
         summary=f"Export {inquiry.name}",
         tag=TAG,

@@ -1,13 +1,13 @@
 """Timelines over HTTP: a session's events in order, a person's latest first."""
 
 from datetime import datetime
-from typing import Final, cast
+from typing import Final
 
 from troupe.actors.analytics.timelines import Place, Timelines
 from troupe.common.errors import InvalidInput
 from troupe.http import history_models as models
 from troupe.http.answering import Answering
-from troupe.http.conventions import decode_cursor, encode_cursor
+from troupe.http.conventions import EARLIEST_DATE, LATEST_DATE, decode_cursor, encode_cursor
 from troupe.http.history_ids import read_session_id, read_user_id
 from troupe.http.principal import Principal, Role
 from troupe.http.routes import Api
@@ -62,7 +62,7 @@ def declare(api: Api, answering: Answering, timelines: Timelines) -> None:
         after = None
         if query.cursor:
             at, shown = decode_cursor(query.cursor, _USER, (datetime, int))
-            after = Place(cast("datetime", at), _shown(shown))
+            after = Place(_instant(at), _shown(shown))
         reporting = await answering.standing.of(principal.tenant_id)
         found = await timelines.person(
             principal.tenant_id,
@@ -81,7 +81,18 @@ def declare(api: Api, answering: Answering, timelines: Timelines) -> None:
 def _shown(value: object) -> int:
     if isinstance(value, int) and 0 <= value <= MOST_SHOWN:
         return value
-    raise InvalidInput(
+    raise _made_up()
+
+
+def _instant(value: object) -> datetime:
+    """One that has a day in every zone."""
+    if isinstance(value, datetime) and EARLIEST_DATE.year <= value.year <= LATEST_DATE.year:
+        return value
+    raise _made_up()
+
+
+def _made_up() -> InvalidInput:
+    return InvalidInput(
         "The cursor does not belong to this list.",
         [("?cursor", "must be next_cursor of the same list, filter and sort order")],
     )

@@ -282,10 +282,14 @@ class Postman:
             "webhook-timestamp": str(moment),
             "webhook-signature": signature(secret, name, moment, body),
         }
-        request = self._client.build_request("POST", message.target, content=body, headers=headers)
         try:
+            request = self._client.build_request(
+                "POST", message.target, content=body, headers=headers
+            )
             response = await self._client.send(request, stream=True)
             await response.aclose()
+        except httpx2.InvalidURL:
+            raise PeerRefused("The webhook's address is not valid.") from None
         except httpx2.HTTPError:
             raise PeerUnavailable("The webhook's host cannot be reached.") from None
         if not response.is_success:
@@ -308,7 +312,7 @@ class Postman:
 
 async def _sent(session: aiosmtplib.SMTP, made: EmailMessage) -> None:
     with sorted_errors():
-        await session.send_message(made)
+        await session.send_message(made, sender=made["From"], recipients=[made["To"]])
 
 
 async def watch_once(database: Database, postman: Postman, tenant: TenantId) -> None:

@@ -63,7 +63,7 @@ SORTABLE: Final[Mapping[str, Column]] = MappingProxyType(
     {
         "happened_at": Column("happened_at", "timestamptz", datetime),
         "raised_at": Column("raised_at", "timestamptz", datetime),
-        "priority": Column("priority", "smallint", int),
+        "priority": Column("priority", "bigint", int),
         "value": Column("value", "numeric", Decimal),
         "company": Column("company", "text", str),
     }
