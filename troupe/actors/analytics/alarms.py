@@ -312,7 +312,7 @@ class Postman:
 
 async def _sent(session: aiosmtplib.SMTP, made: EmailMessage) -> None:
     with sorted_errors():
-        await session.send_message(made, sender=made["From"], recipients=[made["To"]])
+        await session.send_message(made, sender=str(made["From"]), recipients=[str(made["To"])])
 
 
 async def watch_once(database: Database, postman: Postman, tenant: TenantId) -> None:

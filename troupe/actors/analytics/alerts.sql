@@ -72,15 +72,17 @@ SELECT $1, $2, m.channel, m.target FROM unnest($3::text[], $4::text[]) AS m (cha
 -- name: take_message
 -- $1 tenant, $2 seconds until it may be tried again. One message that is due; it counts as an attempt
 -- from now on, so that one whose sender dies is tried again later and not at once for ever.
-UPDATE analytics.alarm_messages m
-SET attempts = m.attempts + 1, next_at = now() + make_interval(secs => $2)
-FROM (
+-- Materialized: inside a join the choice would be made anew for each row, and take several.
+WITH due AS MATERIALIZED (
     SELECT w.message_id FROM analytics.alarm_messages w
     WHERE w.tenant_id = $1 AND w.state = 'waiting' AND w.next_at <= now()
     ORDER BY w.next_at
     LIMIT 1
     FOR UPDATE SKIP LOCKED
-) AS due, analytics.alarms a, analytics.alerts r, platform.tenants t
+)
+UPDATE analytics.alarm_messages m
+SET attempts = m.attempts + 1, next_at = now() + make_interval(secs => $2)
+FROM due, analytics.alarms a, analytics.alerts r, platform.tenants t
 WHERE m.tenant_id = $1 AND m.message_id = due.message_id
   AND a.tenant_id = $1 AND a.alarm_id = m.alarm_id
   AND r.tenant_id = $1 AND r.alert_id = a.alert_id AND t.tenant_id = $1
