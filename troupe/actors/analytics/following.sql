@@ -231,21 +231,30 @@ WITH visits AS (
                ORDER BY s.started_at, s.user_pseudo_id, s.stream_id, s.ga_session_id) AS first_at
     FROM data.sessions s
     WHERE s.tenant_id = $1 AND s.engaged
-), bought AS (
-    SELECT p.customer_id IS NOT NULL AS is_customer,
-           coalesce(p.customer_id, p.user_pseudo_id) AS person_id, p.purchased_at
+), stream AS (
+    -- One order of visits (by their end) and purchases, so that each visit knows the purchases around it
+    -- without being joined with all of them. A purchase at the very end is part of the visit.
+    SELECT v.is_customer, v.person_id, v.ended_at AS moment, true AS is_visit,
+           NULL::timestamptz AS purchased_at, v.user_pseudo_id, v.stream_id, v.ga_session_id,
+           v.started_at, v.location_id, v.erp_customer_id, v.first_at
+    FROM visits v
+    UNION ALL
+    SELECT p.customer_id IS NOT NULL, coalesce(p.customer_id, p.user_pseudo_id), p.purchased_at,
+           false, p.purchased_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL
     FROM data.purchases p
     WHERE p.tenant_id = $1 AND p.counted
+), around AS (
+    SELECT s.*, max(s.purchased_at) OVER (
+               PARTITION BY s.is_customer, s.person_id ORDER BY s.moment, s.is_visit
+               ROWS UNBOUNDED PRECEDING) AS bought_last,
+           min(s.purchased_at) OVER (
+               PARTITION BY s.is_customer, s.person_id ORDER BY s.moment DESC, s.is_visit DESC
+               ROWS UNBOUNDED PRECEDING) AS bought_at
+    FROM stream s
 ), often AS (
-    SELECT v.is_customer, v.person_id, v.user_pseudo_id, v.stream_id, v.ga_session_id, v.started_at,
-           v.location_id, v.erp_customer_id, v.first_at,
-           min(b.purchased_at) FILTER (WHERE b.purchased_at > v.ended_at) AS bought_at
-    FROM visits v
-    LEFT JOIN bought b ON b.is_customer = v.is_customer AND b.person_id = v.person_id
-    WHERE v.first_at >= v.started_at - make_interval(secs => $3 * 86400)
-    GROUP BY v.is_customer, v.person_id, v.user_pseudo_id, v.stream_id, v.ga_session_id,
-             v.started_at, v.ended_at, v.location_id, v.erp_customer_id, v.first_at
-    HAVING count(*) FILTER (WHERE b.purchased_at BETWEEN v.first_at AND v.ended_at) = 0
+    SELECT a.* FROM around a
+    WHERE a.is_visit AND a.first_at >= a.started_at - make_interval(secs => $3 * 86400)
+      AND (a.bought_last IS NULL OR a.bought_last < a.first_at)
 )
 SELECT analytics.subject('visit', o.stream_id, o.user_pseudo_id, o.ga_session_id::text),
        o.first_at, o.started_at, o.started_at, o.bought_at, o.is_customer, o.person_id,
