@@ -6,7 +6,7 @@ screen does. A metric becomes three columns: its value, the one it is compared w
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 from types import NoneType, UnionType
@@ -163,3 +163,24 @@ BRANCH_PERFORMANCE: Final = Table(
         ),
     ]
 )
+
+
+def chart(names: Sequence[str], *, by_hour: bool) -> Table:
+    """Steps of a chart with the metrics that were asked for."""
+
+    def edge(name: str) -> Column:
+        kind = Kind.INSTANT if by_hour else Kind.DAY
+        return Column(Heading(name, kind), lambda row: _moment(getattr(row, name), by_hour))
+
+    def value(name: str) -> Column:
+        kind = _METRIC_KINDS.get(METRICS[name].unit, Kind.NUMBER)
+        return Column(Heading(name, kind), lambda row: row.values[name])
+
+    return Table([edge("start"), edge("end"), *map(value, dict.fromkeys(names))])
+
+
+def _moment(moment: date, by_hour: bool) -> date:
+    """A midnight that was read as a day is an instant among hours."""
+    if by_hour and not isinstance(moment, datetime):
+        return datetime.combine(moment, datetime.min.time(), UTC)
+    return moment

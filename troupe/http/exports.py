@@ -9,15 +9,18 @@ Figures come of one data version: if a load changes them while an export is unde
 off too. Lists of tasks go on by their place, like somebody who turns pages.
 """
 
+import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel, create_model
 from quart import Response
 
+from troupe.actors.analytics.answers import LocationPage
 from troupe.actors.analytics.following import TaskKind
 from troupe.actors.analytics.subjects import Kind as SubjectKind
 from troupe.actors.analytics.tasks import TaskPage, Tasks
+from troupe.common.dates import Granularity
 from troupe.common.errors import Conflict, InvalidInput, TooManyRequests
 from troupe.http import (
     analytics_models,
@@ -125,6 +128,8 @@ def declare(api: Api, answering: Answering, tasks: Tasks) -> None:
         _declare_tasks(api, answering, tasks, exports, kind)
     for inquiry, model, table in _FIGURES:
         _declare_figures(api, answering, exports, inquiry, model, table)
+    _declare_chart(api, answering, exports)
+    _declare_locations(api, answering, exports)
 
 
 def _declare_tasks(
@@ -251,3 +256,65 @@ def _declare_figures(
         days = first.range
         name = f"{slug.replace('_', '-')}_{days.start_date}_{days.end_date}"
         return exports.answer(name, query.format, table, rows())
+
+
+class ChartExportQuery(analytics_models.StatsChartQuery, FormatQuery):
+    """A range cut into steps, as a file."""
+
+
+def _declare_chart(api: Api, answering: Answering, exports: Exports) -> None:
+    @api.get(
+        "/api/v1/exports/stats/chart",
+        requires=Role.VIEWER,
+        query=ChartExportQuery,
+        answers={200: _FILE},
+        problems=[429],
+        summary="Export stats/chart",
+        tag=TAG,
+    )
+    async def export_chart(*, principal: Principal, query: ChartExportQuery) -> Response:
+        given = query.model_fields_set - FormatQuery.model_fields.keys()
+        asked = analytics_models.StatsChartQuery(**{name: getattr(query, name) for name in given})
+        body = await answering.document(principal.tenant_id, inquiries.CHART, asked)
+        chart = analytics_models.ChartAnswer.model_validate_json(body)
+
+        async def rows() -> AsyncGenerator[Sequence[BaseModel], None]:
+            yield chart.points
+
+        days = chart.range
+        return exports.answer(
+            f"chart_{days.start_date}_{days.end_date}",
+            query.format,
+            export_tables.chart(query.metric, by_hour=query.granularity is Granularity.HOUR),
+            rows(),
+        )
+
+
+def _declare_locations(api: Api, answering: Answering, exports: Exports) -> None:
+    @api.get(
+        "/api/v1/exports/locations",
+        requires=Role.VIEWER,
+        query=FormatQuery,
+        answers={200: _FILE},
+        problems=[429],
+        summary="Export the branches of the master data",
+        tag=TAG,
+    )
+    async def export_locations(*, principal: Principal, query: FormatQuery) -> Response:
+        async def turn(after: tuple[str, str] | None) -> LocationPage:
+            return await answering.answers.locations(principal.tenant_id, after=after, limit=PAGE)
+
+        first = await turn(None)
+        _refuse_too_many(first.total)
+
+        async def rows() -> AsyncGenerator[Sequence[BaseModel], None]:
+            page = first
+            while True:
+                yield [
+                    analytics_models.Location(**dataclasses.asdict(one)) for one in page.locations
+                ]
+                if page.place is None:
+                    return
+                page = await turn(page.place)
+
+        return exports.answer("locations", query.format, export_tables.LOCATIONS, rows())

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -79,6 +79,8 @@ def alike(shown: Any, exported: Any) -> bool:
         return shown in {None, ""} and exported in {None, ""}
     if isinstance(shown, bool):
         return str(exported).lower() == str(shown).lower()
+    if isinstance(exported, date) and not isinstance(exported, datetime):
+        return exported.isoformat() == shown
     if isinstance(exported, datetime):
         moment = datetime.fromisoformat(shown)
         there = exported if exported.tzinfo else exported.replace(tzinfo=moment.tzinfo)
@@ -113,6 +115,27 @@ async def test_every_list_in_every_format(office: Office, path: str) -> None:
             assert not wrong, name
     left_out = set(shown[0]) - set(parquet.column_names) if shown else set()
     assert left_out <= {"kind", "facts", "etag", "version"}
+
+
+@pytest.mark.parametrize("granularity", ["hour", "day", "week"])
+async def test_a_chart_and_the_branches(office: Office, granularity: str) -> None:
+    query = {**OCTOBER, "granularity": granularity, "metric": ["sessions", "gross_revenue"]}
+    chart = await office.desk.get(office.tenant, "/stats/chart", **query)
+    shown = [{"start": p["start"], "end": p["end"], **p["values"]} for p in chart["points"]]
+    assert shown
+    for wanted in ("csv", "parquet"):
+        raw = await export(office, "stats/chart", wanted, **query)
+        table = (
+            list(csv.DictReader(io.StringIO(raw.decode(), newline="")))
+            if wanted == "csv"
+            else pq.read_table(pa.BufferReader(raw)).to_pylist()
+        )
+        assert len(table) == len(shown)
+        for cells, row in zip(table, shown, strict=True):
+            assert all(alike(row[column], cell) for column, cell in cells.items())
+    reply = await office.desk.ask(office.tenant, "GET", "/exports/locations")
+    [branch] = csv.DictReader(io.StringIO(reply.raw.decode(), newline=""))
+    assert (branch["location_id"], branch["name"]) == ("B1", "Kiel")
 
 
 async def test_an_export_has_all_pages_and_keeps_filter_and_order(
