@@ -32,7 +32,7 @@ from troupe.http import (
     top_models,
 )
 from troupe.http.answering import Answering, Inquiry
-from troupe.http.conventions import CompareQuery, QueryModel
+from troupe.http.conventions import CompareQuery, PageQuery, QueryModel
 from troupe.http.declaration import Media
 from troupe.http.export_formats import CONTENT_TYPES, Format, new_writer
 from troupe.http.export_tables import Table
@@ -208,10 +208,16 @@ def _declare_figures(
     table: Table,
 ) -> None:
     most = performance_models.MAX_ROWS if model is performance_models.PerformanceQuery else PAGE
+    fields: dict[str, Any] = {
+        name: (told.annotation, told)
+        for name, told in model.model_fields.items()
+        if name not in PageQuery.model_fields
+    }
     export_model = create_model(
         f"{model.__name__.removesuffix('Query')}ExportQuery",
-        __base__=(model, FormatQuery),
+        __base__=FormatQuery,
         __doc__=f"{model.__doc__} As a file, with all rows.",
+        **fields,
     )
     slug = inquiry.name.replace("/", "_")
 
@@ -226,11 +232,8 @@ def _declare_figures(
         endpoint=f"export_{slug}",
     )
     async def export_figures(*, principal: Principal, query: Any) -> Response:
-        given = query.model_fields_set
-        for name in ("limit", "cursor"):
-            if name in given:
-                raise InvalidInput("An export has no pages.", [(f"?{name}", "is not known here")])
-        asked = {name: getattr(query, name) for name in model.model_fields if name in given}
+        given = query.model_fields_set & fields.keys()
+        asked = {name: getattr(query, name) for name in given}
 
         async def turn(cursor: str | None) -> Any:
             body = await answering.document(
