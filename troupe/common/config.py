@@ -274,7 +274,7 @@ class DataSettings(_Section):
     """MiB of rows that all ingestions of a process may hold between BigQuery and PostgreSQL. Too
     small: days wait for each other."""
     batch_rows: Annotated[int, Field(ge=100, le=100_000)] = 16_384
-    """Rows encoded and copied at a time; a batch also ends at 8 MiB. Larger: slightly faster."""
+    """Rows encoded and copied at a time; a batch also ends at 4 MiB. Larger: slightly faster."""
     query_deadline: Annotated[float, Field(gt=0)] = 10 * MINUTES
     """Seconds that the query of one day may take in BigQuery."""
     scan_budget_gib: Annotated[float, Field(ge=0, le=1_000_000)] = 100.0

@@ -41,7 +41,7 @@ from troupe.http.login_pages import LoginPages
 from troupe.http.principal import Access, Principal, Role
 from troupe.http.request import current_request
 from troupe.http.routes import Api
-from troupe.http.tenants import actor_of, tag_of, within
+from troupe.http.tenants import actor_of, change_if_unchanged, tag_of, within
 from troupe.http.tenants import declare as declare_running
 
 __all__ = ["Addresses", "declare"]
@@ -246,16 +246,8 @@ def _declare_tenants(api: Api, database: Database) -> None:
     async def change_tenant(
         *, principal: Principal, tenant_id: UUID, body: models.TenantBody
     ) -> Answer:
-        tenant = within(principal, tenant_id)
-        present = await tenants.load_tenant(database, tenant)
-        require_match(tag_of(present))
-        changed = await tenants.change_tenant(
-            database,
-            tenant,
-            TenantChange(**body.model_dump()),
-            version=present.version,
-            actor=actor_of(principal),
-        )
+        change = TenantChange(**body.model_dump())
+        changed = await change_if_unchanged(database, principal, tenant_id, change)
         return Answer(models.TenantAnswer.of(changed), etag=tag_of(changed))
 
     @api.get(

@@ -298,7 +298,10 @@ class Guard:
         principal = await self._authenticate(request)
         if principal is None:
             self._count(self._addresses, address, request)
-            raise Unauthenticated("The request carries no valid credentials.")
+            raise Unauthenticated(
+                "The request carries no valid credentials.",
+                presented="Authorization" in request.headers,
+            )
         request.principal = principal
         structlog.contextvars.bind_contextvars(tenant_id=str(principal.tenant_id))
         self._count(self._subjects, str(principal.subject_id), request)

@@ -59,6 +59,25 @@ def within(principal: Principal, tenant_id: UUID) -> TenantId:
     return principal.tenant_id
 
 
+async def change_if_unchanged(
+    database: Database, principal: Principal, tenant_id: UUID, change: TenantChange
+) -> tenants.Tenant:
+    """Change the tenant in the path, if it still is what the request says it has seen.
+
+    Raises:
+        NotFound: The request does not act there.
+        PreconditionRequired: It has no ``If-Match``.
+        PreconditionFailed: It names another version, or somebody changes the tenant at this moment.
+        InvalidInput: A field is not valid.
+    """
+    tenant = within(principal, tenant_id)
+    present = await tenants.load_tenant(database, tenant)
+    require_match(tag_of(present))
+    return await tenants.change_tenant(
+        database, tenant, change, version=present.version, actor=actor_of(principal)
+    )
+
+
 def actor_of(principal: Principal) -> Actor:
     """Who is acting, for the audit log."""
     resolved = cast("ResolvedPrincipal", principal)
@@ -204,16 +223,8 @@ def _declare_settings(api: Api, database: Database) -> None:
     async def change_settings(
         *, principal: Principal, tenant_id: UUID, body: models.SettingsBody
     ) -> Answer:
-        tenant = within(principal, tenant_id)
-        present = await tenants.load_tenant(database, tenant)
-        require_match(tag_of(present))
-        changed = await tenants.change_tenant(
-            database,
-            tenant,
-            TenantChange(settings=body.settings),
-            version=present.version,
-            actor=actor_of(principal),
-        )
+        change = TenantChange(settings=body.settings)
+        changed = await change_if_unchanged(database, principal, tenant_id, change)
         return Answer(changed.settings, etag=tag_of(changed))
 
     @api.post(

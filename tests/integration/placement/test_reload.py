@@ -224,7 +224,8 @@ async def test_a_new_generation_that_does_not_start_leaves_the_old_one_in_force(
             await load.more(20)
         load.books.assert_spotless(at_least=20)
         tree = await group(running)
-        assert [child["name"] for child in tree["children"]] == ["database", "actors", "http"]
+        names = [child["name"] for child in tree["children"]]
+        assert names == ["database", "peers", "actors", "http"]
         assert tree["details"]["tasks_limit"] == 32
         result = running.command("reload")
         assert (result.returncode, "the old one is" in result.stderr) == (8, True)

@@ -107,6 +107,8 @@ def test_sftp_that_works(troupe: Program, sftp: dict[str, Any]) -> None:
         ({"username": "nobody"}, PASSWORD, "does not accept the account's credentials"),
         ({"locations": {**FILES["locations"], "file": "none.csv"}}, PASSWORD, "no such file"),
         ({"host_key": ""}, PASSWORD, "It shows: ssh-ed25519 "),
+        ({"host_key": "", "port": 1}, PASSWORD, "cannot be reached"),
+        ({"host_key": "", "host": "10.255.255.1"}, PASSWORD, "auth.allow_private_peers"),
         ({"authentication": "key"}, PASSWORD, "not a private key"),
         ({"host": "10.255.255.1"}, PASSWORD, "auth.allow_private_peers"),
         ({"host": "no-such-host.invalid"}, PASSWORD, "is not known"),

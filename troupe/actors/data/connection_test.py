@@ -203,10 +203,13 @@ class ConnectionTester:
                     findings.well(findings.under_way, f"{file.name} is there, {told}.")
 
     async def _host_key(self, tenant: TenantId) -> str:
-        """The key that the server shows, as a person compares it."""
-        with trio.move_on_after(KEY_DEADLINE):
-            shown = await shown_key(self._database, tenant, self._guard, KEY_DEADLINE)
-            return f"It shows: {shown.public_key} ({shown.fingerprint})"
+        """The key that the server shows, as a person compares it, or why it shows none."""
+        try:
+            with trio.move_on_after(KEY_DEADLINE):
+                shown = await shown_key(self._database, tenant, self._guard, KEY_DEADLINE)
+                return f"It shows: {shown.public_key} ({shown.fingerprint})"
+        except PeerError as error:
+            return str(error)
         return "It shows none in time."
 
     async def _smtp(self, config: SmtpConfig, secret: bytes | None, findings: Findings) -> None:
