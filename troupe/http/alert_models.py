@@ -201,7 +201,7 @@ class AlarmMessage(AnswerModel):
     """To whom an alarm is told, and what became of that."""
 
     channel: str
-    target: str
+    recipient: str
     state: str
     """`waiting`, `sent` or `failed`."""
     attempts: int

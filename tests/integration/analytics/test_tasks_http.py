@@ -12,6 +12,7 @@ import pytest
 from tests.integration.analytics.desk import ADA, NOW
 from tests.integration.analytics.office import DRILL, EVENTS, FIRST, NINE, SAW, Office, event
 from tests.integration.data.loading import in_tenant, make_tenant, replace_day
+from troupe.actors.analytics.following import follow_once
 from troupe.actors.analytics.timelines import TIMELINES
 from troupe.common.bridge import aio
 from troupe.http.history_ids import session_id_of, user_id_of
@@ -152,6 +153,39 @@ async def test_a_purchase_settles_the_cart_and_a_reload_keeps_what_people_wrote(
     assert (left["note"], left["present"]) == ("Calls back", False)
     await office.load([*EVENTS])
     assert (await office.only("cart-abandonment"))["present"]
+
+
+async def test_of_a_person_who_is_erased_no_task_is_left(office: Office) -> None:
+    """Worked on or not; and what is followed afterwards names nobody."""
+    for kind in ("cart-abandonment", "search-analysis"):
+        task = await office.only(kind)
+        assert (await office.change(task, {"note": "Ada is on holiday"})).status == 200
+    sold = await office.only("purchases")
+
+    async def erase(inside: asyncpg.Connection) -> None:
+        await inside.execute(
+            "INSERT INTO analytics.alerts (tenant_id, name, kind, emails) VALUES"
+            " ($1, 'Loads', 'failed_load', ARRAY['ada@adler.example', 'bo@shop.example'])",
+            office.tenant,
+        )
+        await inside.execute(
+            "SELECT data.erase_person($1, data.identifiers_of($1, 'L1')"
+            " || data.identifiers_of($1, 'ada@adler.example'), gen_random_uuid())",
+            office.tenant,
+        )
+        left = await inside.fetch("SELECT t::text AS row FROM analytics.tasks t")
+        assert [str(sold["id"]) in row["row"] for row in left] == [True]
+        changes = await inside.fetchval("SELECT count(*) FROM analytics.task_changes")
+        assert changes == 0
+        emails = await inside.fetchval("SELECT emails FROM analytics.alerts")
+        assert emails == ["bo@shop.example"]
+
+    await aio(in_tenant(office.connection, office.tenant, erase))
+    await follow_once(office.database, office.tenant)
+    again = await office.only("cart-abandonment")
+    assert again["person_id"].startswith("erased-")
+    assert (again["note"], again["company"], again["email"]) == ("", "", "")
+    assert (await office.only("purchases"))["id"] == sold["id"]
 
 
 # --- timelines ---

@@ -21,7 +21,8 @@ DROP = {
 
 def message(**changes: object) -> Message:
     fields: dict[str, object] = {
-        "message_id": UUID(int=1), "channel": "email", "target": "ada@shop.example", "attempts": 1,
+        "message_id": UUID(int=1), "channel": "email",
+        "recipient": "ada@shop.example", "attempts": 1,
         "alarm_id": UUID(int=2), "alert_id": UUID(int=3), "name": "Less revenue",
         "kind": AlertKind.DROP, "subject": "x", "facts": DROP,
         "raised_at": datetime(2026, 10, 21, 5, tzinfo=UTC), "tenant_name": "Shop", "sealed": None,

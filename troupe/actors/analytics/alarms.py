@@ -75,7 +75,7 @@ class Message:
 
     message_id: UUID
     channel: str
-    target: str
+    recipient: str
     attempts: int
     alarm_id: UUID
     alert_id: UUID
@@ -117,7 +117,7 @@ def letter(message: Message, sender: str) -> EmailMessage:
     made = EmailMessage()
     made["Subject"] = f"{_line(message.name)} ({_line(message.tenant_name)})"
     made["From"] = sender
-    made["To"] = message.target
+    made["To"] = message.recipient
     made["Date"] = format_datetime(message.raised_at)
     made["Message-ID"] = f"<{message.message_id}@troupe.invalid>"
     made["Auto-Submitted"] = "auto-generated"
@@ -213,11 +213,11 @@ class Postman:
             if row is None:
                 return None
             # The address may have been changed since: the alarm goes to where the secret is known.
-            target = row["webhook_url"] if row["channel"] == "webhook" else row["target"]
+            recipient = row["webhook_url"] if row["channel"] == "webhook" else row["recipient"]
             return Message(
                 row["message_id"],
                 row["channel"],
-                target or row["target"],
+                recipient or row["recipient"],
                 row["attempts"],
                 row["alarm_id"],
                 row["alert_id"],
@@ -284,7 +284,7 @@ class Postman:
         }
         try:
             request = self._client.build_request(
-                "POST", message.target, content=body, headers=headers
+                "POST", message.recipient, content=body, headers=headers
             )
             response = await self._client.send(request, stream=True)
             await response.aclose()

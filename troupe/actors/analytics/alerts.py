@@ -340,15 +340,15 @@ async def raise_alarm(
     if alarm_id is None:
         return False
     wish = alert.wish
-    targets = [("email", address) for address in wish.emails]
+    recipients = [("email", address) for address in wish.emails]
     if wish.webhook_url:
-        targets.append(("webhook", wish.webhook_url))
+        recipients.append(("webhook", wish.webhook_url))
     await connection.execute(
         ALERTS["add_messages"],
         tenant,
         alarm_id,
-        [channel for channel, _ in targets],
-        [target for _, target in targets],
+        [channel for channel, _ in recipients],
+        [recipient for _, recipient in recipients],
     )
     return True
 

@@ -65,9 +65,9 @@ ON CONFLICT (tenant_id, alert_id, subject) WHERE resolved_at IS NULL DO NOTHING
 RETURNING alarm_id
 
 -- name: add_messages
--- $1 tenant, $2 alarm, $3 channels, $4 targets.
-INSERT INTO analytics.alarm_messages (tenant_id, alarm_id, channel, target)
-SELECT $1, $2, m.channel, m.target FROM unnest($3::text[], $4::text[]) AS m (channel, target)
+-- $1 tenant, $2 alarm, $3 channels, $4 recipients.
+INSERT INTO analytics.alarm_messages (tenant_id, alarm_id, channel, recipient)
+SELECT $1, $2, m.channel, m.recipient FROM unnest($3::text[], $4::text[]) AS m (channel, recipient)
 
 -- name: take_message
 -- $1 tenant, $2 seconds until it may be tried again. One message that is due; it counts as an attempt
@@ -86,7 +86,7 @@ FROM due, analytics.alarms a, analytics.alerts r, platform.tenants t
 WHERE m.tenant_id = $1 AND m.message_id = due.message_id
   AND a.tenant_id = $1 AND a.alarm_id = m.alarm_id
   AND r.tenant_id = $1 AND r.alert_id = a.alert_id AND t.tenant_id = $1
-RETURNING m.message_id, m.channel, m.target, m.attempts, a.alarm_id, a.subject, a.facts, a.raised_at,
+RETURNING m.message_id, m.channel, m.recipient, m.attempts, a.alarm_id, a.subject, a.facts, a.raised_at,
           r.alert_id, r.name, r.kind, r.webhook_secret, r.webhook_url, t.name AS tenant_name
 
 -- name: note_sent
@@ -108,8 +108,8 @@ SELECT a.alarm_id, a.subject, a.raised_at, a.resolved_at, a.facts, m.messages
 FROM analytics.alarms a
 CROSS JOIN LATERAL (
     SELECT coalesce(jsonb_agg(jsonb_build_object(
-               'channel', w.channel, 'target', w.target, 'state', w.state, 'attempts', w.attempts,
-               'problem', w.problem) ORDER BY w.channel, w.target), '[]') AS messages
+               'channel', w.channel, 'recipient', w.recipient, 'state', w.state, 'attempts',
+               w.attempts, 'problem', w.problem) ORDER BY w.channel, w.recipient), '[]') AS messages
     FROM analytics.alarm_messages w
     WHERE w.tenant_id = $1 AND w.alarm_id = a.alarm_id
 ) AS m

@@ -321,7 +321,7 @@ WITH turned AS (
                ELSE t.settled_at IS NULL AND t.status IN ('open', 'in_progress') END
     RETURNING t.task_id, t.version, was.status AS was, t.status
 )
-INSERT INTO analytics.task_changes (tenant_id, task_id, version, actor_kind, actor_name, changes)
+INSERT INTO analytics.task_changes (tenant_id, task_id, version, actor_kind, user_name, changes)
 SELECT $1, t.task_id, t.version, 'system', '',
        jsonb_build_object('status', jsonb_build_object('from', t.was, 'to', t.status))
 FROM turned t

@@ -70,12 +70,13 @@ WHERE tenant_id = $1 AND task_id = $2
 -- name: note_change
 -- $1 tenant, $2 task, $3 version, $4 kind of actor, $5 the person, $6 their name, $7 the changes.
 INSERT INTO analytics.task_changes (
-    tenant_id, task_id, version, actor_kind, actor_id, actor_name, changes)
+    tenant_id, task_id, version, actor_kind, actor_id, user_name, changes)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 
 -- name: changes
 -- $1 tenant, $2 task, $3 before this version or NULL, $4 how many. Latest first.
-SELECT c.version, c.changed_at, c.actor_kind, c.actor_id, c.actor_name, c.changes
+SELECT c.version, c.changed_at, c.actor_kind, c.actor_id, c.user_name AS actor_name,
+       c.changes
 FROM analytics.task_changes c
 WHERE c.tenant_id = $1 AND c.task_id = $2 AND ($3::bigint IS NULL OR c.version < $3)
 ORDER BY c.version DESC

@@ -78,7 +78,7 @@ CREATE TABLE analytics.task_changes (
     changed_at  timestamptz NOT NULL DEFAULT now(),
     actor_kind  text NOT NULL CHECK (actor_kind IN ('user', 'token', 'system')),
     actor_id    uuid,                           -- the person; NULL: the program
-    actor_name  text NOT NULL,                  -- as they were called then
+    user_name   text NOT NULL,                  -- as the person or token was called then
     changes     jsonb NOT NULL,                 -- {"status": {"from": …, "to": …}}
     PRIMARY KEY (tenant_id, task_id, version),
     FOREIGN KEY (tenant_id, task_id) REFERENCES analytics.tasks ON DELETE CASCADE
@@ -267,7 +267,7 @@ CREATE TABLE analytics.alarm_messages (
     message_id  uuid NOT NULL DEFAULT gen_random_uuid(),
     alarm_id    uuid NOT NULL,
     channel     text NOT NULL CHECK (channel IN ('email', 'webhook')),
-    target      text NOT NULL,                  -- address, or URL
+    recipient   text NOT NULL,                  -- address, or URL
     state       text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'sent', 'failed')),
     attempts    integer NOT NULL DEFAULT 0,
     next_at     timestamptz NOT NULL DEFAULT now(),
@@ -294,3 +294,32 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- ---- people who are erased
+
+-- Figures outlive a person under a pseudonym (0013_tenants.sql), tasks do not: their notes, titles and
+-- histories are about that person. An address that is erased is written to no more. Statement by
+-- statement, because an erasure remembers all identifiers of a person at once.
+CREATE FUNCTION analytics.forget_erased() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM analytics.tasks AS t
+    WHERE EXISTS (SELECT FROM erased AS x
+                  WHERE x.tenant_id = t.tenant_id AND x.digest IN (
+                      data.person_digest(t.tenant_id, t.person_id),
+                      data.person_digest(t.tenant_id, t.user_pseudo_id),
+                      data.person_digest(t.tenant_id, nullif(t.email, ''))));
+    UPDATE analytics.alerts AS a
+    SET version = a.version + 1, changed_at = now(), emails = ARRAY(
+        SELECT e.address FROM unnest(a.emails) WITH ORDINALITY AS e (address, place)
+        WHERE NOT EXISTS (SELECT FROM erased AS x
+                          WHERE x.digest = data.person_digest(a.tenant_id, e.address))
+        ORDER BY e.place)
+    WHERE EXISTS (SELECT FROM unnest(a.emails) AS e (address) JOIN erased AS x
+                  ON x.tenant_id = a.tenant_id AND x.digest = data.person_digest(a.tenant_id, e.address));
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER forget_erased AFTER INSERT ON data.erased_persons
+    REFERENCING NEW TABLE AS erased FOR EACH STATEMENT EXECUTE FUNCTION analytics.forget_erased();
