@@ -119,7 +119,8 @@ class _Outbox(io.RawIOBase):
 
 # --- CSV --------------------------------------------------------------------------------------
 
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The last four are the first four in full width, which some spreadsheets read alike."""
 
 
 def harmless(text: str) -> str:
@@ -210,12 +211,14 @@ _PARTS: Final = {
         f'<styleSheet xmlns="{_NAMESPACE}">'
         '<numFmts count="2"><numFmt numFmtId="164" formatCode="yyyy\\-mm\\-dd\\ hh:mm:ss"/>'
         '<numFmt numFmtId="165" formatCode="yyyy\\-mm\\-dd"/></numFmts>'
-        '<fonts count="2"><font/><font><b/></font></fonts>'
+        '<fonts count="2"><font><sz val="11"/><name val="Calibri"/></font>'
+        '<font><b/><sz val="11"/><name val="Calibri"/></font></fonts>'
         '<fills count="2"><fill><patternFill patternType="none"/></fill>'
         '<fill><patternFill patternType="gray125"/></fill></fills>'
         "<borders><border/></borders><cellStyleXfs><xf/></cellStyleXfs>"
         '<cellXfs count="4"><xf/><xf numFmtId="164" applyNumberFormat="1"/>'
         '<xf numFmtId="165" applyNumberFormat="1"/><xf fontId="1" applyFont="1"/></cellXfs>'
+        '<cellStyles count="1"><cellStyle name="Normal" xfId="0" builtinId="0"/></cellStyles>'
         "</styleSheet>"
     ),
 }

@@ -13,6 +13,7 @@ from troupe.actors.analytics.filters import Filters
 from troupe.actors.analytics.ranking import Place, Ranking
 from troupe.actors.analytics.subjects import Kind, Subject, read_subjects
 from troupe.http import performance_models as models
+from troupe.http.analytics_models import LocationStats
 from troupe.http.answering import Answering, Inquiry
 from troupe.http.asked import Asked
 from troupe.http.conventions import decode_cursor, encode_cursor
@@ -104,7 +105,7 @@ def _write_branches(
     page = listed[: query.limit]
     rows = []
     for branch in page:
-        stats = models.LocationStats.of(
+        stats = LocationStats.of(
             branch, now[branch], before[0][branch] if before else None, currency
         )
         products = [
@@ -117,7 +118,7 @@ def _write_branches(
             for one in sold.get(branch.location_id, ())
             if one.now.purchases
         ]
-        fields = {name: getattr(stats, name) for name in models.LocationStats.model_fields}
+        fields = {name: getattr(stats, name) for name in LocationStats.model_fields}
         rows.append(models.BranchPerformance(**fields, top_products=products))
     cursor = None
     if len(listed) > len(page):

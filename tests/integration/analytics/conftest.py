@@ -48,6 +48,7 @@ def build_town() -> Town:
         )
         | dict.fromkeys(("events", "page_views", "item_views", "cart_additions"), 1)
         | {"engaged": True, "engagement_ms": 1, "channel": "Direct", "checkouts": 0, "purchases": 0}
+        | {"landing_page": "https://shop.example/"}
     ]
     rival.interests = [
         at

@@ -243,7 +243,9 @@ async def test_bad_queries_are_told(
 # --- plans ---
 
 
-async def test_lists_and_searches_read_by_index(module_database: TestDatabase) -> None:
+async def test_lists_and_searches_read_by_index(
+    bridge: None, module_database: TestDatabase
+) -> None:
     """Of 60,000 tasks of three tenants the first page touches those of its days."""
     connection = await aio(asyncpg.connect(module_database.runtime_url))
     admin = await aio(asyncpg.connect(module_database.admin_url))

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openpyxl.utils.escape import unescape
 
 from troupe.http import export_formats
 from troupe.http.export_formats import (
@@ -38,7 +39,20 @@ HEADINGS: Final = [
 ]
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=30) | (
     st.sampled_from(
-        ["=1+1", "+49 30", "-5", "@SUM(A1)", "\t=1", "\r=1", 'a "b", c', "a\r\nb", "_x000D_", "<&>"]
+        [
+            "=1+1",
+            "+49 30",
+            "-5",
+            "@SUM(A1)",
+            "\n=1",
+            "\uff1d1",
+            "\t=1",
+            "\r=1",
+            'a "b", c',
+            "a\r\nb",
+            "_x000D_",
+            "<&>",
+        ]
     )
 )
 LINES = st.lists(
@@ -78,7 +92,9 @@ def test_csv(lines: Sequence[Line]) -> None:
         assert cells[4] == {None: "", True: "true", False: "false"}[flag]  # type: ignore[index]
         assert cells[5] == "" if moment is None else datetime.fromisoformat(cells[5]) == moment
         assert cells[6] == "" if day is None else date.fromisoformat(cells[6]) == day
-        assert not cells[0].startswith(("=", "+", "-", "@", "\t", "\r"))
+        assert not cells[0].startswith(
+            ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+        )  # noqa: RUF001
 
 
 @given(LINES)
@@ -90,7 +106,8 @@ def test_xlsx(lines: Sequence[Line]) -> None:
     for row, line in zip(found, lines, strict=True):
         for cell, wanted in zip(row, line, strict=True):
             assert cell.data_type != "f"  # never a formula
-            assert same(cell.value, wanted), (cell.value, wanted)
+            value = unescape(cell.value) if isinstance(cell.value, str) else cell.value
+            assert same(value, wanted), (value, wanted)
 
 
 def same(found: object, wanted: Cell) -> bool:

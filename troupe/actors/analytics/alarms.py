@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 from uuid import UUID
 
@@ -195,8 +196,13 @@ class Postman:
         await self._client.__aenter__()
         return self
 
-    async def __aexit__(self, *details: object) -> None:
-        await self._client.__aexit__(*details)
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._client.__aexit__(kind, error, traceback)
 
     async def deliver(self, tenant: TenantId) -> int:
         """Send what is due of a tenant, at most `AT_ONCE` messages; how many were taken."""

@@ -180,12 +180,9 @@ class Alerts:
         Raises:
             NotFound: The tenant has no such alert.
         """
-        row = await self._database.fetch_row(
-            ALERTS["one_alert"], tenant, alert_id, tenant=tenant, read_only=True
+        return await self._database.run(
+            lambda connection: _read(connection, tenant, alert_id), tenant=tenant, read_only=True
         )
-        if row is None:
-            raise NotFound("There is no such alert.")
-        return Alert.of(row)
 
     async def add(self, tenant: TenantId, kind: AlertKind, wish: Wish) -> tuple[Alert, str | None]:
         """Make an alert; with it the secret that signs what it posts, told this once.
@@ -216,7 +213,7 @@ class Alerts:
                 sealed,
                 wish.enabled,
             )
-            return Alert.of(await connection.fetchrow(ALERTS["one_alert"], tenant, alert_id))
+            return await _read(connection, tenant, alert_id)
 
         return await self._written(tenant, unit), secret
 
@@ -233,10 +230,7 @@ class Alerts:
         secret = new_secret() if moved and wish.webhook_url else None
 
         async def unit(connection: "Connection") -> Alert:
-            row = await connection.fetchrow(ALERTS["one_alert"], tenant, present.alert_id)
-            sealed = None if row is None else row["webhook_secret"]
-            if moved:
-                sealed = await self._sealed(connection, tenant, present.alert_id, secret)
+            sealed = await self._sealed(connection, tenant, present.alert_id, secret)
             version = await connection.fetchval(
                 ALERTS["change_alert"],
                 tenant,
@@ -249,14 +243,13 @@ class Alerts:
                 wish.least,
                 list(wish.emails),
                 wish.webhook_url,
+                moved,
                 sealed,
                 wish.enabled,
             )
             if version is None:
                 raise PreconditionFailed("It was changed since you have read it. Read it again.")
-            return Alert.of(
-                await connection.fetchrow(ALERTS["one_alert"], tenant, present.alert_id)
-            )
+            return await _read(connection, tenant, present.alert_id)
 
         return await self._written(tenant, unit), secret
 
@@ -307,6 +300,13 @@ class Alerts:
         except asyncpg.UniqueViolationError:
             raise Conflict("Another alert has this name.") from None
         return written
+
+
+async def _read(connection: "Connection", tenant: TenantId, alert_id: UUID) -> Alert:
+    row = await connection.fetchrow(ALERTS["one_alert"], tenant, alert_id)
+    if row is None:
+        raise NotFound("There is no such alert.")
+    return Alert.of(row)
 
 
 async def look(connection: "Connection", tenant: TenantId, now: datetime) -> int:

@@ -27,11 +27,12 @@ INSERT INTO analytics.alerts (
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 
 -- name: change_alert
--- $1 tenant, $2 alert, $3 the version that was read, then as it shall be. No row: another version.
+-- $1 tenant, $2 alert, $3 the version that was read, then as it shall be; $11 says whether the secret
+-- is another one. No row: another version.
 UPDATE analytics.alerts
 SET name = $4, metric = $5, location_id = $6, threshold = $7, least = $8, emails = $9,
-    webhook_url = $10, webhook_secret = $11, enabled = $12, version = version + 1,
-    changed_at = now()
+    webhook_url = $10, webhook_secret = CASE WHEN $11 THEN $12 ELSE webhook_secret END,
+    enabled = $13, version = version + 1, changed_at = now()
 WHERE tenant_id = $1 AND alert_id = $2 AND version = $3
 RETURNING version
 

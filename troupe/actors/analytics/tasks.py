@@ -284,12 +284,9 @@ class Tasks:
             NotFound: The tenant has no such task.
             DatabaseError: The database failed.
         """
-        row = await self._database.fetch_row(
-            TASKS["one_task"], tenant, task_id, tenant=tenant, read_only=True
+        return await self._database.run(
+            lambda connection: _read(connection, tenant, task_id), tenant=tenant, read_only=True
         )
-        if row is None:
-            raise NotFound("There is no such task.")
-        return Task.of(row)
 
     async def change(
         self,
@@ -350,8 +347,7 @@ class Tasks:
                     actor.name,
                     told,
                 )
-            row = await connection.fetchrow(TASKS["one_task"], tenant, task_id)
-            return Task.of(row)
+            return await _read(connection, tenant, task_id)
 
         return await self._database.run(unit, tenant=tenant)
 
@@ -370,6 +366,13 @@ class Tasks:
             TASKS["changes"], tenant, task_id, before, limit, tenant=tenant, read_only=True
         )
         return [Change(**dict(row.items())) for row in rows]
+
+
+async def _read(connection: "Connection", tenant: TenantId, task_id: UUID) -> Task:
+    row = await connection.fetchrow(TASKS["one_task"], tenant, task_id)
+    if row is None:
+        raise NotFound("There is no such task.")
+    return Task.of(row)
 
 
 async def _require_member(connection: "Connection", tenant: TenantId, person: UUID | None) -> None:

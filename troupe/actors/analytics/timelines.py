@@ -69,8 +69,14 @@ class Contact:
         """From a row with the columns of the master data."""
         if row is None:
             return cls("", "", "", "", location_id, None)
-        texts = [row[name] or "" for name in ("company", "contact", "customer_email", "phone")]
-        return cls(*texts, location_id, row["location_name"])
+        return cls(
+            company=row["company"] or "",
+            contact=row["contact"] or "",
+            email=row["customer_email"] or "",
+            phone=row["phone"] or "",
+            location_id=location_id,
+            location_name=row["location_name"],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,4 +359,4 @@ def _event(row: "asyncpg.Record", before: datetime | None) -> Event:
         name: value for name, value in row.items() if name not in _KEYS and value is not None
     }
     gap = None if before is None else row["event_at"] - before
-    return Event(*(row[name] for name in _KEYS), gap, details)
+    return Event(**{name: row[name] for name in _KEYS}, gap=gap, details=details)
