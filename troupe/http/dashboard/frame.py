@@ -21,7 +21,6 @@ from quart import Response
 from troupe.actors.analytics.answers import Answers, Reporting
 from troupe.actors.analytics.metrics import Unit
 from troupe.common.errors import TroupeError
-from troupe.common.logs import get_logger
 from troupe.common.units import SECONDS
 from troupe.http.asked import Clock
 from troupe.http.conventions import today_in
@@ -40,8 +39,6 @@ day before may still be under way in the morning."""
 ERROR_PAGE_PATIENCE: Final = 1 * SECONDS
 """For the frame of a page that says what went wrong; without the database it has to do."""
 _PACKAGE: Final = "troupe.http.dashboard"
-
-_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +172,8 @@ class Frame:
     async def _reporting_if_possible(self, who: Principal) -> Reporting | None:
         try:
             return await self._answers.reporting(who.tenant_id)
-        except TroupeError as error:
-            _log.debug("error_page_without_reporting", reason=str(error))
-            return None
+        except TroupeError:
+            return None  # what is wrong is being told already
 
     def _about(
         self, section: str, principal: Principal | None, reporting: Reporting | None
