@@ -3,7 +3,7 @@
 -- A person is an issuer and a subject, never an address. An invitation does not change that: it waits
 -- at one provider of the tenant for the first login with that address, verified by that provider, and
 -- makes a member of whoever that is. What is stored afterwards is the person, and the address is
--- emptied. docs/adr/0020-invitations.md has the reasons.
+-- emptied. docs/adr/0022-invitations.md has the reasons.
 
 CREATE TABLE auth.invitations (
     tenant_id      uuid NOT NULL REFERENCES platform.tenants ON DELETE CASCADE,
