@@ -90,7 +90,7 @@ def _run(
         async with database_of(settings.load()) as database:
             found = await find_tenant(database, tenant)
             try:
-                return await work(ScheduleStore(database), found)
+                return await work(ScheduleStore(database, ("operator", None)), found)
             except InvalidInput as error:
                 raise _explained(error) from None
 

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Final, Literal
-from uuid import UUID
 from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from troupe.common.audit_trail import Who, append_entry
 from troupe.common.database import Database
 from troupe.common.errors import NotFound, PreconditionFailed
 from troupe.common.ids import TenantId
@@ -322,7 +322,7 @@ async def pin_host_key(
     host_key: str,
     fingerprint: str,
     version: int,
-    actor: tuple[str, UUID],
+    actor: Who,
 ) -> None:
     """Write the host key that somebody has confirmed into the SFTP connection, and who it was.
 
@@ -347,9 +347,6 @@ async def pin_host_key(
             "fingerprint": fingerprint,
             "replaces_another": bool(before["host_key"]),
         }
-        kind, identifier = actor
-        await connection.execute(
-            _QUERIES["append_audit"], kind, identifier, "connection.host_key_pinned", "sftp", detail
-        )
+        await append_entry(connection, actor, "connection.host_key_pinned", "sftp", detail)
 
     await database.run(unit, tenant=tenant)

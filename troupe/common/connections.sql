@@ -13,7 +13,3 @@ FROM auth.connections AS before
 WHERE c.tenant_id = $1 AND c.kind = 'sftp' AND c.version = $3
     AND (before.tenant_id, before.kind) = (c.tenant_id, c.kind)
 RETURNING before.config ->> 'host_key' AS host_key;
-
--- name: append_audit
--- $1 kind of actor, $2 actor, $3 action, $4 target, $5 detail; for the transaction's tenant.
-SELECT auth.append_audit($1, $2, $3, $4, $5);

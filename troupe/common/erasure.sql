@@ -11,6 +11,14 @@ SELECT data.erase_person($1, $2, $3);
 DELETE FROM auth.invitations
 WHERE tenant_id = $1 AND lower(email) = ANY (SELECT lower(named) FROM unnest($2::text[]) AS named);
 
+-- name: release_held
+-- Files on their way: pieces of broken transfers, which come again, and uploads that no job will take.
+-- $1 tenant.
+DELETE FROM data.held_files AS f
+WHERE f.tenant_id = $1 AND (f.purpose = 'transfer' OR NOT EXISTS (
+    SELECT FROM platform.jobs AS j
+    WHERE j.tenant_id = $1 AND j.arguments ->> 'upload' = f.file_id::text));
+
 -- name: drop_events
 -- Whether days are left. $1 tenant, $2 how many to drop at most.
 SELECT data.drop_events($1, $2);

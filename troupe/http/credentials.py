@@ -37,6 +37,7 @@ from troupe.actors.auth import access_tokens, sessions
 from troupe.actors.auth.access_tokens import ResolvedToken
 from troupe.actors.auth.provider_tokens import ProviderTokens, ResolvedSubject
 from troupe.actors.auth.sessions import Membership, ResolvedSession
+from troupe.common.audit_trail import Who
 from troupe.common.database import Database
 from troupe.common.errors import ConfigurationError, Forbidden
 from troupe.http.principal import SESSION_COOKIE, Principal, Role
@@ -137,6 +138,15 @@ class _LookUp:
     done: trio.Event = field(default_factory=trio.Event)
     answered: bool = False
     found: Resolved | None = None
+
+
+def who_acts(principal: Principal) -> Who:
+    """Who is acting, for the audit log: a person, also by their provider's token, or our token."""
+    if isinstance(principal, ResolvedPrincipal) and not principal.vouched:
+        return "token", principal.credential_id
+    if isinstance(principal, ResolvedPrincipal) or principal.kind == "session":
+        return "user", principal.subject_id
+    return "token", principal.subject_id
 
 
 class Credentials:

@@ -1,6 +1,6 @@
 """The data group's routes about master data: uploads, what became of files, the host key."""
 
-from typing import Final, cast
+from typing import Final
 from uuid import UUID
 
 from quart import Response
@@ -16,7 +16,7 @@ from troupe.common.outbound import OutboundGuard
 from troupe.common.units import MINUTES
 from troupe.http import import_models as models
 from troupe.http.conventions import ListAnswer
-from troupe.http.credentials import ResolvedPrincipal
+from troupe.http.credentials import who_acts
 from troupe.http.data_models import JobAnswer
 from troupe.http.declaration import Answer, Media, Upload
 from troupe.http.principal import Principal, Role
@@ -156,13 +156,6 @@ def _declare_host_key(api: Api, database: Database, guard: OutboundGuard) -> Non
             principal.tenant_id,
             guard,
             fingerprint=body.fingerprint,
-            actor=_actor(principal),
+            actor=who_acts(principal),
         )
         return models.HostKeyAnswer.of(trusted)
-
-
-def _actor(principal: Principal) -> tuple[str, UUID]:
-    """Who is acting, for the audit log."""
-    if principal.kind == "session":
-        return "user", principal.subject_id
-    return "token", cast("ResolvedPrincipal", principal).credential_id

@@ -20,6 +20,7 @@ from troupe.common.ids import TenantId
 from troupe.common.sql import load
 from troupe.http import schedules_models as models
 from troupe.http.conventions import ListAnswer, PageQuery, entity_tag, require_match
+from troupe.http.credentials import who_acts
 from troupe.http.declaration import Answer
 from troupe.http.principal import Principal, Role
 from troupe.http.routes import Api
@@ -54,9 +55,8 @@ def declare(
         most: Schedules that a tenant may have.
         clock: The present instant.
     """
-    store = ScheduleStore(database)
-    _declare_looking(api, database, store, kinds, clock)
-    _declare_changing(api, database, store, kinds, most, clock)
+    _declare_looking(api, database, ScheduleStore(database), kinds, clock)
+    _declare_changing(api, database, kinds, most, clock)
 
 
 def _declare_looking(
@@ -166,11 +166,13 @@ def _declare_looking(
 def _declare_changing(
     api: Api,
     database: Database,
-    store: ScheduleStore,
     kinds: SchedulableKinds,
     most: int,
     clock: Clock,
 ) -> None:
+    def store_of(principal: Principal) -> ScheduleStore:
+        return ScheduleStore(database, who_acts(principal))
+
     @api.post(
         "/api/v1/schedules",
         requires=Role.ADMIN,
@@ -199,7 +201,7 @@ def _declare_changing(
             enabled=body.enabled,
         )
         check_interval(new.cron, new.zone, clock())
-        schedule = await store.create(tenant, new, most=most)
+        schedule = await store_of(principal).create(tenant, new, most=most)
         where = {"Location": f"/api/v1/schedules/{schedule.id}"}
         return Answer(models.ScheduleAnswer.of(schedule), 201, where, tag_of(schedule))
 
@@ -219,6 +221,7 @@ def _declare_changing(
     ) -> Answer:
         """Another line or zone, and switching it on, count from this moment."""
         tenant = principal.tenant_id
+        store = store_of(principal)
         present = await store.get(tenant, schedule_id)
         require_match(tag_of(present))
         arguments = None
@@ -247,7 +250,7 @@ def _declare_changing(
     )
     async def pause_schedule(*, principal: Principal, schedule_id: UUID) -> Answer:
         """Jobs that it has made stay. Pausing again does no harm."""
-        return _answer(await store.disable(principal.tenant_id, schedule_id))
+        return _answer(await store_of(principal).disable(principal.tenant_id, schedule_id))
 
     @api.post(
         "/api/v1/schedules/<uuid:schedule_id>/resume",
@@ -258,7 +261,7 @@ def _declare_changing(
     )
     async def resume_schedule(*, principal: Principal, schedule_id: UUID) -> Answer:
         """Slots while it rested never happen."""
-        return _answer(await store.enable(principal.tenant_id, schedule_id))
+        return _answer(await store_of(principal).enable(principal.tenant_id, schedule_id))
 
     @api.delete(
         "/api/v1/schedules/<uuid:schedule_id>",
@@ -269,7 +272,7 @@ def _declare_changing(
     )
     async def delete_schedule(*, principal: Principal, schedule_id: UUID) -> Answer:
         """Jobs that it has made stay."""
-        await store.delete(principal.tenant_id, schedule_id)
+        await store_of(principal).delete(principal.tenant_id, schedule_id)
         return Answer(None, 204)
 
 

@@ -34,7 +34,7 @@ from troupe.common.tenant_settings import TenantSettings
 from troupe.http import auth_models
 from troupe.http import tenant_models as models
 from troupe.http.conventions import entity_tag, require_match
-from troupe.http.credentials import ResolvedPrincipal
+from troupe.http.credentials import ResolvedPrincipal, who_acts
 from troupe.http.declaration import Answer, Media
 from troupe.http.principal import Principal, Role
 from troupe.http.request import current_request
@@ -80,10 +80,7 @@ async def change_if_unchanged(
 
 def actor_of(principal: Principal) -> Actor:
     """Who is acting, for the audit log."""
-    resolved = cast("ResolvedPrincipal", principal)
-    if resolved.vouched:
-        return Actor("user", principal.subject_id)
-    return Actor("token", resolved.credential_id)
+    return Actor(*who_acts(principal))
 
 
 def person_of(principal: Principal) -> UUID | None:

@@ -78,6 +78,8 @@ def receiver() -> Iterator[Receiver]:
             found.posts.append(Post({k.lower(): v for k, v in self.headers.items()}, body))
             self.send_response(found.status)
             self.send_header("Content-Length", "0")
+            if 300 <= found.status < 400:
+                self.send_header("Location", found.url)
             self.end_headers()
 
         def log_message(self, *_arguments: object) -> None:
@@ -291,7 +293,7 @@ async def test_what_is_refused_for_now_is_tried_again_and_then_given_up(
     assert len({post.headers["webhook-id"] for post in receiver.posts}) == 1
 
 
-@pytest.mark.parametrize("status", [302, 404, 410])
+@pytest.mark.parametrize("status", [302, 307, 404, 410])
 async def test_what_is_refused_for_good_is_not_tried_again(
     watch: Watch, receiver: Receiver, status: int
 ) -> None:
@@ -330,6 +332,52 @@ async def test_a_host_inside_is_not_knocked_at(
     [message] = alarm["messages"]
     assert message["state"] == ("failed" if readable else "waiting")
     assert message["problem"]
+
+
+async def test_no_notation_of_a_host_inside_is_knocked_at(watch: Watch, receiver: Receiver) -> None:
+    tenant = await watch.open(make_shop([50, 100, 100]))
+    port = receiver.url.rpartition(":")[2]
+    hosts = (
+        "localhost", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "[::1]",
+        "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "0", "169.254.169.254",
+    )  # fmt: skip
+    for name in hosts:
+        hook = {"webhook_url": f"http://{name}:{port}", "emails": [], "name": name}
+        await watch.make(tenant, kind="drop", metric="sessions", threshold="20", **hook)
+    assert await watch.look(tenant) == len(hosts)
+    async with Postman(watch.database, watch.vault, OutboundGuard()) as strict:
+        assert await strict.deliver(tenant) == len(hosts)
+    assert receiver.posts == []
+
+
+async def test_a_webhooks_name_is_looked_up_once_for_each_message(
+    watch: Watch, receiver: Receiver
+) -> None:
+    """A resolver that says something harmless first, and another host's address from then on."""
+    tenant = await watch.open(make_shop([50, 100, 100]))
+    url = receiver.url.replace("127.0.0.1", "hook.example")
+    alert = await watch.make(
+        tenant, kind="drop", metric="sessions", threshold="20", webhook_url=url, emails=[]
+    )
+    await watch.look(tenant)
+    asked: list[str] = []
+
+    def rebinding(host: str, _port: int) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1" if len(asked) == 1 else "127.0.0.2"]
+
+    here = OutboundGuard([ipaddress.ip_network("127.0.0.1/32")], rebinding)
+    async with Postman(watch.database, watch.vault, here) as postman:
+        receiver.status = 503
+        assert await postman.deliver(tenant) == 1
+        assert [post.headers["host"].partition(":")[0] for post in receiver.posts] == asked
+        await watch.sql(tenant, "UPDATE analytics.alarm_messages SET next_at = now()")
+        assert await postman.deliver(tenant) == 1
+    assert len(receiver.posts) == 1
+    [alarm] = await watch.told(tenant, alert)
+    [message] = alarm["messages"]
+    assert message["state"] == "failed"
+    assert "private or reserved network" in message["problem"]
 
 
 BASE: Final = {"name": "n", "kind": "drop", "metric": "sessions", "threshold": "10",

@@ -166,6 +166,25 @@ async def test_a_tenant_without_data_needs_nothing(world: World) -> None:
     assert await look_after(world.database, shop.tenant) == []
 
 
+async def test_no_file_is_held_for_longer_than_a_week(world: World) -> None:
+    """Also if the tenant never sends another one, and whatever its settings say."""
+    shop = await world.shop()
+    held = (
+        "INSERT INTO data.held_files (tenant_id, file_id, purpose, content, name, size, found,"
+        " held_at) VALUES ($1, gen_random_uuid(), 'transfer', 'customers', $2, 1, 'x',"
+        " now() - $3::interval)"
+    )
+    await world.change(held, shop.tenant, "old.csv", timedelta(days=7, minutes=1))
+    await world.change(held, shop.tenant, "young.csv", timedelta(days=6, hours=23))
+    await world.change(
+        "UPDATE platform.tenants SET settings = '{\"retention_days\": 1}' WHERE tenant_id = $1",
+        shop.tenant,
+    )
+    await look_after(world.database, shop.tenant)
+    rows = await world.rows("SELECT name FROM data.held_files WHERE tenant_id = $1", shop.tenant)
+    assert [row["name"] for row in rows] == ["young.csv"]
+
+
 async def test_settings_that_break_a_rule_by_now_hold_up_nobody(world: World) -> None:
     shop = await world.shop()
     await world.change(

@@ -18,7 +18,7 @@ from tests.integration.master_data.conftest import Shop, World, failure_of
 from tests.support import tenancy
 from tests.support.postgres import TestDatabase
 from troupe.actors.data import master_held
-from troupe.actors.data.master_data import check_scheduled_import, import_job
+from troupe.actors.data.master_data import SCHEDULABLE_IMPORT, import_job
 from troupe.common.bridge import aio
 from troupe.common.errors import InvalidInput
 from troupe.common.ids import TenantId, new_id
@@ -339,11 +339,11 @@ async def test_a_tenant_without_a_connection_has_no_key(world: World, client: Cl
 
 
 def test_what_a_schedule_may_say() -> None:
-    check_scheduled_import({})
-    check_scheduled_import({"again": True})
+    SCHEDULABLE_IMPORT.checked({})
+    SCHEDULABLE_IMPORT.checked({"again": True})
     for wrong in ({"again": "yes"}, {"upload": str(new_id())}, {"agian": True}):
         with pytest.raises(InvalidInput) as failure:
-            check_scheduled_import(wrong)
+            SCHEDULABLE_IMPORT.checked(wrong)
         assert failure.value.errors[0][0] == f"/arguments/{next(iter(wrong))}"
 
 

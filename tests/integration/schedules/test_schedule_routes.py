@@ -113,9 +113,39 @@ async def test_from_making_to_deleting(client: Client) -> None:
     assert len(ahead.body["data"]) == 3
     assert ahead.body["zone"] == "Europe/Berlin"
 
+    again = await client.ask("POST", f"{where}/resume")
+    assert again.status == 200
     assert (await client.ask("DELETE", where)).status == 204
     for method, path in (("GET", where), ("DELETE", where), ("POST", f"{where}/pause")):
         assert (await client.ask(method, path)).status == 404
+
+
+async def test_the_audit_log_has_every_change(client: Client) -> None:
+    made = await client.make()
+    where = made.headers["Location"].removeprefix("/api/v1/schedules")
+    match = {"If-Match": made.headers["ETag"]}
+    change = {"cron": "0 6 * * *", "name": "Daily", "zone": "Europe/Berlin"}
+    await client.ask("PATCH", where, json=change, headers=match)
+    await client.ask("POST", f"{where}/pause")
+    await client.ask("POST", f"{where}/pause")  # no news
+    await client.ask("PATCH", where, json=change, headers=match)  # outdated
+    await client.make(name="Daily")  # taken
+    await client.ask("DELETE", where)
+    await client.ask("DELETE", where)  # gone
+    rows = await client.database.fetch(
+        "SELECT actor_kind, actor_id, action, target, detail FROM auth.audit_log ORDER BY sequence",
+        tenant=client.tenant,
+    )
+    told = {"kind": "ingest", "cron": "0 6 * * *", "zone": "Europe/Berlin"}
+    assert [(row["action"].removeprefix("schedule."), row["detail"]) for row in rows] == [
+        ("created", {**told, "cron": NIGHTLY["cron"], "enabled": True}),
+        ("changed", {**told, "enabled": True, "fields": ["name", "cron"]}),
+        ("changed", {**told, "enabled": False, "fields": ["enabled"]}),
+        ("deleted", {**told, "enabled": False}),
+    ]
+    assert {row["target"] for row in rows} == {made.body["id"]}
+    assert {row["actor_kind"] for row in rows} == {"token"}
+    assert all(row["actor_id"] is not None for row in rows)
 
 
 async def test_the_tenants_own_clock_is_the_default(client: Client) -> None:

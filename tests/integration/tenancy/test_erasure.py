@@ -171,8 +171,36 @@ def test_an_export_holds_everything_and_no_secret(troupe: Program) -> None:
     assert "Branch" not in person.text
 
 
+def hold(troupe: Program, tenant: UUID, purpose: str, file: UUID, content: bytes) -> None:
+    """A file on its way."""
+    is_upload = purpose == "upload"
+    troupe.sql(
+        "INSERT INTO data.held_files"
+        " (tenant_id, file_id, purpose, content, name, size, sha256, found)"
+        " VALUES ($1, $2, $3, 'customers', 'c.csv', $4, $5, $6)",
+        tenant,
+        file,
+        purpose,
+        len(content),
+        bytes(32) if is_upload else None,
+        None if is_upload else "as it was",
+    )
+    troupe.sql("INSERT INTO data.held_pieces VALUES ($1, $2, 0, $3)", tenant, file, content)
+
+
 def test_nothing_leads_to_a_person_who_was_erased(troupe: Program) -> None:
     party = troupe.there
+    waiting = uuid4()
+    hold(troupe, party.tenant_id, "transfer", uuid4(), f"{CUSTOMER};{EMAIL}".encode())
+    hold(troupe, party.tenant_id, "upload", uuid4(), f"{CUSTOMER};{EMAIL}".encode())
+    hold(troupe, party.tenant_id, "upload", waiting, b"a job waits for this one")
+    troupe.sql(
+        "INSERT INTO platform.jobs"
+        " (tenant_id, job_id, group_name, kind, max_attempts, run_at, arguments)"
+        " VALUES ($1, gen_random_uuid(), 'data', 'waiting', 1, now() + '1 day', $2)",
+        party.tenant_id,
+        json.dumps({"upload": str(waiting)}),
+    )
     before = everything(troupe)
     for identifier in (VISITOR, CUSTOMER, EMAIL, PHONE, "T-1001"):
         assert identifier in before, identifier
@@ -187,6 +215,8 @@ def test_nothing_leads_to_a_person_who_was_erased(troupe: Program) -> None:
     after = everything(troupe)
     for identifier in (VISITOR, CUSTOMER, EMAIL, PHONE, "T-1001"):
         assert identifier not in after, identifier
+    held = troupe.sql("SELECT file_id FROM data.held_files")
+    assert [row["file_id"] for row in held] == [waiting]
     # Others and the figures are as they were.
     assert OTHER_VISITOR in after
     assert troupe.sql("SELECT count(*) AS n, sum(revenue) AS sum FROM data.purchases")[0] == version

@@ -31,6 +31,9 @@ action                     target; detail
 ``connection.dropped``     the kind
 ``connection.tested``      the kind; the job
 ``connection.host_key_pinned``  the kind; the fingerprint and whether there was another
+``schedule.created``       the schedule; kind of job, line, zone, whether it is on
+``schedule.changed``       likewise, and the names of the fields
+``schedule.deleted``       the schedule; likewise, as it was
 =========================  =========================================================
 
 The database writes the chain (see 0002_auth.sql); a detail never holds a secret.

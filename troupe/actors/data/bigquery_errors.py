@@ -9,6 +9,7 @@
         ├── PermissionMissing        the account is known and may not
         ├── SourceMissing            there is no such project, dataset or table
         ├── CostLimitReached         the query would be billed for more than we allowed
+        ├── MessageTooLarge          a message of theirs is larger than we take
         └── QueryRefused             our own query does not fit this table: our fault, not theirs
 
 What is retried inside the client (see bigquery.py) does not arrive here until its time is up; what
@@ -41,6 +42,7 @@ _RATE: Final = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "jobRate
 _LATER: Final = frozenset({"backendError", "internalError", "tableUnavailable", "jobBackendError"})
 _COST: Final = frozenset({"bytesBilledLimitExceeded"})
 _MESSAGE_CHARACTERS: Final = 300
+_TOO_LARGE: Final = "Received message larger than max"
 
 
 class PermissionMissing(PeerRefused):
@@ -57,6 +59,10 @@ class CostLimitReached(PeerRefused):
 
 class QueryRefused(PeerRefused):
     """BigQuery cannot run our query on this table."""
+
+
+class MessageTooLarge(PeerRefused):
+    """What names itself BigQuery sends more in one message than we hold in memory."""
 
 
 @contextmanager
@@ -85,6 +91,11 @@ def sorted_errors(what: str) -> Iterator[None]:
             raise _sorted(cause, what) from error
         raise PeerUnavailable(f"BigQuery does not answer while {what}.") from error
     except api.GoogleAPICallError as error:
+        if isinstance(error, api.ResourceExhausted) and _TOO_LARGE in error.message:
+            # Our own gRPC says so, of what came; it would come again.
+            raise MessageTooLarge(
+                f"BigQuery sends more in one message than we take while {what}."
+            ) from error
         raise _sorted(error, what) from error
     except (
         requests.RequestException,

@@ -29,9 +29,12 @@ from google.oauth2 import service_account
 
 from troupe.common.errors import PeerUnavailable
 from troupe.common.outbound import HostNotAllowed, OutboundGuard
+from troupe.common.units import MiB
 
 GOOGLE: Final = (".googleapis.com", "accounts.google.com")
-UNBOUNDED: Final = -1
+MAX_MESSAGE: Final = 64 * MiB
+"""Of the Storage Read API: a message is held whole before anybody looks at it. Google's have a few
+MiB."""
 
 
 def is_google(url: str) -> bool:
@@ -135,7 +138,11 @@ def authorized_session(
 
 
 def storage_channel(
-    endpoint: str, credentials: service_account.Credentials, guard: OutboundGuard
+    endpoint: str,
+    credentials: service_account.Credentials,
+    guard: OutboundGuard,
+    *,
+    roots: bytes | None = None,
 ) -> grpc.Channel:
     """A channel to a Storage Read API elsewhere; in plain text only where the operator allows it.
 
@@ -143,6 +150,8 @@ def storage_channel(
         endpoint: ``host:port``.
         credentials: For a channel with TLS.
         guard: Checks the host.
+        roots: Certificates to trust, in PEM; gRPC's own by default. With them there is TLS also on
+            loopback.
 
     Raises:
         PeerUnavailable: The name does not resolve.
@@ -159,14 +168,16 @@ def storage_channel(
     ]
     target = f"ipv{version}:{','.join(targets)}"
     options = [
-        ("grpc.max_receive_message_length", UNBOUNDED),
+        ("grpc.max_receive_message_length", MAX_MESSAGE),
         ("grpc.enable_http_proxy", 0),
         ("grpc.default_authority", endpoint),
     ]
-    if all(address.is_loopback for address in addresses):
+    if roots is None and all(address.is_loopback for address in addresses):
         # A stand-in's, which the guard lets through only when the operator has allowed it.
         return grpc.insecure_channel(target, options=options)
+    # The target is an address; the certificate is the name's.
     options.append(("grpc.ssl_target_name_override", host))
     request = google.auth.transport.requests.Request(guarded(requests.Session(), guard))
     make: Callable[..., grpc.Channel] = google.auth.transport.grpc.secure_authorized_channel
-    return make(credentials, request, target, ssl_credentials=None, options=options)
+    trust = None if roots is None else grpc.ssl_channel_credentials(roots)
+    return make(credentials, request, target, ssl_credentials=trust, options=options)

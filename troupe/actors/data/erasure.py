@@ -47,6 +47,7 @@ def erasure_kinds(database: Database, vault: Vault) -> dict[str, JobKind]:
             for identifier in json.loads(opened):
                 found |= set(await connection.fetchval(QUERIES["identifiers"], tenant, identifier))
             await connection.execute(QUERIES["erase_invitations"], tenant, sorted(found))
+            await connection.execute(QUERIES["release_held"], tenant)
             counts = await connection.fetchval(
                 QUERIES["erase_person"], tenant, sorted(found), run.job.id
             )

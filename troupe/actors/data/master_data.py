@@ -24,11 +24,10 @@ Whose fault a failure is decides what it stops: one file (missing, forbidden, ma
 it (credentials, host key, server away). The job tells of every file that was left, in one sentence.
 """
 
-from collections.abc import Mapping
 from typing import Final, cast
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from troupe.actors.data.master_errors import NoFilesConfigured
 from troupe.actors.data.master_held import HeldUpload, find_upload
@@ -52,7 +51,7 @@ from troupe.common.secrets import Vault
 from troupe.common.sql import load
 from troupe.common.units import MINUTES
 from troupe.platform.jobs import JobKind, JobRun, JobValue, NewJob
-from troupe.platform.schedules import SLOT_ARGUMENT
+from troupe.platform.schedules import SLOT_ARGUMENT, SchedulableKind
 from troupe.platform.threads import Threads
 
 IMPORT_MASTER_DATA: Final = "import_master_data"
@@ -64,28 +63,20 @@ _TENANT: Final = load(__package__, "ingest.sql")["tenant"]
 
 
 class ScheduledImport(BaseModel):
-    """What a schedule may say to an import: what `import_job` takes, without an upload."""
+    """An import of master data."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
 
     again: bool = False
     """Read the files also if they look unchanged."""
 
 
-def check_scheduled_import(arguments: Mapping[str, JobValue]) -> None:
-    """Refuse what an import cannot be scheduled with.
-
-    Raises:
-        InvalidInput: With everything that is wrong, below ``/arguments``.
-    """
-    try:
-        ScheduledImport.model_validate(dict(arguments))
-    except ValidationError as error:
-        pointers = [
-            ("/".join(("/arguments", *map(str, finding["loc"]))), finding["msg"])
-            for finding in error.errors(include_url=False, include_input=False)
-        ]
-        raise InvalidInput("The import cannot be scheduled like this.", pointers) from None
+SCHEDULABLE_IMPORT: Final = SchedulableKind(
+    "data", IMPORT_MASTER_DATA, ScheduledImport, "Import customers and locations"
+)
+"""What a schedule may say to an import: what `import_job` takes, without an upload."""
 
 
 def import_job(*, again: bool = False) -> NewJob:
@@ -144,7 +135,7 @@ class MasterDataImporter:
         zones = (zone, await self._property_zone(tenant) or zone)
         given = {key: value for key, value in run.arguments.items() if key != SLOT_ARGUMENT}
         upload = given.pop("upload", None)
-        check_scheduled_import(given)
+        SCHEDULABLE_IMPORT.checked(given)
         if upload is not None:
             return await self._take_upload(run, zones, _identifier(upload))
         return await self._take_from_server(run, zones)

@@ -6,7 +6,8 @@ in another process or on another host, so a local disk would not do; and a file 
 the transaction that enqueues its job cannot be lost between the two.
 
 A file is held in pieces of 1 MiB, so that neither side needs it in one message. What nobody has
-come for within a week goes when the tenant's next file is held.
+come for within a week goes (`upkeep.py` looks once a minute); when a person is erased, everything
+goes that no job waits for, because nobody can look into half a file.
 """
 
 import io
@@ -68,7 +69,6 @@ async def hold_upload(
     Raises:
         Conflict: Too many uploads wait already.
     """
-    await connection.execute(QUERIES["release_old"], tenant, HELD_FOR)
     await connection.execute(QUERIES["lock_uploads"], tenant)
     if await connection.fetchval(QUERIES["held_uploads"], tenant) >= MAX_UPLOADS:
         raise Conflict(f"{MAX_UPLOADS} uploads wait already; try again when one has been loaded.")
@@ -112,6 +112,11 @@ async def release(connection: asyncpg.Connection, tenant: TenantId, file_id: UUI
     await connection.execute(QUERIES["release"], tenant, file_id)
 
 
+async def release_old(connection: asyncpg.Connection, tenant: TenantId) -> None:
+    """Hold nothing any more that nobody has come for within `HELD_FOR`; inside a unit of work."""
+    await connection.execute(QUERIES["release_old"], tenant, HELD_FOR)
+
+
 async def hold_transfer(
     connection: asyncpg.Connection,
     tenant: TenantId,
@@ -122,7 +127,6 @@ async def hold_transfer(
     arrived: io.BytesIO,
 ) -> None:
     """Hold what has arrived of a transfer, in place of what is held of it; in a unit of work."""
-    await connection.execute(QUERIES["release_old"], tenant, HELD_FOR)
     await connection.execute(QUERIES["release_transfer"], tenant, path)
     size = arrived.seek(0, io.SEEK_END)
     file_id = new_id()

@@ -12,7 +12,6 @@ A server that has a key of the pinned kind is asked for that one, else for the s
 
 from dataclasses import dataclass, replace
 from typing import Final, Literal
-from uuid import UUID
 
 import asyncssh
 import trio
@@ -24,6 +23,7 @@ from troupe.actors.data.master_errors import (
     sorted_errors,
 )
 from troupe.actors.data.master_ssh import HOST_KEY_ALGORITHMS, at_some_address, pinned_key
+from troupe.common.audit_trail import Who
 from troupe.common.bridge import aio
 from troupe.common.connections import SftpConfig, pin_host_key, read_connection
 from troupe.common.database import Database
@@ -108,7 +108,7 @@ async def trust_key(
     guard: OutboundGuard,
     *,
     fingerprint: str,
-    actor: tuple[str, UUID],
+    actor: Who,
 ) -> ShownKey:
     """Pin the key that a tenant's server shows, if it is the one that was confirmed.
 

@@ -1,8 +1,10 @@
 """Looks at every tenant once a minute, and starts what its loaded days need.
 
+Files that were held for too long (`master_held.py`) go at the same time.
+
 A tenant's zone, currency and settings are changed in the auth group, our own rules by a new
 version, and time passes by itself; none of them knows which days that concerns. So the data group
-looks: two statements per tenant that read its list of days, and a job where one is needed. The jobs
+looks: two statements per tenant that read its list of days, one about files, and a job where one is needed. The jobs
 carry keys: any number of instances may look, and a job that failed for good is made again once an
 hour, not once a minute.
 """
@@ -14,6 +16,7 @@ import asyncpg
 import trio
 from pydantic import ValidationError
 
+from troupe.actors.data.master_held import release_old
 from troupe.actors.data.rederivation import UPKEEP, derive_job
 from troupe.actors.data.reporting import reporting_in
 from troupe.actors.data.retention import first_kept
@@ -51,7 +54,7 @@ async def needed_jobs(connection: asyncpg.Connection, tenant: TenantId) -> list[
 
 
 async def look_after(database: Database, tenant: TenantId) -> list[NewJob]:
-    """Enqueue what a tenant's loaded days need; returns it."""
+    """Enqueue what a tenant's loaded days need, and hold no file too long; returns the jobs."""
 
     async def unit(connection: asyncpg.Connection) -> list[NewJob]:
         jobs = await needed_jobs(connection, tenant)
@@ -59,6 +62,7 @@ async def look_after(database: Database, tenant: TenantId) -> list[NewJob]:
             await enqueue(connection, job)
         return jobs
 
+    await database.run(lambda connection: release_old(connection, tenant), tenant=tenant)
     try:
         return await database.run(unit, tenant=tenant)
     except NotFound:

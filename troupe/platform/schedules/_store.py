@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from troupe.common.audit_trail import Who, append_entry
 from troupe.common.database import Database
 from troupe.common.errors import Conflict, InvalidInput, NotFound, PreconditionFailed
 from troupe.common.ids import TenantId, new_id
@@ -25,10 +26,16 @@ _TIMING: Final = frozenset({"cron", "zone", "enabled"})
 
 
 class ScheduleStore:
-    """Schedules of one tenant at a time. Every call is one transaction of the tenant."""
+    """Schedules of one tenant at a time. Every call is one transaction of the tenant.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: Where.
+        who: Makes the changes, for the tenant's audit log.
+    """
+
+    def __init__(self, database: Database, who: Who = ("system", None)) -> None:
         self._database = database
+        self._who = who
 
     async def create(
         self, tenant: TenantId, new: NewSchedule, *, most: int | None = None
@@ -52,7 +59,9 @@ class ScheduleStore:
                 if await connection.fetchval(QUERIES["count"], tenant) >= most:
                     raise Conflict(f"There are {most} schedules already, and may not be more.")
             values = (*_row(new), new.cron, new.zone, new.enabled)
-            return _found(await connection.fetchrow(QUERIES["create"], new_id(), *values))
+            made = _found(await connection.fetchrow(QUERIES["create"], new_id(), *values))
+            await self._note(connection, "schedule.created", made)
+            return made
 
         return await self._named(unit, tenant)
 
@@ -127,10 +136,18 @@ class ScheduleStore:
             wanted.check(await connection.fetchval(QUERIES["now"]))
             key = (tenant, schedule_id)
             row = await connection.fetchrow(QUERIES["rewrite"], *key, *_row(wanted))
-            if any(getattr(wanted, name) != getattr(present, name) for name in _TIMING):
+            fields = [
+                name
+                for name in NewSchedule.__dataclass_fields__
+                if getattr(wanted, name) != getattr(present, name)
+            ]
+            if not _TIMING.isdisjoint(fields):
                 timing = (wanted.cron, wanted.zone, wanted.enabled)
                 row = await connection.fetchrow(QUERIES["retime"], *key, *timing)
-            return _found(row)
+            changed = _found(row)
+            if fields:
+                await self._note(connection, "schedule.changed", changed, fields=fields)
+            return changed
 
         return await self._named(unit, tenant)
 
@@ -148,11 +165,14 @@ class ScheduleStore:
         Raises:
             NotFound: The tenant has no such schedule.
         """
-        deleted = await self._database.fetch_value(
-            QUERIES["delete"], tenant, schedule_id, tenant=tenant
-        )
-        if deleted is None:
-            raise _unknown()
+
+        async def unit(connection: asyncpg.Connection) -> None:
+            row = await connection.fetchrow(QUERIES["get_for_change"], tenant, schedule_id)
+            present = _found(row)
+            await connection.fetchval(QUERIES["delete"], tenant, schedule_id)
+            await self._note(connection, "schedule.deleted", present)
+
+        await self._database.run(unit, tenant=tenant)
 
     async def upcoming(self, tenant: TenantId, schedule_id: uuid.UUID, count: int = 10) -> Instants:
         """The next instants (UTC) at which a schedule will be due; none if it is switched off.
@@ -198,6 +218,17 @@ class ScheduleStore:
             return _page(data, [slot.instant.isoformat() for slot in data], limit, total)
 
         return await self._database.run(unit, tenant=tenant, read_only=True)
+
+    async def _note(
+        self, connection: asyncpg.Connection, action: str, schedule: Schedule, **detail: Any
+    ) -> None:
+        detail |= {
+            "kind": schedule.kind,
+            "cron": schedule.cron,
+            "zone": schedule.zone,
+            "enabled": schedule.enabled,
+        }
+        await append_entry(connection, self._who, action, str(schedule.id), detail)
 
     async def _named(self, unit: Any, tenant: TenantId) -> Schedule:
         try:
