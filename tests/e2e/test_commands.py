@@ -31,6 +31,29 @@ def test_ingest_shows_how_it_went(demo: Demo) -> None:
     assert "done" in error
 
 
+def test_days_are_listed_and_compared_with_the_source(demo: Demo) -> None:
+    tenant = demo.tenants[0]
+    last = tenant.last_day.isoformat()
+    code, out, error = _troupe(demo, "days", "list", tenant.name, "--from", last, "--json")
+    assert code == 0, error
+    listed = json.loads(out)
+    assert [day["day"] for day in listed["days"]] == [last]
+    assert listed["days"][0]["state"] == "loaded"
+    code, out, error = _troupe(demo, "days", "list", tenant.name)
+    assert (code, last in out) == (0, True), error
+    one = (tenant.name, "--from", last, "--to", last)
+    code, _, error = _troupe(demo, "days", "count", *one)
+    assert code == 0, error
+    code, out, error = _troupe(demo, "days", "compare", *one, "--json")
+    assert code == 0, error
+    compared = json.loads(out)
+    assert compared["days"][0]["difference"] == 0
+    assert {event["difference"] for event in compared["events"]} == {0}
+    assert "page_view" in {event["event_name"] for event in compared["events"]}
+    code, out, _ = _troupe(demo, "days", "compare", *one)
+    assert (code, "page_view" in out) == (0, True)
+
+
 def test_import_shows_how_it_went(demo: Demo) -> None:
     tenant = demo.tenants[0]
     code, out, error = _troupe(demo, "import", tenant.name, "--again", "--json")
@@ -42,6 +65,8 @@ def test_import_shows_how_it_went(demo: Demo) -> None:
         2,
         2,
     )
+    code, out, error = _troupe(demo, "jobs", "errors", tenant.name, job["id"])
+    assert (code, out.lstrip("\ufeff").partition(",")[0]) == (0, "file"), error
     code, out, error = _troupe(demo, "import", tenant.name)
     assert (code, "done" in out) == (0, True), error
     code, _, error = _troupe(demo, "import", "Nobody")
@@ -57,6 +82,10 @@ def test_mistakes_are_one_line_each(demo: Demo) -> None:
         (("ingest", tenant, *backwards), 4, "before"),
         (("ingest", tenant, *day), 7, "no events table"),
         (("jobs", "show", tenant, "00000000-0000-7000-8000-000000000000"), 4, "no such job"),
+        (("jobs", "errors", tenant, "00000000-0000-7000-8000-000000000000"), 4, "no such job"),
+        (("days", "compare", tenant, *backwards), 4, "before"),
+        (("days", "list", tenant, *backwards), 4, "before"),
+        (("tenants", "invite", tenant, "nobody"), 4, "not valid"),
     ):
         code, _, error = _troupe(demo, *arguments)
         lines = [line for line in error.splitlines() if line.startswith("troupe: ")]

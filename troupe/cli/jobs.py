@@ -15,7 +15,8 @@ from rich.table import Table
 from troupe.actors.auth.tenants import Tenant
 from troupe.actors.data.availability import read_coverage, read_gaps
 from troupe.actors.data.days import ingest_days_job, ingest_job
-from troupe.actors.data.master_data import import_job
+from troupe.actors.data.master_data import IMPORT_MASTER_DATA, import_job
+from troupe.actors.data.master_reports import read_report
 from troupe.cli.boundary import JobNotDone, LeftRunning, reported
 from troupe.cli.context import Settings, as_json, database_of
 from troupe.cli.following import follow
@@ -23,7 +24,7 @@ from troupe.cli.operators import find_tenant
 from troupe.common.config import Configuration
 from troupe.common.database import Database
 from troupe.common.dates import DateRange
-from troupe.common.errors import InvalidInput
+from troupe.common.errors import InvalidInput, NotFound
 from troupe.common.ids import TenantId
 from troupe.platform.jobs import (
     Job,
@@ -124,9 +125,9 @@ def ingest(
             else:
                 wanted = ingest_job(days.start, days.end)
             job = await store.enqueue(found.tenant_id, wanted)
-            return job if no_wait else await _follow(store, found, job, json_output=json_output)
+            return job if no_wait else await followed(store, found, job, json_output=json_output)
 
-    _report(trio.run(work), json_output=json_output)
+    report_end(trio.run(work), json_output=json_output)
 
 
 @click.command(name="import")
@@ -146,9 +147,9 @@ def import_files(
             found = await find_tenant(database, tenant)
             store = JobStore(database)
             job = await store.enqueue(found.tenant_id, import_job(again=again))
-            return job if no_wait else await _follow(store, found, job, json_output=json_output)
+            return job if no_wait else await followed(store, found, job, json_output=json_output)
 
-    _report(trio.run(work), json_output=json_output)
+    report_end(trio.run(work), json_output=json_output)
 
 
 @click.group()
@@ -255,9 +256,28 @@ def watch(settings: Settings, tenant: str, job: uuid.UUID, *, json_output: bool)
             found = await find_tenant(database, tenant)
             store = JobStore(database)
             present = await store.get(found.tenant_id, job)
-            return await _follow(store, found, present, json_output=json_output)
+            return await followed(store, found, present, json_output=json_output)
 
-    _report(trio.run(work), json_output=json_output)
+    report_end(trio.run(work), json_output=json_output)
+
+
+@jobs.command()
+@_tenant
+@_job
+@click.pass_obj
+@reported
+def errors(settings: Settings, tenant: str, job: uuid.UUID) -> None:
+    """Print which rows an import has left out, and why, as CSV."""
+
+    async def work() -> bytes:
+        async with database_of(settings.load()) as database:
+            found = await find_tenant(database, tenant)
+            present = await JobStore(database).get(found.tenant_id, job)
+            if present.kind != IMPORT_MASTER_DATA:
+                raise NotFound("The job is not an import.")
+            return await read_report(database, found.tenant_id, job)
+
+    click.echo(trio.run(work), nl=False)
 
 
 @jobs.command()
@@ -340,7 +360,12 @@ _switch("pause", "Start no more jobs of a kind, of any tenant; those that run go
 _switch("resume", "Start jobs of a kind again.", resume_kind)
 
 
-async def _follow(store: JobStore, tenant: Tenant, job: Job, *, json_output: bool) -> Job:
+async def followed(store: JobStore, tenant: Tenant, job: Job, *, json_output: bool) -> Job:
+    """Show how far a job is until it has ended; returns it.
+
+    Raises:
+        LeftRunning: Whoever looked on went away.
+    """
     try:
         return await follow(store, tenant.tenant_id, tenant.name, job, quiet=json_output)
     except LeftRunning as left:
@@ -349,7 +374,7 @@ async def _follow(store: JobStore, tenant: Tenant, job: Job, *, json_output: boo
         raise
 
 
-def _report(job: Job, *, json_output: bool) -> None:
+def report_end(job: Job, *, json_output: bool) -> None:
     """Print how it ended.
 
     Raises:

@@ -4,9 +4,9 @@ Files that were held for too long (`master_held.py`) go at the same time.
 
 A tenant's zone, currency and settings are changed in the auth group, our own rules by a new
 version, and time passes by itself; none of them knows which days that concerns. So the data group
-looks: two statements per tenant that read its list of days, one about files, and a job where one is needed. The jobs
-carry keys: any number of instances may look, and a job that failed for good is made again once an
-hour, not once a minute.
+looks: two statements per tenant that read its list of days, one about files, and a job where one is
+needed. The jobs carry keys: any number of instances may look, and a job that failed for good is
+made again once an hour, not once a minute.
 """
 
 from datetime import datetime
