@@ -1,0 +1,22 @@
+"""Branch reports: mails with the figures of a period, that arrive once and look right.
+
+===============  ================================================================
+module           what it holds
+===============  ================================================================
+`settings`       what a tenant may say about looks and pace
+`periods`        which days a report of a slot is about
+`content`        the figures of one report; a pure value
+`wording`        words and numbers as the reader's language writes them
+`chart`          the chart as a picture
+`workbook`       the attachment
+`rendering`      content to HTML, text, picture, workbook
+`mail`           a rendered report to the bytes that leave
+`store`          recipients, schedules, runs, deliveries
+`outcomes`       what a server's answer means for a delivery
+`smtp`           the line to the tenant's mail server
+`freshness`      whether the data of a period is complete
+`dispatch`       the jobs: plan a slot, deliver a run
+`bounces`        reports of non-delivery from the bounce mailbox
+`unsubscribe`    links of RFC 8058
+===============  ================================================================
+"""
