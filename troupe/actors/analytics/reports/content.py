@@ -236,9 +236,7 @@ class ReportReader:
                 ChartDay(day.start, value, was)
                 for day, value, was in zip(shown, revenue, earlier, strict=False)
             ),
-            tasks=tuple(
-                [await one.read(snapshot, subject.days, filters) for one in self._sources]
-            ),
+            tasks=tuple([await one.read(snapshot, subject.days, filters) for one in self._sources]),
             missing=tuple(
                 kind for kind in TASK_KINDS if kind not in {one.kind for one in self._sources}
             ),

@@ -395,3 +395,14 @@ SELECT auth.append_audit($1, $2, $3, $4, $5);
 SELECT r.secret, r.address, t.name AS tenant_name, r.language
 FROM analytics.report_recipients r JOIN platform.tenants t USING (tenant_id)
 WHERE r.tenant_id = $1 AND r.recipient_id = $2;
+
+-- name: give_up
+-- $1 tenant, $2 run, $3 why. What is left of a run whose mail server cannot be used for days.
+UPDATE analytics.report_deliveries SET state = 'failed', settled_at = now(), server_answer = $3
+WHERE tenant_id = $1 AND run_id = $2 AND state IN ('queued', 'deferred');
+
+-- name: other_tests
+-- $1 tenant, $2 requester. Runs of the last hour that somebody sent by hand.
+SELECT count(*) FROM analytics.report_runs
+WHERE tenant_id = $1 AND requested_by = $2 AND report_id IS NULL
+    AND created_at > now() - interval '1 hour';

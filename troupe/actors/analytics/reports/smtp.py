@@ -44,7 +44,7 @@ Handing = Callable[[], Awaitable[bool]]
 """Called between RCPT and DATA; False: do not send it after all."""
 
 
-class Withdrawn(Exception):  # noqa: N818 - not an error: the caller did not want it sent
+class Withdrawn(Exception):
     """The caller did not want the mail sent after all."""
 
 
@@ -220,7 +220,7 @@ class MailLine:
             self.drop()
 
 
-class _Refused(Exception):  # noqa: N818 - carries a reply
+class _Refused(Exception):
     def __init__(self, step: Step, error: Exception) -> None:
         code = getattr(error, "code", None)
         text = str(getattr(error, "message", "") or _told(error))

@@ -393,9 +393,7 @@ class ReportStore:
         )
         return Recipient.of(_found(row, "recipient"))
 
-    async def create_recipient(
-        self, tenant: TenantId, new: Recipient, actor: Actor
-    ) -> Recipient:
+    async def create_recipient(self, tenant: TenantId, new: Recipient, actor: Actor) -> Recipient:
         """Add a recipient.
 
         Raises:
@@ -558,9 +556,7 @@ class ReportStore:
             await connection.execute(QUERIES["lock_reports"], tenant)
             if await connection.fetchval(QUERIES["count_schedules"], tenant) >= MOST_SCHEDULES:
                 raise Conflict(f"There are {MOST_SCHEDULES} report schedules already.")
-            await connection.execute(
-                QUERIES["create_schedule"], tenant, identifier, *new.values()
-            )
+            await connection.execute(QUERIES["create_schedule"], tenant, identifier, *new.values())
             await self._settle_zones(connection, tenant)
             detail = {"name": new.name, "cron": new.cron}
             await _audit(connection, actor, "report.schedule_made", str(identifier), detail)
@@ -637,9 +633,7 @@ class ReportStore:
                         QUERIES["retime_platform_schedule"], tenant, there["schedule_id"], *says
                     )
         for left in present.values():
-            await connection.execute(
-                QUERIES["drop_platform_schedule"], tenant, left["schedule_id"]
-            )
+            await connection.execute(QUERIES["drop_platform_schedule"], tenant, left["schedule_id"])
 
     async def _add_zone(
         self, connection: "Connection", tenant: TenantId, report: asyncpg.Record, zone: str

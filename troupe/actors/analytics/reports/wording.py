@@ -164,9 +164,7 @@ class Wording:
         if abs(value) >= _ABSURD_FROM:
             return self.figure(value, Unit.COUNT)
         return _signed(
-            format_compact_currency(
-                value, self.currency, locale=self.language, fraction_digits=1
-            )
+            format_compact_currency(value, self.currency, locale=self.language, fraction_digits=1)
             if self.language == "en"
             else format_compact_decimal(value, locale=self.language, fraction_digits=1)
         )
@@ -209,9 +207,7 @@ class Wording:
     def moment(self, value: datetime, zone: str) -> str:
         """22 Nov 2026, 14:05, on the clock of a zone."""
         return str(
-            format_datetime(
-                value, "d MMM y, HH:mm", tzinfo=ZoneInfo(zone), locale=self.language
-            )
+            format_datetime(value, "d MMM y, HH:mm", tzinfo=ZoneInfo(zone), locale=self.language)
         )
 
     def headline(self, period: ReportPeriod, branch: str | None) -> str:

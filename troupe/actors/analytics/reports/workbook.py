@@ -56,7 +56,7 @@ def write_workbook(content: ReportContent, words: Wording) -> bytes:
             case Decimal() | int() if abs(cell) < _LARGEST_NUMBER:
                 sheet.write_number(row, column, float(cell), formats[unit or Unit.COUNT])
             case date():
-                at = datetime.combine(cell, time())  # noqa: DTZ001 - a day has no zone
+                at = datetime.combine(cell, time())
                 sheet.write_datetime(row, column, at, dated)
             case _:
                 sheet.write_string(row, column, _text(str(cell)))
@@ -93,7 +93,8 @@ def write_workbook(content: ReportContent, words: Wording) -> bytes:
         put(days, row, 2, day.before, Unit.MONEY)
     for table in content.tasks:
         sheet = sheet_of(
-            table.titles[words.language], [column.titles[words.language] for column in table.columns]
+            table.titles[words.language],
+            [column.titles[words.language] for column in table.columns],
         )
         for number, cells in enumerate(table.rows, start=1):
             for column, (cell, field) in enumerate(zip(cells, table.columns, strict=True)):

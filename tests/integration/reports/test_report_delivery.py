@@ -1,0 +1,99 @@
+"""Every outcome of a mail is reached, its history is right, and nobody gets two."""
+
+from collections import Counter
+
+import trio
+
+from tests.integration.reports.conftest import Office, soon
+from troupe.actors.analytics.reports.outcomes import State
+
+
+async def test_a_report_arrives_with_all_its_parts(office: Office) -> None:
+    await office.add("ada@branch.example", name="Ada", language="de")
+    run = await office.send()
+    async with office.running():
+        await office.becomes(run, "done")
+    (taken,) = office.mail.rules.taken
+    message = taken.message
+    assert message["To"] == "Ada <ada@branch.example>"
+    assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    kinds = [part.get_content_type() for part in message.walk() if not part.is_multipart()]
+    assert kinds == [
+        "text/plain",
+        "text/html",
+        "image/png",
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    ]
+    html = message.get_body(("html",)).get_content()
+    assert "Tagesbericht: Branch b1" in html
+    assert len(html.encode()) < 100_000
+    (delivery,) = await office.deliveries(run)
+    assert (delivery.state, delivery.attempts) == (State.SENT, 1)
+    history = await office.store.history(office.shop.tenant, delivery.id)
+    assert [step.state for step in history] == [State.QUEUED, State.SENDING, State.SENT]
+
+
+async def test_every_outcome_is_reached(office: Office) -> None:
+    names = [
+        "fine",
+        "later-1",
+        "nobody",
+        "policy",
+        "spam",
+        "drop",
+        "lost",
+        "slow",
+        "full",
+        "hangup",
+    ]
+    await office.add_many([f"{name}@branch.example" for name in names])
+    await office.settle(connections=1)
+    run = await office.send()
+    async with office.running():
+
+        async def offered() -> bool:
+            states = {one.address: one.state for one in await office.deliveries(run)}
+            return State.QUEUED not in states.values() and State.SENDING not in states.values()
+
+        await soon(offered, "every mail was offered once")
+        found = {one.address.partition("@")[0]: one for one in await office.deliveries(run)}
+    assert {name: one.state.value for name, one in found.items()} == {
+        "fine": "sent",
+        "slow": "sent",
+        "later-1": "deferred",
+        "full": "deferred",
+        "hangup": "deferred",
+        "policy": "deferred",
+        "spam": "deferred",
+        "nobody": "bounced",
+        "drop": "ambiguous",
+        "lost": "ambiguous",
+    }
+    assert found["nobody"].server_answer == "550 5.1.1 No such user here"
+    assert max(Counter(mail.recipient for mail in office.mail.rules.taken).values()) == 1
+
+
+async def test_a_mail_that_is_deferred_is_offered_again_and_is_the_same(office: Office) -> None:
+    await office.add("full@branch.example")
+    run = await office.send()
+    async with office.running():
+
+        async def deferred() -> bool:
+            return (await office.deliveries(run))[0].state is State.DEFERRED
+
+        await soon(deferred, "it is deferred")
+        before = (await office.deliveries(run))[0]
+        assert office.mail.rules.taken == []
+    assert before.due_at is not None
+    assert before.attempts == 1
+
+
+async def test_connections_are_reused(office: Office) -> None:
+    await office.add_many([f"p{number}@branch.example" for number in range(30)])
+    await office.settle(connections=2)
+    run = await office.send()
+    with trio.fail_after(60):
+        async with office.running():
+            await office.becomes(run, "done")
+    assert len(office.mail.rules.taken) == 30
+    assert office.mail.rules.connections <= 2
