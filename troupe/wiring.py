@@ -14,6 +14,12 @@ from typing import Any, Final
 
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.keeping import AnswerCache
+from troupe.actors.analytics.reports.bounces import Collector, bounce_kind, look_after_bounces
+from troupe.actors.analytics.reports.content import ReportReader
+from troupe.actors.analytics.reports.dispatch import Dispatch, report_kinds
+from troupe.actors.analytics.reports.smtp import MailLine
+from troupe.actors.analytics.reports.store import COLLECT, ReportStore
+from troupe.actors.analytics.reports.writing import Press
 from troupe.actors.auth.backchannel import BackchannelLogouts
 from troupe.actors.auth.login import Logins, LoginSettings
 from troupe.actors.auth.peer_http import PeerHttp
@@ -35,7 +41,7 @@ from troupe.common.secrets import KeyRing, Vault
 from troupe.common.units import MiB
 from troupe.http import analytics as analytics_routes
 from troupe.http import auth as auth_routes
-from troupe.http import auth_login, data_imports
+from troupe.http import auth_login, data_imports, reports
 from troupe.http import data as data_routes
 from troupe.http.admission import Limits
 from troupe.http.answering import Answering
@@ -350,8 +356,37 @@ def _analytics(site: Site) -> Group:
     addresses = pages.Addresses(auth=site.auth_url, dashboard=site.dashboard_url)
     auth_origin = origin_of(site.auth_url)
     peers = _add_peers(site, group)
-    settings = site.configuration.analytics
+    settings, jobs = site.configuration.analytics, site.configuration.jobs
     cache = AnswerCache(settings.answer_cache * MiB)
+    vault, guard = Vault(site.keys), site.guard()
+
+    def press() -> Press:
+        return Press(ReportReader(Answers(database.get())), group.threads, site.dashboard_url)
+
+    async def run_jobs(child: ChildContext) -> None:
+        pool = database.get()
+        dispatch = Dispatch(
+            pool, vault, press(), lambda config, secret: MailLine(config, secret, guard)
+        )
+        collector = Collector(pool, vault, guard, group.threads)
+        runner = JobRunner(
+            group.name,
+            {**report_kinds(dispatch), COLLECT: bounce_kind(collector)},
+            pool=group.pool,
+            database=database.get,
+            settings=RunnerSettings(
+                lease=jobs.lease, poll=jobs.poll, history_days=jobs.history_days
+            ),
+        )
+        await runner.child_spec().start(child)
+
+    group.add_actor(ChildSpec(name="jobs", start=run_jobs, kind="job_runner"))
+
+    async def look_after(child: ChildContext) -> None:
+        child.started()
+        await look_after_bounces(database.get(), child.stopping)
+
+    group.add_actor(ChildSpec(name="bounces", start=look_after))
 
     @asynccontextmanager
     async def open_answering() -> AsyncIterator[Answering]:
@@ -381,6 +416,7 @@ def _analytics(site: Site) -> Group:
             ),
         )
         analytics_routes.declare(app.api, answering.get())
+        reports.declare(app.api, reports.Desk(ReportStore(database.get()), press()))
         pages.declare(app, answering.get().answers, addresses)
         return app
 

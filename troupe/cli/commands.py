@@ -15,7 +15,7 @@ import click
 import trio
 
 from troupe import supervisor
-from troupe.cli import jobs, operators, schedules
+from troupe.cli import jobs, operators, reports, schedules
 from troupe.cli.boundary import reported
 from troupe.cli.context import Settings, as_json
 from troupe.common import logs
@@ -143,3 +143,4 @@ def print_reference() -> None:
 operators.add_to(main)
 jobs.add_to(main)
 schedules.add_to(main)
+reports.add_to(main)

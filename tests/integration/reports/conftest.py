@@ -19,7 +19,7 @@ from tests.support.postgres import TestDatabase
 from tests.support.reports.server import MailServer
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.reports.content import ReportReader
-from troupe.actors.analytics.reports.dispatch import Dispatch, kinds, nothing
+from troupe.actors.analytics.reports.dispatch import Dispatch, nothing, report_kinds
 from troupe.actors.analytics.reports.planning import SendNow, send_now
 from troupe.actors.analytics.reports.settings import ReportSettings
 from troupe.actors.analytics.reports.smtp import MailLine
@@ -119,7 +119,7 @@ class Office:
         """The group's job runner, for as long as the context lasts."""
         runner = JobRunner(
             "analytics",
-            kinds(dispatch or self.dispatch()),
+            report_kinds(dispatch or self.dispatch()),
             pool=Pool("analytics", limit=8),
             database=lambda: self.database,
             settings=RunnerSettings(lease=3 * SECONDS, poll=0.2, look=0.1, report=0.1, drain=2.0),

@@ -1,9 +1,9 @@
 """The chart of a mail: bars, one for each day, as a PNG.
 
 Mail programs show no SVG, and no picture that is not sent along. So the chart is laid out here as
-SVG and drawn by resvg (inside `vl_convert`, with the fonts that come with it, so that the same bytes
-come out on every host). The picture is made of numbers and of labels that we write: no address is
-ever in it, so nothing can be fetched while it is drawn.
+SVG and drawn by resvg (inside `vl_convert`, with the fonts that come with it, so that the same
+bytes come out on every host). The picture is made of numbers and of labels that we write: no
+address is ever in it, so nothing can be fetched while it is drawn.
 
 It is drawn for a light background with room around it, and keeps that background in dark mode.
 """
@@ -56,9 +56,11 @@ def draw(days: Sequence[ChartDay], colour: str, words: Wording) -> str:
     slot = inner_width / len(days)
     every = max(1, math.ceil(len(days) / _MOST_LABELS))
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}"'
-        f' viewBox="0 0 {WIDTH} {HEIGHT}" font-family="{_FONT}" font-size="11">'
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>'
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}"'
+            f' viewBox="0 0 {WIDTH} {HEIGHT}" font-family="{_FONT}" font-size="11">'
+            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>'
+        )
     ]
 
     def y(value: float) -> float:
@@ -76,7 +78,8 @@ def draw(days: Sequence[ChartDay], colour: str, words: Wording) -> str:
         label = escape(words.axis(Decimal(repr(step * number))))
         parts.append(
             f'<path d="M{_LEFT} {at:.1f}H{WIDTH - _RIGHT}" stroke="{_LINE}"/>'
-            f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end" fill="{_TEXT}">{label}</text>'
+            f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end"'
+            f' fill="{_TEXT}">{label}</text>'
         )
     for index, day in enumerate(days):
         left = _LEFT + slot * index
@@ -92,7 +95,7 @@ def draw(days: Sequence[ChartDay], colour: str, words: Wording) -> str:
 
 
 def picture(days: Sequence[ChartDay], colour: str, words: Wording) -> bytes:
-    """The chart as a PNG of twice its size. Blocks for some ten milliseconds: call it in a thread."""
+    """The chart as a PNG of twice its size. Blocks for some 40 ms: call it in a thread."""
     return vl_convert.svg_to_png(draw(days, colour, words), scale=SCALE)
 
 

@@ -1,11 +1,12 @@
 """What one report says: figures, days, tasks. A pure value, in nobody's language yet.
 
 Everything in it is read from one snapshot, by the functions that the API and the dashboard use
-(`Answers.ask`, `METRICS`), so a figure in a mail is the figure on the page at the same data version.
+(`Answers.ask`, `METRICS`), so a figure in a mail is the figure on the page at the same data
+version.
 
 Task lists come through a seam. A `TaskSource` knows one kind of list; the report asks those it is
-given and says which of `TASK_KINDS` nobody offers, instead of leaving a gap that looks like "nothing
-to do".
+given and says which of `TASK_KINDS` nobody offers, instead of leaving a gap that looks like
+"nothing to do".
 """
 
 from collections.abc import Sequence

@@ -47,6 +47,8 @@ from troupe.actors.analytics.reports.outcomes import (
 from troupe.actors.analytics.reports.planning import job_of, plan_slot
 from troupe.actors.analytics.reports.smtp import MailLine, Withdrawn
 from troupe.actors.analytics.reports.store import (
+    DELIVER,
+    PLAN,
     QUERIES,
     Delivery,
     ReportSchedule,
@@ -164,7 +166,7 @@ class Dispatch:
         tenant = run.job.tenant_id
         report_id = UUID(str(run.arguments["report_id"]))
         zone = str(run.arguments["zone"])
-        slot = datetime.fromisoformat(str(run.arguments[SLOT_ARGUMENT]).replace("Z", "+00:00"))
+        slot = datetime.fromisoformat(str(run.arguments[SLOT_ARGUMENT]))
 
         async def unit(connection: "Connection") -> None:
             about = await connection.fetchrow(QUERIES["tenant"], tenant)
@@ -294,6 +296,10 @@ class Dispatch:
     async def _send_due(self, run: JobRun, round_: _Round, connections: int) -> None:
         """Send what is due now, over several connections."""
         while not run.stopping.is_set() and not round_.halted:
+            # Also somebody who has unsubscribed since the run was taken up.
+            await self._database.execute(
+                QUERIES["suppressed"], round_.tenant, round_.run.id, tenant=round_.tenant
+            )
             rows = await self._database.fetch(
                 QUERIES["due"], round_.tenant, round_.run.id, AT_ONCE,
                 tenant=round_.tenant, read_only=True,
@@ -401,11 +407,11 @@ class Dispatch:
             _log.warning("report_owners_not_told", run_id=str(round_.run.id))
 
 
-def kinds(dispatch: Dispatch) -> dict[str, JobKind]:
+def report_kinds(dispatch: Dispatch) -> dict[str, JobKind]:
     """The kinds of jobs, as the group's runner takes them."""
     return {
-        "report_plan": JobKind(handler=dispatch.plan, concurrency=4),
-        "report_deliver": JobKind(
+        PLAN: JobKind(handler=dispatch.plan, concurrency=4),
+        DELIVER: JobKind(
             handler=dispatch.deliver, concurrency=4, tenant_limit=1, timeout=DELIVER_TIMEOUT
         ),
     }

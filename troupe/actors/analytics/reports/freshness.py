@@ -1,8 +1,8 @@
 """Whether the data of a period is complete; wrong figures are worse than late ones.
 
 Complete means that the tenant's last complete day is not before the period's last, and that no day
-of the export within it is known to be failed or stale. A report that is due earlier waits, and looks
-again every few minutes; when its patience is over it goes out as a notice that says so.
+of the export within it is known to be failed or stale. A report that is due earlier waits, and
+looks again every few minutes; when its patience is over it goes out as a notice that says so.
 """
 
 from dataclasses import dataclass

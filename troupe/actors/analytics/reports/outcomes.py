@@ -15,10 +15,10 @@ what happened                   before DATA           once DATA is under way
 no connection, silence          deferred              ambiguous
 ==============================  ====================  =========================================
 
-"About the recipient" is decided by the enhanced status code (RFC 3463) where there is one: 5.1.1 to
-5.1.3, 5.1.6, 5.1.10 (address), 5.2.1 (mailbox off); without one, by a 550, 551 or 553 to RCPT.
-Everything else (5.7.x policy, 5.3.4 size, 554 spam) is no fault of the address, and counting it as a
-bounce would suppress people because of what a filter thought of one mail.
+"About the recipient" is decided by the enhanced status code (RFC 3463) where there is one: 5.1.1
+to 5.1.3, 5.1.6, 5.1.10 (address), 5.2.1 (mailbox off); without one, by a 550, 551 or 553 to RCPT.
+Everything else (5.7.x policy, 5.3.4 size, 554 spam) is no fault of the address, and counting it as
+a bounce would suppress people because of what a filter thought of one mail.
 """
 
 import re

@@ -1,13 +1,14 @@
 """Which days a report is about.
 
 A schedule of 08:00 means one report for each local day of its reader. So the period follows from
-the reader's calendar date at the slot (the day, week or month before it) and not from the tenant's:
-where a reader's morning lies near the tenant's midnight, daylight saving moves it across, and a
-report that asked for the tenant's yesterday would come twice in autumn and be left out in spring.
+the reader's calendar date at the slot (the day, week or month before it) and not from the
+tenant's: where a reader's morning lies near the tenant's midnight, daylight saving moves it
+across, and a report that asked for the tenant's yesterday would come twice in autumn and be left
+out in spring.
 
-The days themselves are the tenant's: what is counted on the 4th is what the tenant's clock calls the
-4th, in all branches. For a reader far to the east that day is still going on at eight; the freshness
-gate waits for it.
+The days themselves are the tenant's: what is counted on the 4th is what the tenant's clock calls
+the 4th, in all branches. For a reader far to the east that day is still going on at eight; the
+freshness gate waits for it.
 """
 
 from datetime import date, datetime, timedelta
@@ -54,8 +55,10 @@ def period_of(slot: datetime, zone: str, period: ReportPeriod, week_start: int =
 
 
 def compared_with(days: DateRange, period: ReportPeriod) -> DateRange:
-    """What a report's figures are compared with: a day with the same weekday a week ago, a week
-    with the one before, a month with the calendar month before it.
+    """What a report's figures are compared with.
+
+    A day with the same weekday a week ago, a week with the one before it, a month with the calendar
+    month before it.
     """
     if period is ReportPeriod.MONTH:
         return period_before(days.start, ReportPeriod.MONTH)

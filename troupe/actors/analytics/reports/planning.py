@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from troupe.actors.analytics.reports.mail import check_address
-from troupe.actors.analytics.reports.periods import ReportPeriod, period_before, period_of
+from troupe.actors.analytics.reports.periods import ReportPeriod, period_of
 from troupe.actors.analytics.reports.store import (
     DELIVER,
     GROUP,
@@ -139,7 +139,8 @@ async def send_now(
             raise TooManyRequests(f"Reports can be sent {MOST_BY_HAND} times an hour.", 1 * HOURS)
         days = wanted.days
         if days is None:
-            days = _last(now, about["reporting_time_zone"], wanted.period, about["week_start"])
+            zone, start = about["reporting_time_zone"], about["week_start"]
+            days = period_of(now, zone, wanted.period, start)
         run_id = new_id()
         name = "test" if wanted.test_address is not None else "sent by hand"
         await connection.execute(
@@ -305,11 +306,3 @@ async def _add(
             for one in planned
         ],
     )  # fmt: skip
-
-
-def _last(now: datetime, zone: str, period: ReportPeriod, week_start: int) -> DateRange:
-    if period is ReportPeriod.DAY:
-        return period_of(now, zone, period, week_start)
-    return period_before(
-        period_of(now, zone, ReportPeriod.DAY).shifted(1).start, period, week_start
-    )

@@ -6,15 +6,15 @@ arrive from now on.
 
 - The host passes the outbound guard, and the connection goes to an address that was checked. The
   certificate must name the host that the tenant gave, not that address.
-- ``starttls`` is demanded, not hoped for: a server that does not offer it is not spoken to, so nobody
-  in between can take it away. ``none`` is for servers that the operator has allowed as private ones:
-  elsewhere a password would cross the network in the clear.
+- ``starttls`` is demanded, not hoped for: a server that does not offer it is not spoken to, so
+  nobody in between can take it away. ``none`` is for servers that the operator has allowed as
+  private ones: elsewhere a password would cross the network in the clear.
 - After a mail the session is reset (RSET) and used for the next one. A connection that has carried
   many mails, or that has failed in any way, is closed: the state of a session that went wrong is
   nobody's to guess.
 
-aiosmtplib sends DATA and the message in one call, so a connection that breaks between the two counts
-as having broken during the message. That errs on the side of asking a person.
+aiosmtplib sends DATA and the message in one call, so a connection that breaks between the two
+counts as having broken during the message. That errs on the side of asking a person.
 """
 
 import socket
@@ -189,7 +189,7 @@ class MailLine:
         """MAIL and RCPT; None: both were taken."""
         step = Step.SENDER
         try:
-            await aio(client.mail(self._config.sender))
+            await aio(client.mail(self._config.bounce_address or self._config.sender))
             step = Step.RECIPIENT
             await aio(client.rcpt(recipient))
         except aiosmtplib.SMTPResponseException as error:

@@ -1,9 +1,9 @@
 """Links of RFC 8058: one POST and no questions asked.
 
-A link names the tenant and the recipient and proves with the recipient's secret that it was in one of
-their mails. It ends nothing by being looked at: mail scanners follow every link, so GET shows a page
-with a button, and POST suppresses. What is suppressed is the address, for all reports of the tenant:
-somebody who wants no more mail does not want to say so once for each branch.
+A link names the tenant and the recipient and proves with the recipient's secret that it was in one
+of their mails. It ends nothing by being looked at: mail scanners follow every link, so GET shows a
+page with a button, and POST suppresses. What is suppressed is the address, for all reports of the
+tenant: somebody who wants no more mail does not want to say so once for each branch.
 """
 
 import base64

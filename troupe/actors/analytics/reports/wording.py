@@ -96,8 +96,9 @@ _WORDS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "unsubscribe": "Abbestellen",
             "why": "Sie erhalten diese Mail, weil {address} bei {sender} als Empfänger steht.",
             "notice": "Zahlen verspätet",
-            "notice.text": "Die Daten für {days} sind noch nicht vollständig. Deshalb enthält diese "
-            "Mail keine Zahlen: Sie wären falsch. Sie stehen im Dashboard, sobald sie da sind.",
+            "notice.text": "Die Daten für {days} sind noch nicht vollständig. Deshalb enthält "
+            "diese Mail keine Zahlen: Sie wären falsch. Sie stehen im Dashboard, "
+            "sobald sie da sind.",
             "notice.until": "Vollständig bis {day}.",
             "test": "Test",
             "sheet.figures": "Kennzahlen",
