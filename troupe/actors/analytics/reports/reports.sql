@@ -282,10 +282,11 @@ WHERE tenant_id = $1 AND run_id = $2 AND state IN ('queued', 'deferred') AND due
 ORDER BY coalesce(location_id, ''), language, delivery_id LIMIT $3;
 
 -- name: next_due
--- $1 tenant, $2 run. Seconds until the next one is due; NULL: none is left.
+-- $1 tenant, $2 run. Seconds until the next one is due; no row: none is left.
 SELECT extract(epoch FROM greatest(min(due_at) - now(), interval '0'))::double precision
 FROM analytics.report_deliveries
-WHERE tenant_id = $1 AND run_id = $2 AND state IN ('queued', 'deferred');
+WHERE tenant_id = $1 AND run_id = $2 AND state IN ('queued', 'deferred')
+HAVING count(*) > 0;  -- greatest() of nothing and zero would be zero
 
 -- name: hand_over
 -- From here on the mail may arrive. $1 tenant, $2 delivery, $3 attempt's token, $4 notice, $5 data
