@@ -6,7 +6,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from tests.support.reports.server import MailServer
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.reports.content import ReportReader
 from troupe.actors.analytics.reports.dispatch import Dispatch, nothing, report_kinds
+from troupe.actors.analytics.reports.periods import ReportPeriod
 from troupe.actors.analytics.reports.planning import SendNow, send_now
 from troupe.actors.analytics.reports.settings import ReportSettings
 from troupe.actors.analytics.reports.smtp import MailLine
@@ -42,6 +43,7 @@ BRANCHES = ("b1", "b2", "b3")
 ORIGIN = "https://board.example"
 ACTOR = ("operator", None)
 PATIENCE = 30 * SECONDS
+KEY = b"k" * 32
 LOOPBACK = OutboundGuard([ipaddress.ip_network("127.0.0.0/8")])
 
 
@@ -99,8 +101,6 @@ class Office:
         )
 
     async def send(self, **wanted: Any) -> Run:
-        from troupe.actors.analytics.reports.periods import ReportPeriod  # noqa: PLC0415
-
         asked = SendNow(**({"period": ReportPeriod.DAY, "requested_by": "a test"} | wanted))
         return await send_now(self.database, self.shop.tenant, asked, ACTOR, now=datetime.now(UTC))
 
@@ -147,17 +147,31 @@ class Office:
         await soon(reached, f"the run becomes {state}")
         return await self.store.run(self.shop.tenant, identifier)
 
-    async def hurry(self) -> None:
-        """Let what is deferred be due now, and the job that would come back come at once."""
+    async def as_admin(self, sql: str, *arguments: object) -> None:
+        """What time alone, or somebody else, would do."""
         connection = await aio(asyncpg.connect(self.where.admin_url))
         try:
-            await aio(
-                connection.execute(
-                    "UPDATE analytics.report_deliveries SET due_at = now() WHERE state = 'deferred'"
-                )
-            )
+            await aio(connection.execute(sql, *arguments))
         finally:
             await aio(connection.close())
+
+    async def value(self, sql: str, *arguments: object) -> Any:
+        connection = await aio(asyncpg.connect(self.where.admin_url))
+        try:
+            return await aio(connection.fetchval(sql, *arguments))
+        finally:
+            await aio(connection.close())
+
+    async def came_back(self) -> bool:
+        """Whether a job waits for its time."""
+        return bool(await self.value("SELECT count(*) FROM platform.job_delayed"))
+
+    async def hurry(self) -> None:
+        """Let what is deferred be due now, and the job that would come back come at once."""
+        await self.as_admin(
+            "UPDATE analytics.report_deliveries SET due_at = now() WHERE state = 'deferred'"
+        )
+        await self.as_admin("UPDATE platform.job_delayed SET run_at = now()")
 
 
 async def soon(condition: Callable[[], Awaitable[bool]], what: str) -> None:
@@ -176,13 +190,11 @@ def mail() -> Iterator[MailServer]:
 
 
 @pytest.fixture
-async def office(
-    fresh_database: TestDatabase, mail: MailServer, tmp_path: Any
-) -> AsyncIterator[Office]:
+async def office(fresh_database: TestDatabase, mail: MailServer) -> AsyncIterator[Office]:
     shop, rival = a_shop("Shop"), a_shop("Rival")
     for warehouse in (shop, rival):
         await trio.to_thread.run_sync(asyncio.run, warehouse.store(fresh_database.runtime_url))
-    vault = Vault(KeyRing.load_or_create(tmp_path / "keys"))
+    vault = Vault(KeyRing([KEY]))
     async with (
         open_bridge(),
         open_database(fresh_database.runtime_url, connections=6) as database,
@@ -190,7 +202,3 @@ async def office(
         made = Office(fresh_database, database, vault, shop, rival, mail, ReportStore(database))
         await made.connect_mail()
         yield made
-
-
-def day_of(value: str) -> date:
-    return date.fromisoformat(value)

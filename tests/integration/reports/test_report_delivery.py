@@ -73,19 +73,27 @@ async def test_every_outcome_is_reached(office: Office) -> None:
     assert max(Counter(mail.recipient for mail in office.mail.rules.taken).values()) == 1
 
 
-async def test_a_mail_that_is_deferred_is_offered_again_and_is_the_same(office: Office) -> None:
-    await office.add("full@branch.example")
+async def test_a_mail_that_is_deferred_is_offered_again(office: Office) -> None:
+    await office.add("later-2@branch.example")
     run = await office.send()
     async with office.running():
+        for attempt in (1, 2):
 
-        async def deferred() -> bool:
-            return (await office.deliveries(run))[0].state is State.DEFERRED
+            async def deferred(attempt: int = attempt) -> bool:
+                (found,) = await office.deliveries(run)
+                return (found.state, found.attempts) == (State.DEFERRED, attempt)
 
-        await soon(deferred, "it is deferred")
-        before = (await office.deliveries(run))[0]
-        assert office.mail.rules.taken == []
-    assert before.due_at is not None
-    assert before.attempts == 1
+            await soon(deferred, f"it is deferred {attempt} times")
+            await soon(office.came_back, "the job has made its successor")
+            await office.hurry()
+        await office.becomes(run, "done")
+    (delivery,) = await office.deliveries(run)
+    history = await office.store.history(office.shop.tenant, delivery.id)
+    assert [step.state.value for step in history] == [
+        "queued", "deferred", "deferred", "sending", "sent",
+    ]  # fmt: skip
+    assert history[1].server_answer == "451 4.7.1 Greylisted, come back"
+    assert len(office.mail.rules.taken) == 1
 
 
 async def test_connections_are_reused(office: Office) -> None:

@@ -1,0 +1,350 @@
+"""Runs from their planning to their end: gates, suppression, bounces, cancelling, deciding."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+import pytest
+import trio
+
+from tests.integration.reports.conftest import ACTOR, YESTERDAY, Office, soon
+from troupe.actors.analytics.reports.outcomes import State
+from troupe.actors.analytics.reports.periods import ReportPeriod
+from troupe.actors.analytics.reports.planning import cancel_run, plan_slot, settle_by_hand
+from troupe.actors.analytics.reports.store import Recipient, ReportSchedule
+from troupe.actors.analytics.reports.unsubscribe import subscription_of, token_of, unsubscribe
+from troupe.common.errors import Conflict, InvalidInput, NotFound, PreconditionFailed
+from troupe.platform.schedules import CronTimetable
+
+ZONES = (
+    "Europe/Berlin",
+    "America/New_York",
+    "Australia/Darwin",
+    "Australia/Lord_Howe",
+    "America/Santiago",
+)
+
+
+async def plan(office: Office, schedule: ReportSchedule, zone: str, slot: datetime) -> UUID:
+    return await office.database.run(
+        lambda c: plan_slot(c, office.shop.tenant, schedule, zone, slot, 1),
+        tenant=office.shop.tenant,
+    )
+
+
+async def schedule_of(office: Office, **changes: object) -> ReportSchedule:
+    new = ReportSchedule(**({"name": "daily"} | changes))
+    return await office.store.create_schedule(office.shop.tenant, new, ACTOR, now=datetime.now(UTC))
+
+
+async def test_two_years_in_five_zones_are_one_mail_for_each_local_day(office: Office) -> None:
+    for zone in ZONES:
+        await office.add(f"{zone.rpartition('/')[2].lower()}@branch.example", time_zone=zone)
+    schedule = await schedule_of(office)
+    assert set(schedule.zones) == set(ZONES)
+    start, end = datetime(2025, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
+    for zone in ZONES:
+        slots = []
+        for slot in CronTimetable(schedule.cron, zone).after(start):
+            if slot >= end:
+                break
+            slots.append(slot)
+
+        async def unit(
+            connection: "asyncpg.Connection", zone: str = zone, slots: list[datetime] = slots
+        ) -> None:
+            for slot in [*slots, *slots[::50]]:  # some are tried again
+                await plan_slot(connection, office.shop.tenant, schedule, zone, slot, 1)
+
+        await office.database.run(unit, tenant=office.shop.tenant, deadline=120)
+    rows = await office.database.fetch(
+        "SELECT address, first_day, count(*) AS mails FROM analytics.report_deliveries"
+        " GROUP BY address, first_day",
+        tenant=office.shop.tenant,
+    )
+    assert {row["mails"] for row in rows} == {1}
+    days: dict[str, list[object]] = {}
+    for row in rows:
+        days.setdefault(row["address"], []).append(row["first_day"])
+    assert len(days) == len(ZONES)
+    for found in days.values():
+        found.sort()
+        assert found == [found[0] + timedelta(days=n) for n in range(len(found))]
+        assert len(found) in {730, 731}
+
+
+async def test_each_zone_of_the_recipients_has_a_schedule(office: Office) -> None:
+    await office.add("a@branch.example", time_zone="Europe/Berlin")
+    tokyo = await office.add("b@branch.example", time_zone="Asia/Tokyo")
+    schedule = await schedule_of(office)
+    assert schedule.zones == ("Asia/Tokyo", "Europe/Berlin")
+    count = "SELECT count(*) FROM platform.schedules WHERE kind = 'report_plan'"
+    assert await office.value(count) == 2
+    assert tokyo.id is not None
+    await office.store.delete_recipient(office.shop.tenant, tokyo.id, ACTOR)
+    assert (await office.store.schedule(office.shop.tenant, schedule.id)).zones == (
+        "Europe/Berlin",
+    )
+    await office.store.delete_schedule(office.shop.tenant, schedule.id, ACTOR)
+    assert await office.value(count) == 0
+
+
+async def test_a_slot_is_planned_and_sent_once(office: Office) -> None:
+    await office.add("ada@branch.example")
+    schedule = await schedule_of(office)
+    slot = datetime.now(UTC).replace(hour=8, minute=0, second=0, microsecond=0)
+    runs = {await plan(office, schedule, "UTC", slot) for _ in range(3)}
+    assert len(runs) == 1
+    async with office.running():
+        await office.becomes(runs.pop(), "done")
+    assert len(office.mail.rules.taken) == 1
+
+
+async def test_two_slots_for_one_period_send_one_mail(office: Office) -> None:
+    await office.add("ada@branch.example")
+    schedule = await schedule_of(office, cron="0 8,9 * * *")
+    day = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    async with office.running():
+        for hour in (8, 9):
+            run = await plan(office, schedule, "UTC", day.replace(hour=hour))
+            await office.becomes(run, "done")
+    assert len(office.mail.rules.taken) == 1
+
+
+async def test_a_report_waits_for_its_data(office: Office) -> None:
+    await office.add("ada@branch.example")
+    await office.as_admin(
+        "UPDATE data.versions SET data_until = $2 WHERE tenant_id = $1",
+        office.shop.tenant,
+        YESTERDAY - timedelta(days=1),
+    )
+    schedule = await schedule_of(office, patience=3600)
+    run = await plan(office, schedule, "UTC", datetime.now(UTC).replace(microsecond=0))
+    async with office.running():
+
+        async def waited() -> bool:
+            return bool(
+                await office.value(
+                    "SELECT count(*) FROM platform.job_history WHERE kind = 'report_deliver'"
+                )
+            )
+
+        await soon(waited, "it has looked")
+    assert (await office.store.run(office.shop.tenant, run)).state == "waiting"
+    assert office.mail.rules.taken == []
+
+
+async def test_after_its_patience_a_notice_is_sent_and_no_figures(office: Office) -> None:
+    await office.add("ada@branch.example")
+    await office.as_admin(
+        "UPDATE data.versions SET data_until = $2 WHERE tenant_id = $1",
+        office.shop.tenant,
+        YESTERDAY - timedelta(days=1),
+    )
+    schedule = await schedule_of(office, patience=0)
+    run = await plan(office, schedule, "UTC", datetime.now(UTC).replace(microsecond=0))
+    async with office.running():
+        done = await office.becomes(run, "done")
+    assert done.notice
+    (mail,) = office.mail.rules.taken
+    assert mail.message["Subject"].startswith("Figures are late:")
+    assert b"Key figures" not in mail.content
+
+
+async def test_a_stale_day_is_not_complete(office: Office) -> None:
+    await office.add("ada@branch.example")
+    await office.as_admin(
+        "INSERT INTO data.source_days (tenant_id, source_day, state) VALUES ($1, $2, 'stale')",
+        office.shop.tenant,
+        YESTERDAY,
+    )
+    run = await office.send()
+    async with office.running():
+        assert (await office.becomes(run, "done")).notice
+
+
+async def test_whoever_unsubscribes_gets_no_more_mail(office: Office) -> None:
+    recipient = await office.add("Ada@branch.example")
+    await office.add("ada@branch.example", "b2")
+    await office.add("bob@branch.example")
+    secret = await office.value(
+        "SELECT secret FROM analytics.report_recipients WHERE recipient_id = $1", recipient.id
+    )
+    assert recipient.id is not None
+    token = token_of(office.shop.tenant, recipient.id, secret)
+    found = await subscription_of(office.database, token)
+    assert found.address == "Ada@branch.example"
+    await unsubscribe(office.database, found)
+    await unsubscribe(office.database, found)
+    run = await office.send()
+    async with office.running():
+        await office.becomes(run, "done")
+    assert [mail.recipient for mail in office.mail.rules.taken] == ["bob@branch.example"]
+    states = Counter(one.state for one in await office.deliveries(run))
+    assert states == {State.SUPPRESSED: 2, State.SENT: 1}
+
+
+async def test_a_link_of_another_secret_or_tenant_is_none(office: Office) -> None:
+    recipient = await office.add("ada@branch.example")
+    assert recipient.id is not None
+    for tenant, secret in (
+        (office.shop.tenant, b"x" * 16),
+        (office.rival.tenant, b"x" * 16),
+        (office.shop.tenant, b""),
+    ):
+        with pytest.raises(NotFound):
+            await subscription_of(office.database, token_of(tenant, recipient.id, secret))
+    for token in ("", "ä", "a" * 64, "=" * 64, "A" * 4000):
+        with pytest.raises(NotFound):
+            await subscription_of(office.database, token)
+
+
+async def test_hard_bounces_suppress_after_a_set_number(office: Office) -> None:
+    await office.settle(bounces_until_suppressed=2)
+    await office.add("nobody@branch.example")
+    async with office.running():
+        for expected in (State.BOUNCED, State.BOUNCED, State.SUPPRESSED):
+            run = await office.send()
+            await office.becomes(run, "done")
+            assert (await office.deliveries(run))[0].state is expected
+    (suppressed,), _ = await office.store.suppressions(office.shop.tenant, limit=10)
+    assert (suppressed.reason, suppressed.hard_bounces) == ("bounced", 2)
+    await office.store.lift(office.shop.tenant, "nobody@branch.example", ACTOR)
+    assert await office.store.suppressions(office.shop.tenant, limit=10) == ([], None)
+
+
+async def test_a_cancelled_run_sends_nothing_more(office: Office) -> None:
+    await office.add_many([f"slow+{number}@branch.example" for number in range(30)])
+    await office.settle(connections=1)
+    run = await office.send()
+    async with office.running():
+
+        async def begun() -> bool:
+            return len(office.mail.rules.taken) >= 1
+
+        await soon(begun, "the first mail is taken")
+        await cancel_run(office.database, office.shop.tenant, run.id, ACTOR)
+        await trio.sleep(1.5)
+    states = Counter(one.state for one in await office.deliveries(run))
+    assert states[State.SENT] == len(office.mail.rules.taken) <= 4
+    assert states[State.CANCELLED] + states[State.SENT] == 30
+    with pytest.raises(Conflict):
+        await cancel_run(office.database, office.shop.tenant, run.id, ACTOR)
+
+
+async def test_an_ambiguous_mail_is_a_person_s_to_decide(office: Office) -> None:
+    await office.add("lost@branch.example")
+    run = await office.send()
+    tenant = office.shop.tenant
+    async with office.running():
+        await office.becomes(run, "done")
+        (delivery,) = await office.deliveries(run)
+        assert delivery.state is State.AMBIGUOUS
+        assert len(office.mail.rules.taken) == 1
+        await settle_by_hand(office.database, tenant, delivery.id, ACTOR, again=True)
+        await office.becomes(run, "done")
+        assert len(office.mail.rules.taken) == 2
+        await settle_by_hand(office.database, tenant, delivery.id, ACTOR, again=False)
+    assert (await office.store.delivery(tenant, delivery.id)).state is State.SENT
+    with pytest.raises(Conflict):
+        await settle_by_hand(office.database, tenant, delivery.id, ACTOR, again=True)
+    first, second = office.mail.rules.taken
+    assert first.content == second.content
+
+
+async def test_no_statement_can_send_a_sent_mail_again(office: Office) -> None:
+    await office.add("ada@branch.example")
+    run = await office.send()
+    async with office.running():
+        await office.becomes(run, "done")
+    for state in ("queued", "sending", "deferred", "ambiguous"):
+        with pytest.raises(asyncpg.CheckViolationError):
+            await office.database.execute(
+                "UPDATE analytics.report_deliveries SET state = $1",
+                state,
+                tenant=office.shop.tenant,
+            )
+
+
+async def test_a_refused_login_uses_up_nobody_s_attempts(office: Office) -> None:
+    await office.add_many([f"p{number}@branch.example" for number in range(20)])
+    await office.connect_mail(port=1)
+    run = await office.send()
+    async with office.running():
+
+        async def told() -> bool:
+            return (await office.store.run(office.shop.tenant, run.id)).problem is not None
+
+        await soon(told, "the run says why it does not go on")
+    deliveries = await office.deliveries(run)
+    assert {one.state for one in deliveries} == {State.QUEUED}
+    assert {one.attempts for one in deliveries} == {0}
+
+
+async def test_a_recipient_is_checked(office: Office) -> None:
+    await office.add("ada@branch.example")
+    with pytest.raises(Conflict):
+        await office.add("ADA@branch.example")
+    for wrong in (
+        {"address": "a, b@c.example"},
+        {"address": "eve@branch.example", "branch": "nowhere"},
+        {"address": "eve@branch.example", "time_zone": "Mars/Olympus"},
+    ):
+        values = dict(wrong)
+        address, branch = values.pop("address"), values.pop("branch", "b1")
+        with pytest.raises(InvalidInput):
+            await office.add(address, branch, **values)
+
+
+async def test_an_outdated_copy_changes_nothing(office: Office) -> None:
+    recipient = await office.add("ada@branch.example")
+    tenant = office.shop.tenant
+    await office.store.change_recipient(tenant, recipient, ACTOR)
+    with pytest.raises(PreconditionFailed):
+        await office.store.change_recipient(tenant, recipient, ACTOR)
+
+
+async def test_a_rival_sees_and_changes_nothing(office: Office) -> None:
+    recipient = await office.add("ada@branch.example")
+    run = await office.send()
+    async with office.running():
+        await office.becomes(run, "done")
+    rival, store = office.rival.tenant, office.store
+    assert await store.recipients(rival, limit=10) == ([], None, 0)
+    assert await store.runs(rival, limit=10) == ([], None)
+    assert await store.deliveries(rival, limit=10) == ([], None)
+    assert recipient.id is not None
+    for ask in (
+        store.recipient(rival, recipient.id),
+        store.run(rival, run.id),
+        store.delete_recipient(rival, recipient.id, ACTOR),
+        cancel_run(office.database, rival, run.id, ACTOR),
+    ):
+        with pytest.raises(NotFound):
+            await ask
+
+
+async def test_a_test_goes_to_one_address_and_needs_no_recipient(office: Office) -> None:
+    await office.add("ada@branch.example")
+    run = await office.send(
+        period=ReportPeriod.WEEK, test_address="me@shop.example", test_location="b2"
+    )
+    async with office.running():
+        await office.becomes(run, "done")
+    (mail,) = office.mail.rules.taken
+    assert mail.recipient == "me@shop.example"
+    assert mail.message["Subject"].startswith("[Test]")
+    assert mail.message["List-Unsubscribe"] is None
+
+
+async def test_nobody_to_send_to_is_said(office: Office) -> None:
+    with pytest.raises(InvalidInput):
+        await office.send()
+    await office.store.create_recipient(
+        office.shop.tenant,
+        Recipient(location_id="b1", address="off@branch.example", enabled=False),
+        ACTOR,
+    )
+    with pytest.raises(InvalidInput):
+        await office.send()
