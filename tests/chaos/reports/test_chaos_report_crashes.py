@@ -1,0 +1,13 @@
+"""100 recipients, a death at each step, 30 times over."""
+
+import pytest
+
+from tests.integration.reports.conftest import Office, mail, office
+from tests.integration.reports.test_report_crashes import deliver_among_deaths
+
+__all__ = ["mail", "office"]  # fixtures
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_nobody_has_two_mails(office: Office, seed: int) -> None:
+    await deliver_among_deaths(office, mails=100, kills=5, seed=seed)

@@ -1,0 +1,52 @@
+"""A process that sends is killed at each step: no duplicate, nothing unsaid. Long: make chaos."""
+
+import random
+
+from tests.integration.reports.conftest import Office, soon
+from tests.support.reports.crashes import die, fates, judge, worker
+
+CONNECTIONS = 2
+
+
+async def deliver_among_deaths(office: Office, mails: int, kills: int, seed: int) -> None:
+    addresses = [f"p{number}@branch.example" for number in range(mails)]
+    await office.add_many(addresses)
+    await office.settle(connections=CONNECTIONS)
+    run = await office.send()
+    url = office.where.runtime_url
+    died = 0
+    for step, count in fates(kills, random.Random(seed)):
+        if (await office.store.run(office.shop.tenant, run.id)).state == "done":
+            break
+        died += await die(url, step, count)
+    with worker(url):
+
+        async def over() -> bool:
+            return (await office.store.run(office.shop.tenant, run.id)).state == "done"
+
+        await soon(over, "the run ends")
+    states = {one.address: one.state.value for one in await office.deliveries(run)}
+    taken = [mail.recipient for mail in office.mail.rules.taken]
+    verdict = judge(addresses, taken, states, kills=died, connections=CONNECTIONS)
+    assert verdict.problems == []
+    assert died > 0
+
+
+async def test_nobody_has_two_mails_after_a_death_at_each_step(office: Office) -> None:
+    await deliver_among_deaths(office, mails=30, kills=5, seed=1)
+
+
+def test_the_checker_finds_what_must_not_be() -> None:
+    """Its broken twins."""
+
+    def problems(mails: list[str], state: str) -> list[str]:
+        return judge(["a"], mails, {"a": state}, kills=1, connections=1).problems
+
+    assert problems(["a"], "sent") == []
+    assert problems([], "ambiguous") == problems(["a"], "ambiguous") == []
+    assert problems(["a", "a"], "sent") != []
+    assert problems([], "sent") != []
+    assert problems([], "queued") != []
+    assert problems(["a"], "deferred") != []
+    many = judge(["a", "b"], [], dict.fromkeys("ab", "ambiguous"), kills=1, connections=1)
+    assert many.problems != []
