@@ -15,7 +15,8 @@ from troupe.actors.analytics.reports.content import ReportReader
 from troupe.actors.analytics.reports.periods import ReportPeriod, period_before
 from troupe.actors.analytics.reports.planning import SendNow, send_now
 from troupe.actors.analytics.reports.previewing import Part, Sample
-from troupe.actors.analytics.reports.store import ReportStore, Run
+from troupe.actors.analytics.reports.records import Run
+from troupe.actors.analytics.reports.store import ReportStore
 from troupe.actors.analytics.reports.writing import Press
 from troupe.cli.boundary import reported
 from troupe.cli.context import Settings, as_json, database_of

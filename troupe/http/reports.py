@@ -22,14 +22,9 @@ from troupe.actors.analytics.reports.planning import (
     settle_by_hand,
 )
 from troupe.actors.analytics.reports.previewing import CONTENT_TYPES, Part, Sample
+from troupe.actors.analytics.reports.records import Recipient, ReportSchedule
 from troupe.actors.analytics.reports.settings import ReportSettings
-from troupe.actors.analytics.reports.store import (
-    QUERIES,
-    Actor,
-    Recipient,
-    ReportSchedule,
-    ReportStore,
-)
+from troupe.actors.analytics.reports.store import QUERIES, Actor, ReportStore
 from troupe.actors.analytics.reports.writing import Press, Written
 from troupe.common.errors import InvalidInput
 from troupe.common.ids import TenantId

@@ -10,8 +10,7 @@ from pydantic import Field
 from troupe.actors.analytics.reports.outcomes import State
 from troupe.actors.analytics.reports.periods import ReportPeriod
 from troupe.actors.analytics.reports.previewing import Part
-from troupe.actors.analytics.reports.settings import ReportSettings
-from troupe.actors.analytics.reports.store import (
+from troupe.actors.analytics.reports.records import (
     Delivery,
     HistoryStep,
     Recipient,
@@ -19,6 +18,7 @@ from troupe.actors.analytics.reports.store import (
     Run,
     Suppression,
 )
+from troupe.actors.analytics.reports.settings import ReportSettings
 from troupe.http.conventions import AnswerModel, BodyModel, PageQuery, QueryModel
 from troupe.platform.schedules import Policy
 

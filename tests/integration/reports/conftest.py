@@ -22,9 +22,10 @@ from troupe.actors.analytics.reports.content import ReportReader
 from troupe.actors.analytics.reports.dispatch import Dispatch, nothing, report_kinds
 from troupe.actors.analytics.reports.periods import ReportPeriod
 from troupe.actors.analytics.reports.planning import SendNow, send_now
+from troupe.actors.analytics.reports.records import Delivery, Recipient, Run
 from troupe.actors.analytics.reports.settings import ReportSettings
 from troupe.actors.analytics.reports.smtp import MailLine
-from troupe.actors.analytics.reports.store import Delivery, Recipient, ReportStore, Run
+from troupe.actors.analytics.reports.store import ReportStore
 from troupe.actors.analytics.reports.writing import Press
 from troupe.actors.auth.connections import put_connection
 from troupe.common.bridge import aio, open_bridge

@@ -12,7 +12,7 @@ from tests.integration.reports.conftest import ACTOR, YESTERDAY, Office, soon
 from troupe.actors.analytics.reports.outcomes import State
 from troupe.actors.analytics.reports.periods import ReportPeriod
 from troupe.actors.analytics.reports.planning import cancel_run, plan_slot, settle_by_hand
-from troupe.actors.analytics.reports.store import Recipient, ReportSchedule
+from troupe.actors.analytics.reports.records import Recipient, ReportSchedule
 from troupe.actors.analytics.reports.unsubscribe import subscription_of, token_of, unsubscribe
 from troupe.common.errors import Conflict, InvalidInput, NotFound, PreconditionFailed
 from troupe.platform.schedules import CronTimetable

@@ -11,8 +11,13 @@ module           what it holds
 `workbook`       the attachment
 `rendering`      content to HTML, text, picture, workbook
 `mail`           a rendered report to the bytes that leave
-`store`          recipients, schedules, runs, deliveries
+`records`        recipients, schedules, runs, deliveries: plain values
+`store`          the same in the database
 `outcomes`       what a server's answer means for a delivery
+`planning`       who gets which mail: runs and their deliveries
+`writing`        the mails of one run, one after another
+`previewing`     a report looked at before it is sent
+`alerts`         telling owners that reports do not go out
 `smtp`           the line to the tenant's mail server
 `freshness`      whether the data of a period is complete
 `dispatch`       the jobs: plan a slot, deliver a run

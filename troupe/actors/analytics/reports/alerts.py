@@ -13,8 +13,9 @@ from email.utils import format_datetime
 from typing import TYPE_CHECKING, Final
 
 from troupe.actors.analytics.reports.mail import check_address
+from troupe.actors.analytics.reports.records import Run, TenantLook
 from troupe.actors.analytics.reports.smtp import MailLine
-from troupe.actors.analytics.reports.store import QUERIES, Run, TenantLook
+from troupe.actors.analytics.reports.store import QUERIES
 from troupe.common.connections import SmtpConfig
 from troupe.common.database import Database
 from troupe.common.errors import InvalidInput

@@ -45,17 +45,9 @@ from troupe.actors.analytics.reports.outcomes import (
     judge,
 )
 from troupe.actors.analytics.reports.planning import job_of, plan_slot
+from troupe.actors.analytics.reports.records import Delivery, ReportSchedule, Run, TenantLook
 from troupe.actors.analytics.reports.smtp import MailLine, Withdrawn
-from troupe.actors.analytics.reports.store import (
-    DELIVER,
-    PLAN,
-    QUERIES,
-    Delivery,
-    ReportSchedule,
-    ReportStore,
-    Run,
-    TenantLook,
-)
+from troupe.actors.analytics.reports.store import DELIVER, PLAN, QUERIES, ReportStore
 from troupe.actors.analytics.reports.writing import Edition, Press, secret_of
 from troupe.common.connections import NotConnected, SmtpConfig, load_connection
 from troupe.common.database import Database

@@ -13,7 +13,8 @@ from uuid import UUID
 
 from troupe.actors.analytics.reports.outcomes import State
 from troupe.actors.analytics.reports.periods import ReportPeriod, period_before, period_of
-from troupe.actors.analytics.reports.store import Delivery, Recipient, ReportStore, TenantLook
+from troupe.actors.analytics.reports.records import Delivery, Recipient, TenantLook
+from troupe.actors.analytics.reports.store import ReportStore
 from troupe.actors.analytics.reports.writing import Press, Written, secret_of
 from troupe.common.connections import NotConnected, SmtpConfig, read_connection
 from troupe.common.dates import DateRange

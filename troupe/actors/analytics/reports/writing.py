@@ -15,8 +15,9 @@ import trio
 
 from troupe.actors.analytics.reports.content import ReportContent, ReportReader, Subject
 from troupe.actors.analytics.reports.mail import Envelope, compose
+from troupe.actors.analytics.reports.records import Delivery, TenantLook
 from troupe.actors.analytics.reports.rendering import Links, Reader, Rendered, Renderer, Shared
-from troupe.actors.analytics.reports.store import QUERIES, Delivery, ReportStore, TenantLook
+from troupe.actors.analytics.reports.store import QUERIES, ReportStore
 from troupe.actors.analytics.reports.unsubscribe import link_of
 from troupe.common.ids import TenantId
 from troupe.platform.threads import Threads
