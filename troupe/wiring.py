@@ -50,6 +50,7 @@ from troupe.http.credentials import CookiePolicy, Credentials
 from troupe.http.dashboard import pages
 from troupe.http.idempotency import PostgresIdempotencyStore, sweep_answers
 from troupe.http.operations import Gauge, Readiness
+from troupe.http.report_desk import Desk
 from troupe.http.security import Rate, page_policy
 from troupe.http.server import serve
 from troupe.http.warming import stay_current
@@ -416,7 +417,7 @@ def _analytics(site: Site) -> Group:
             ),
         )
         analytics_routes.declare(app.api, answering.get())
-        reports.declare(app.api, reports.Desk(ReportStore(database.get()), press()))
+        reports.declare(app.api, Desk(ReportStore(database.get()), press()))
         pages.declare(app, answering.get().answers, addresses)
         return app
 

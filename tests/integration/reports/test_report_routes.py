@@ -17,6 +17,7 @@ from troupe.http.application import create_app
 from troupe.http.credentials import ResolvedPrincipal
 from troupe.http.idempotency import PostgresIdempotencyStore
 from troupe.http.principal import Principal, Role
+from troupe.http.report_desk import Desk
 
 SCOPES = frozenset({"analytics:read", "analytics:write"})
 
@@ -68,7 +69,7 @@ class Port:
             idempotency=PostgresIdempotencyStore(office.database),
         )
         press = Press(ReportReader(Answers(office.database)), office.threads, ORIGIN)
-        reports.declare(app.api, reports.Desk(office.store, press))
+        reports.declare(app.api, Desk(office.store, press))
         self.client: Any = app.test_client()
 
     async def ask(
