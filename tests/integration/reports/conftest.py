@@ -33,7 +33,7 @@ from troupe.common.database import Database, open_database
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
 from troupe.common.units import MILLISECONDS, SECONDS
-from troupe.platform.jobs import JobRunner, RunnerSettings
+from troupe.platform.jobs import JobKind, JobRunner, RunnerSettings
 from troupe.platform.pool import Pool
 from troupe.platform.supervision import Supervisor
 from troupe.platform.threads import Threads
@@ -116,11 +116,13 @@ class Office:
         )
 
     @asynccontextmanager
-    async def running(self, dispatch: Dispatch | None = None) -> AsyncIterator[None]:
+    async def running(
+        self, dispatch: Dispatch | None = None, more: dict[str, JobKind] | None = None
+    ) -> AsyncIterator[None]:
         """The group's job runner, for as long as the context lasts."""
         runner = JobRunner(
             "analytics",
-            report_kinds(dispatch or self.dispatch()),
+            report_kinds(dispatch or self.dispatch()) | (more or {}),
             pool=Pool("analytics", limit=8),
             database=lambda: self.database,
             settings=RunnerSettings(lease=3 * SECONDS, poll=0.2, look=0.1, report=0.1, drain=2.0),
