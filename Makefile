@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test unit integration e2e chaos exact soak bench bench-answers bench-hostile bench-ingest bench-isolation lint format types contracts check lock clean
+.PHONY: help setup demo test unit integration e2e chaos exact soak bench bench-answers bench-hostile bench-ingest bench-isolation bench-reports lint format types contracts check lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,9 @@ bench-ingest: setup  ## measure loading days beside dlt, which it installs; ARGS
 
 bench-isolation: setup  ## measure what the dashboard notices of ingestion, and of a data group gone wrong
 	$(BIN)/python -m ops.bench.isolation $(ARGS)
+
+bench-reports: setup  ## measure writing and sending reports, and what the dashboard notices of it
+	$(BIN)/python -m ops.bench.reports $(ARGS)
 
 lint: setup  ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -1,8 +1,8 @@
 """Debian's postfix and dovecot: processes of their own, a directory of their own, loopback.
 
 Mail is taken over STARTTLS from whoever logs in, put into maildirs by postfix, and read over IMAP
-from dovecot, which also knows the passwords. ``nobody@branch.example`` is unknown, and says so at once;
-``gone@branch.example`` is taken, and a report of non-delivery comes later.
+from dovecot, which also knows the passwords. ``nobody@branch.example`` is unknown, which is said at
+once; ``gone@branch.example`` is taken, and a report of non-delivery comes later.
 """
 
 import imaplib
