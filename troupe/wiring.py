@@ -5,6 +5,7 @@ what the groups have in common is PostgreSQL and this file.
 """
 
 import ipaddress
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from typing import Any, Final
 
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.keeping import AnswerCache
-from troupe.actors.analytics.reports.bounces import Collector, bounce_kind, look_after_bounces
+from troupe.actors.analytics.reports.bounces import Collector, bounce_kind
 from troupe.actors.analytics.reports.content import ReportReader
 from troupe.actors.analytics.reports.dispatch import Dispatch, report_kinds
 from troupe.actors.analytics.reports.smtp import MailLine
 from troupe.actors.analytics.reports.store import COLLECT, ReportStore
+from troupe.actors.analytics.reports.upkeep import look_after_reports
 from troupe.actors.analytics.reports.writing import Press
 from troupe.actors.auth.backchannel import BackchannelLogouts
 from troupe.actors.auth.login import Logins, LoginSettings
@@ -35,6 +37,7 @@ from troupe.actors.data.rederivation import DERIVE_AGAIN, derive_kind
 from troupe.actors.data.retention import RETENTION, retention_kind
 from troupe.actors.data.upkeep import look_after_days
 from troupe.common.config import Configuration, GroupSettings
+from troupe.common.connections import SmtpConfig
 from troupe.common.database import CACHED_STATEMENTS, Database, PoolSettings, open_database
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
@@ -366,10 +369,13 @@ def _analytics(site: Site) -> Group:
 
     async def run_jobs(child: ChildContext) -> None:
         pool = database.get()
-        dispatch = Dispatch(
-            pool, vault, press(), lambda config, secret: MailLine(config, secret, guard)
-        )
-        collector = Collector(pool, vault, guard, group.threads)
+        context = ssl.create_default_context()
+
+        def line_of(config: SmtpConfig, secret: bytes | None) -> MailLine:
+            return MailLine(config, secret, guard, context=context)
+
+        dispatch = Dispatch(pool, vault, press(), line_of)
+        collector = Collector(pool, vault, guard, group.threads, context=context)
         runner = JobRunner(
             group.name,
             {**report_kinds(dispatch), COLLECT: bounce_kind(collector)},
@@ -385,9 +391,9 @@ def _analytics(site: Site) -> Group:
 
     async def look_after(child: ChildContext) -> None:
         child.started()
-        await look_after_bounces(database.get(), child.stopping)
+        await look_after_reports(database.get(), child.stopping)
 
-    group.add_actor(ChildSpec(name="bounces", start=look_after))
+    group.add_actor(ChildSpec(name="report_upkeep", start=look_after))
 
     @asynccontextmanager
     async def open_answering() -> AsyncIterator[Answering]:

@@ -380,33 +380,34 @@ def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _declare_unsubscribing(api: Api, desk: Desk) -> None:
     pages, database = UnsubscribePages(), desk.store.database
-    rule = f"{unsubscribe.PATH}<string:token>"
 
     @api.get(
-        rule,
+        unsubscribe.PATH,
         requires=Access.PUBLIC,
+        query=models.UnsubscribeQuery,
         answers={200: PAGE},
         problems=[404],
         summary="Ask whether to unsubscribe; changes nothing",
         tag=TAG,
         endpoint="ask_unsubscribe",
     )
-    async def ask(*, token: str) -> Response:
+    async def ask(*, query: models.UnsubscribeQuery) -> Response:
         """Mail scanners follow every link."""
-        subscription = await unsubscribe.subscription_of(database, token)
+        subscription = await unsubscribe.subscription_of(database, query.token)
         return pages.ask(subscription)
 
     @api.post(
-        rule,
+        unsubscribe.PATH,
         requires=Access.PUBLIC,
+        query=models.UnsubscribeQuery,
         answers={200: PAGE},
         problems=[404],
         summary="Unsubscribe, in one step (RFC 8058)",
         tag=TAG,
         endpoint="do_unsubscribe",
     )
-    async def do(*, token: str) -> Response:
+    async def do(*, query: models.UnsubscribeQuery) -> Response:
         """Whatever the body is: mail programs send `List-Unsubscribe=One-Click`."""
-        subscription = await unsubscribe.subscription_of(database, token)
+        subscription = await unsubscribe.subscription_of(database, query.token)
         await unsubscribe.unsubscribe(database, subscription)
         return pages.done(subscription)

@@ -146,7 +146,7 @@ class NewScheduleBody(BodyModel):
     """What becomes of slots that were missed."""
     grace_seconds: Grace = 3600
     """Seconds after which a slot counts as missed."""
-    patience_seconds: Patience = 6 * 3600
+    patience_seconds: Patience = 12 * 3600
     """Seconds to wait for complete data before a notice goes out instead."""
     enabled: bool = True
 
@@ -232,6 +232,13 @@ class MessageQuery(QueryModel):
 
     part: Part = Part.MAIL
     """What of it to show; `mail` is all of it."""
+
+
+class UnsubscribeQuery(QueryModel):
+    """What a link in a mail says."""
+
+    token: Annotated[str, Field(max_length=200)]
+    """Whose it is, and the proof."""
 
 
 class SendBody(BodyModel):

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
+import httpx2
 
 from ops.bench.site import Site, resident, running_site
 from ops.bench.visitors import Options, Seen, visitors
@@ -100,17 +100,13 @@ def sink() -> Iterator[Sink]:
 
 def ask(url: str, token: str, method: str = "GET", body: Any = None) -> Any:
     """One answer of the installation."""
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - our own
-    if method == "PUT" and "settings" in url:
-        with urllib.request.urlopen(  # noqa: S310 - our own
-            urllib.request.Request(url, headers=headers),
-            timeout=30,
-        ) as seen:
-            request.add_header("If-Match", seen.headers["ETag"])
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our own
-        return json.loads(answer.read() or b"null")
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx2.Client(headers=headers, timeout=30) as client:
+        if method == "PUT":  # what is replaced is named
+            headers["If-Match"] = client.get(url).headers.get("ETag", "*")
+        answer = client.request(method, url, json=body, headers=headers)
+    answer.raise_for_status()
+    return answer.json()
 
 
 async def fill(site: Site, tenant: UUID, options: Namespace) -> None:
@@ -133,12 +129,9 @@ async def fill(site: Site, tenant: UUID, options: Namespace) -> None:
 def connect(site: Site, tenant: UUID, token: str, port: int) -> None:
     """Tell the tenant's mail server and pace."""
     config = {"host": "127.0.0.1", "port": port, "security": "none", "sender": "r@shop.example"}
-    ask(
-        f"{site.urls['auth']}/api/v1/tenants/{tenant}/connections/smtp",
-        token,
-        "PUT",
-        {"config": config},
-    )
+    where = f"{site.urls['auth']}/api/v1/tenants/{tenant}/connections/smtp"
+    headers = {"Authorization": f"Bearer {token}"}
+    httpx2.put(where, json={"config": config}, headers=headers).raise_for_status()
     settings = {"messages_per_minute": 60_000, "connections": 4}
     ask(f"{site.urls['analytics']}/api/v1/reports/settings", token, "PUT", settings)
 

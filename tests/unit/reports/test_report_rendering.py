@@ -184,6 +184,27 @@ def test_the_mail_is_read_as_it_was_meant() -> None:
     ]
 
 
+@pytest.mark.parametrize("length", [10, 100, 800])
+def test_a_long_link_is_written_as_it_is(length: int) -> None:
+    link = f"https://board.example/unsubscribe?token={'A_-x' * (length // 4)}"
+    name = f"report.abc@{'x' * 60}.{'y' * 60}.example"
+    raw = compose(rendered(workbook=False), envelope(unsubscribe=link, message_id=name))
+    assert f"List-Unsubscribe: <{link}>\r\n".encode() in raw
+    assert f"Message-ID: <{name}>\r\n".encode() in raw
+
+
+@pytest.mark.parametrize("link", ["https://x/ y", "https://x/\r\nBcc: a@b.c", "https://x/ä"])
+def test_a_link_cannot_add_a_header(link: str) -> None:
+    with pytest.raises(InvalidInput):
+        compose(rendered(workbook=False), envelope(unsubscribe=link))
+
+
+def test_encoded_lines_are_as_short_as_they_must_be() -> None:
+    raw = compose(rendered(), envelope())
+    body = raw.partition(b"\r\n\r\n")[2]
+    assert max(len(line) for line in body.split(b"\r\n") if not line.startswith(b"Content-")) <= 76
+
+
 def test_plain_text_is_plain_text_alone() -> None:
     report = rendered(format="text", workbook=False)
     message = message_from_bytes(compose(report, envelope()), policy=policy.default)

@@ -103,6 +103,8 @@ CREATE TABLE analytics.report_runs (
 -- A slot makes one run, however often its job is tried.
 CREATE UNIQUE INDEX report_runs_once ON analytics.report_runs (tenant_id, report_id, zone, slot)
     WHERE report_id IS NOT NULL;
+CREATE INDEX report_runs_open ON analytics.report_runs (tenant_id)
+    WHERE state IN ('waiting', 'sending');
 CREATE INDEX report_runs_by_age ON analytics.report_runs (tenant_id, created_at);
 
 CREATE TABLE analytics.report_deliveries (

@@ -22,6 +22,7 @@ module           what it holds
 `freshness`      whether the data of a period is complete
 `dispatch`       the jobs: plan a slot, deliver a run
 `bounces`        reports of non-delivery from the bounce mailbox
+`upkeep`         what is done from time to time
 `unsubscribe`    links of RFC 8058
 ===============  ================================================================
 """

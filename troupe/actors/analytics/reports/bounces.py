@@ -29,12 +29,10 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from troupe.actors.analytics.reports.outcomes import LONGEST_ANSWER, Reply, Step, is_hard
-from troupe.actors.analytics.reports.store import COLLECT, GROUP, QUERIES, ReportStore
+from troupe.actors.analytics.reports.store import QUERIES, ReportStore
 from troupe.common.connections import (
-    NotConnected,
     SmtpConfig,
     load_connection,
-    read_connection,
 )
 from troupe.common.database import Database
 from troupe.common.errors import CredentialsRejected, PeerUnavailable
@@ -42,9 +40,8 @@ from troupe.common.ids import TenantId
 from troupe.common.logs import get_logger
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import Vault
-from troupe.common.tenants import active_tenants
 from troupe.common.units import MINUTES, SECONDS, KiB
-from troupe.platform.jobs import JobKind, JobRun, NewJob, enqueue
+from troupe.platform.jobs import JobKind, JobRun
 from troupe.platform.threads import Threads
 
 if TYPE_CHECKING:
@@ -54,7 +51,6 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 
-LOOK_EVERY: Final = 10 * MINUTES
 ANSWER_DEADLINE: Final = 20 * SECONDS
 JOB_DEADLINE: Final = 5 * MINUTES
 MOST_MAILS: Final = 200
@@ -307,22 +303,3 @@ class Collector:
 def bounce_kind(collector: Collector) -> JobKind:
     """The kind of job that reads a mailbox."""
     return JobKind(handler=collector.collect, concurrency=2, tenant_limit=1, timeout=JOB_DEADLINE)
-
-
-async def look_after_bounces(database: Database, stopping: trio.Event) -> None:
-    """Have every tenant's bounce mailbox read from time to time, until `stopping` is set.
-
-    Raises:
-        DatabaseError: PostgreSQL is away; whoever supervises this starts it again.
-    """
-    job = NewJob(group=GROUP, kind=COLLECT, unique_key="bounces", max_attempts=3)
-    while not stopping.is_set():
-        for tenant in await active_tenants(database):
-            try:
-                config = (await read_connection(database, tenant, "smtp")).config
-            except NotConnected:
-                continue
-            if isinstance(config, SmtpConfig) and config.bounce_host:
-                await database.run(lambda connection: enqueue(connection, job), tenant=tenant)
-        with trio.move_on_after(LOOK_EVERY):
-            await stopping.wait()

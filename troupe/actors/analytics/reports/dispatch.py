@@ -272,7 +272,7 @@ class Dispatch:
             if problem and age > GIVEN_UP_AFTER:
                 await connection.execute(QUERIES["give_up"], tenant, report.id, problem)
             elif problem:
-                await connection.fetchval(QUERIES["set_problem"], tenant, report.id, problem)
+                await connection.execute(QUERIES["note_problem"], tenant, report.id, problem)
             due = await connection.fetchval(QUERIES["next_due"], tenant, report.id)
             if due is None:
                 await connection.execute(QUERIES["finish_run"], tenant, report.id)

@@ -5,7 +5,9 @@ follow from the Message-ID, the date is the occasion's, not the moment's. So a p
 is its mail to the byte, and a mail that is offered again is the same mail.
 
 A header field is one line. `EmailMessage` refuses line breaks, but takes ``a, b`` for two
-recipients; so an address is looked at here before it becomes one.
+recipients; so an address is looked at here before it becomes one. It also writes a token that is
+too long for a line as encoded words, which nobody decodes in a Message-ID or in a link: those two
+fields are written by hand.
 """
 
 import hashlib
@@ -28,7 +30,8 @@ _ADDRESS: Final = re.compile(
     r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)"
 )
 LONGEST_ADDRESS: Final = 254
-_POLICY: Final = SMTP.clone(max_line_length=200, cte_type="7bit")
+_PLAIN: Final = re.compile(r"[A-Za-z-]+: [!-~]{1,900}")
+_POLICY: Final = SMTP.clone(cte_type="7bit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +92,8 @@ def compose(report: Rendered, envelope: Envelope) -> bytes:
     message["From"] = _address(envelope.sender, envelope.sender_name)
     message["To"] = _address(envelope.recipient, envelope.recipient_name)
     message["Date"] = format_datetime(envelope.dated)
-    message["Message-ID"] = f"<{envelope.message_id}>"
     message["Auto-Submitted"] = "auto-generated"
     message["X-Auto-Response-Suppress"] = "All"
-    if envelope.unsubscribe:
-        message["List-Unsubscribe"] = f"<{envelope.unsubscribe}>"
-        message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     message.set_content(report.text, cte="quoted-printable")
     if report.html is not None:
         message.add_alternative(report.html, subtype="html", cte="quoted-printable")
@@ -122,7 +121,18 @@ def compose(report: Rendered, envelope: Envelope) -> bytes:
     for number, part in enumerate(message.walk()):
         if part.is_multipart():
             part.set_boundary(f"=_{seed}_{number}")
-    return message.as_bytes()
+    return _by_hand(envelope) + message.as_bytes()
+
+
+def _by_hand(envelope: Envelope) -> bytes:
+    """Fields whose values must not be folded or encoded."""
+    lines = [f"Message-ID: <{envelope.message_id}>"]
+    if envelope.unsubscribe:
+        lines.append(f"List-Unsubscribe: <{envelope.unsubscribe}>")
+        lines.append("List-Unsubscribe-Post: List-Unsubscribe=One-Click")
+    if not all(_PLAIN.fullmatch(line) for line in lines):
+        raise InvalidInput("A link or an identifier has signs that a mail cannot carry.")
+    return "".join(f"{line}\r\n" for line in lines).encode("ascii")
 
 
 def digest(message: bytes) -> bytes:

@@ -100,7 +100,7 @@ class ReportSchedule:
     locations: tuple[str, ...] | None = None
     policy: Policy = Policy.COALESCE
     grace: float = 3600.0
-    patience: int = 6 * 3600
+    patience: int = 12 * 3600
     enabled: bool = True
     version: int = 0
     zones: tuple[str, ...] = ()

@@ -238,6 +238,23 @@ ON CONFLICT DO NOTHING;
 UPDATE analytics.report_runs SET state = 'sending', notice = $3, problem = NULL
 WHERE tenant_id = $1 AND run_id = $2 AND state = 'waiting';
 
+-- name: note_problem
+UPDATE analytics.report_runs SET problem = $3 WHERE tenant_id = $1 AND run_id = $2;
+
+-- name: open_runs
+-- Runs that have not ended; each must have a job.
+SELECT run_id FROM analytics.report_runs
+WHERE tenant_id = $1 AND state IN ('waiting', 'sending');
+
+-- name: forget_runs
+-- $1 tenant, $2 days. Runs that ended longer ago go, with their mails' history; some at a time.
+DELETE FROM analytics.report_runs r USING (
+    SELECT o.run_id FROM analytics.report_runs o
+    WHERE o.tenant_id = $1 AND o.created_at < now() - make_interval(days => $2)
+        AND o.state IN ('done', 'cancelled')
+    ORDER BY o.created_at LIMIT 100) old
+WHERE r.tenant_id = $1 AND r.run_id = old.run_id;
+
 -- name: set_problem
 -- $1 tenant, $2 run, $3 problem. Whether owners are to be told: once in six hours.
 UPDATE analytics.report_runs

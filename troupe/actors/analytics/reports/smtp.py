@@ -155,6 +155,9 @@ class MailLine:
                 plain.close()
                 failure = error
                 continue
+            except BaseException:
+                plain.close()
+                raise
             descriptor = socket.socket(fileno=plain.detach())
             descriptor.setblocking(False)
             return await self._greet(descriptor)

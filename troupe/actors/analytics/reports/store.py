@@ -503,7 +503,13 @@ class ReportStore:
 
 
 def _checked_recipient(recipient: Recipient) -> Recipient:
-    CronTimetable("0 8 * * *", recipient.time_zone)  # InvalidInput about /zone
+    try:
+        CronTimetable("0 8 * * *", recipient.time_zone)
+    except InvalidInput:
+        raise InvalidInput(
+            "The recipient cannot be stored.",
+            [("/time_zone", "is not a time zone, such as Europe/Berlin")],
+        ) from None
     return replace(recipient, address=check_address(recipient.address))
 
 

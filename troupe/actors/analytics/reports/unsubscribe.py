@@ -10,6 +10,7 @@ import base64
 import binascii
 import hmac
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from troupe.common.database import Database
@@ -17,9 +18,11 @@ from troupe.common.errors import NotFound
 from troupe.common.ids import TenantId
 from troupe.common.sql import load
 
-PATH = "/api/v1/reports/unsubscribe/"
+PATH: Final = "/api/v1/reports/unsubscribe"
+"""The token is in the query: paths are written into logs."""
+
 _QUERIES = load(__package__, "reports.sql")
-_BYTES = 48
+_BYTES: Final = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +45,13 @@ class Subscription:
 
 
 def token_of(tenant: UUID, recipient: UUID, secret: bytes) -> str:
-    """The last part of a link."""
+    """What a link proves itself with."""
     return base64.urlsafe_b64encode(tenant.bytes + recipient.bytes + secret).decode()
 
 
 def link_of(origin: str, tenant: UUID, recipient: UUID, secret: bytes) -> str:
     """A link, below the dashboard's address."""
-    return f"{origin}{PATH}{token_of(tenant, recipient, secret)}"
+    return f"{origin}{PATH}?token={token_of(tenant, recipient, secret)}"
 
 
 async def subscription_of(database: Database, token: str) -> Subscription:

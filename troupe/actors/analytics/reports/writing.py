@@ -5,7 +5,7 @@ stays the same however many there are.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 from urllib.parse import urlencode
@@ -142,8 +142,7 @@ class Edition:
         known = self._shared.get(key)
         if known is None:
             settings = self._look.settings
-            make: Callable[[], Shared] = lambda: self._renderer.share(content, settings, language)  # noqa: E731
-            known = await self._threads.run(make)
+            known = await self._threads.run(self._renderer.share, content, settings, language)
             _remember(self._shared, key, known)
         return known
 
