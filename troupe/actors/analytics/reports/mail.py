@@ -31,7 +31,8 @@ _ADDRESS: Final = re.compile(
 )
 LONGEST_ADDRESS: Final = 254
 _PLAIN: Final = re.compile(r"[A-Za-z-]+: [!-~]{1,900}")
-_POLICY: Final = SMTP.clone(cte_type="7bit")
+_POLICY: Final = SMTP.clone(cte_type="7bit", max_line_length=76)
+"""Quoted-printable takes the policy's length for its own, which is 76 (RFC 2045)."""
 
 
 @dataclass(frozen=True, slots=True)
