@@ -2,10 +2,8 @@
 
 import pytest
 
-from tests.integration.reports.conftest import Office, mail, office
+from tests.integration.reports.conftest import Office
 from tests.integration.reports.test_report_crashes import deliver_among_deaths
-
-__all__ = ["mail", "office"]  # fixtures
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -42,7 +42,7 @@ class Rules:
     connections: int = 0
     logins: int = 0
     refuse_login: bool = False
-    servers: dict[int, SMTP] = field(default_factory=dict)
+    transports: set[Any] = field(default_factory=set)
 
     def to(self, address: str) -> list[Taken]:
         return [mail for mail in self.taken if mail.recipient == address]
@@ -90,7 +90,12 @@ class Rules:
 class _Counted(SMTP):
     def connection_made(self, transport: Any) -> None:
         self.event_handler.connections += 1
+        self.event_handler.transports.add(transport)
         super().connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.event_handler.transports.discard(self.transport)
+        super().connection_lost(error)
 
 
 class MailServer:
@@ -134,9 +139,16 @@ class MailServer:
             self._ready.set()
             return server
 
-        self._server = self._loop.run_until_complete(listen())
+        server = self._loop.run_until_complete(listen())
         self._loop.run_forever()
-        self._server.close()
+        server.close()
+        for transport in list(self.rules.transports):
+            transport.abort()
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._loop.run_until_complete(asyncio.sleep(0.01))
         self._loop.close()
 
     def start(self) -> "MailServer":
