@@ -21,6 +21,7 @@ from troupe.actors.analytics.reports.dispatch import Dispatch, report_kinds
 from troupe.actors.analytics.reports.smtp import MailLine
 from troupe.actors.analytics.reports.store import COLLECT, ReportStore
 from troupe.actors.analytics.reports.upkeep import look_after_reports
+from troupe.actors.analytics.reports.workshop import open_workshop
 from troupe.actors.analytics.reports.writing import Press
 from troupe.actors.auth.backchannel import BackchannelLogouts
 from troupe.actors.auth.login import Logins, LoginSettings
@@ -363,9 +364,11 @@ def _analytics(site: Site) -> Group:
     settings, jobs = site.configuration.analytics, site.configuration.jobs
     cache = AnswerCache(settings.answer_cache * MiB)
     vault, guard = Vault(site.keys), site.guard()
+    workshop = group.resource("workshop", open_workshop)
 
     def press() -> Press:
-        return Press(ReportReader(Answers(database.get())), group.threads, site.dashboard_url)
+        reader = ReportReader(Answers(database.get()))
+        return Press(reader, workshop.get(), site.dashboard_url)
 
     async def run_jobs(child: ChildContext) -> None:
         pool = database.get()

@@ -26,6 +26,7 @@ from troupe.actors.analytics.reports.records import Delivery, Recipient, Run
 from troupe.actors.analytics.reports.settings import ReportSettings
 from troupe.actors.analytics.reports.smtp import MailLine
 from troupe.actors.analytics.reports.store import ReportStore
+from troupe.actors.analytics.reports.workshop import ThreadWriter
 from troupe.actors.analytics.reports.writing import Press
 from troupe.actors.auth.connections import put_connection
 from troupe.common.bridge import aio, open_bridge
@@ -106,7 +107,7 @@ class Office:
         return await send_now(self.database, self.shop.tenant, asked, ACTOR, now=datetime.now(UTC))
 
     def dispatch(self, at: Callable[[str], None] = nothing, context: Any = None) -> Dispatch:
-        press = Press(ReportReader(Answers(self.database)), self.threads, ORIGIN)
+        press = Press(ReportReader(Answers(self.database)), ThreadWriter(self.threads), ORIGIN)
         return Dispatch(
             self.database,
             self.vault,

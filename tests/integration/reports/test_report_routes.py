@@ -11,6 +11,7 @@ from tests.integration.reports.conftest import ORIGIN, Office
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.reports.content import ReportReader
 from troupe.actors.analytics.reports.unsubscribe import link_of
+from troupe.actors.analytics.reports.workshop import ThreadWriter
 from troupe.actors.analytics.reports.writing import Press
 from troupe.http import reports
 from troupe.http.application import create_app
@@ -68,7 +69,7 @@ class Port:
             resolver=People(office),
             idempotency=PostgresIdempotencyStore(office.database),
         )
-        press = Press(ReportReader(Answers(office.database)), office.threads, ORIGIN)
+        press = Press(ReportReader(Answers(office.database)), ThreadWriter(office.threads), ORIGIN)
         reports.declare(app.api, Desk(office.store, press))
         self.client: Any = app.test_client()
 

@@ -15,6 +15,7 @@ from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.reports.content import ReportReader
 from troupe.actors.analytics.reports.dispatch import Dispatch, report_kinds
 from troupe.actors.analytics.reports.smtp import MailLine
+from troupe.actors.analytics.reports.workshop import open_workshop
 from troupe.actors.analytics.reports.writing import Press
 from troupe.common.bridge import open_bridge
 from troupe.common.database import open_database
@@ -23,7 +24,6 @@ from troupe.common.secrets import KeyRing, Vault
 from troupe.platform.jobs import JobRunner, RunnerSettings
 from troupe.platform.pool import Pool
 from troupe.platform.supervision import Supervisor
-from troupe.platform.threads import Threads
 
 STEPS = ("written", "accepted", "handed", "answered", "settled")
 KEY = b"k" * 32
@@ -48,8 +48,12 @@ class Fate:
 
 async def work(url: str, fate: Fate) -> None:
     guard = OutboundGuard([ipaddress.ip_network("127.0.0.0/8")])
-    async with open_bridge(), open_database(url, connections=6) as database:
-        press = Press(ReportReader(Answers(database)), Threads(2), ORIGIN)
+    async with (
+        open_bridge(),
+        open_database(url, connections=6) as database,
+        open_workshop() as workshop,
+    ):
+        press = Press(ReportReader(Answers(database)), workshop, ORIGIN)
         dispatch = Dispatch(
             database,
             Vault(KeyRing([KEY])),

@@ -15,6 +15,7 @@ module           what it holds
 `store`          the same in the database
 `outcomes`       what a server's answer means for a delivery
 `planning`       who gets which mail: runs and their deliveries
+`workshop`       the process that writes mails
 `writing`        the mails of one run, one after another
 `previewing`     a report looked at before it is sent
 `alerts`         telling owners that reports do not go out

@@ -5,24 +5,21 @@ stays the same however many there are.
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import urlencode
 from uuid import UUID
 
 import trio
 
 from troupe.actors.analytics.reports.content import ReportContent, ReportReader, Subject
-from troupe.actors.analytics.reports.mail import Envelope, compose
+from troupe.actors.analytics.reports.mail import Envelope
 from troupe.actors.analytics.reports.records import Delivery, TenantLook
-from troupe.actors.analytics.reports.rendering import Links, Reader, Rendered, Renderer, Shared
+from troupe.actors.analytics.reports.rendering import Links, Reader, Rendered
 from troupe.actors.analytics.reports.store import QUERIES, ReportStore
 from troupe.actors.analytics.reports.unsubscribe import link_of
+from troupe.actors.analytics.reports.workshop import Order, Writer
 from troupe.common.ids import TenantId
-from troupe.platform.threads import Threads
-
-T = TypeVar("T")
 
 REMEMBERED: Final = 6
 _MAIL_ROOM: Final = "report.invalid"
@@ -48,45 +45,29 @@ class Press:
 
     Args:
         reader: Reads their content.
-        threads: Where rendering runs.
+        writer: Turns it into mails.
         origin: Of the dashboard, ``https://dashboard.example``.
     """
 
-    def __init__(self, reader: ReportReader, threads: Threads, origin: str) -> None:
-        self._reader = reader
-        self._threads = threads
-        self._origin = origin.rstrip("/")
-        self._renderer = Renderer()
+    def __init__(self, reader: ReportReader, writer: Writer, origin: str) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.origin = origin.rstrip("/")
 
     def edition(self, tenant: TenantId, look: TenantLook, sender: str) -> "Edition":
         """What writes the mails of one run, or one preview."""
-        return Edition(
-            self._reader, self._renderer, self._threads, self._origin, tenant, look, sender
-        )
+        return Edition(self, tenant, look, sender)
 
 
 class Edition:
     """Mails of one tenant that are written together; see `Press.edition`."""
 
-    def __init__(
-        self,
-        reader: ReportReader,
-        renderer: Renderer,
-        threads: Threads,
-        origin: str,
-        tenant: TenantId,
-        look: TenantLook,
-        sender: str,
-    ) -> None:
-        self._reader = reader
-        self._renderer = renderer
-        self._threads = threads
-        self._origin = origin
+    def __init__(self, press: Press, tenant: TenantId, look: TenantLook, sender: str) -> None:
+        self._press = press
         self._tenant = tenant
         self._look = look
         self._sender = sender
-        self._contents: OrderedDict[Hashable, ReportContent] = OrderedDict()
-        self._shared: OrderedDict[Hashable, Shared] = OrderedDict()
+        self._contents: OrderedDict[Subject, ReportContent] = OrderedDict()
         self._one_at_a_time = trio.Lock()
 
     async def write(
@@ -103,10 +84,8 @@ class Edition:
         subject = Subject(delivery.location_id, delivery.period, delivery.days)
         unsubscribe = ""
         if recipient is not None:
-            unsubscribe = link_of(self._origin, self._tenant, recipient, secret)
-        async with self._one_at_a_time:
-            content = await self._content(subject)
-            shared = None if notice else await self._share(content, delivery.language)
+            unsubscribe = link_of(self._press.origin, self._tenant, recipient, secret)
+        content = await self._content(subject)
         envelope = Envelope(
             sender=self._sender,
             sender_name=self._look.settings.sender_name or self._look.name,
@@ -121,30 +100,21 @@ class Edition:
         )
         links = Links(self._dashboard(subject), unsubscribe)
 
-        def work() -> tuple[Rendered, bytes]:
-            rendered = self._renderer.render(
-                content, self._look.settings, reader, links, shared, test=delivery.is_test
-            )
-            return rendered, compose(rendered, envelope)
-
-        rendered, message = await self._threads.run(work)
+        order = Order(
+            content, self._look.settings, reader, links, envelope, notice, delivery.is_test
+        )
+        rendered, message = await self._press.writer.write(order)
         return Written(rendered, message, content)
 
     async def _content(self, subject: Subject) -> ReportContent:
-        known = self._contents.get(subject)
-        if known is None:
-            known = await self._reader.read(self._tenant, subject)
-            _remember(self._contents, subject, known)
-        return known
-
-    async def _share(self, content: ReportContent, language: str) -> Shared:
-        key = content.subject, language
-        known = self._shared.get(key)
-        if known is None:
-            settings = self._look.settings
-            known = await self._threads.run(self._renderer.share, content, settings, language)
-            _remember(self._shared, key, known)
-        return known
+        async with self._one_at_a_time:
+            known = self._contents.get(subject)
+            if known is None:
+                known = await self._press.reader.read(self._tenant, subject)
+                self._contents[subject] = known
+                while len(self._contents) > REMEMBERED:
+                    self._contents.popitem(last=False)
+            return known
 
     def _dashboard(self, subject: Subject) -> str:
         asked = {
@@ -153,13 +123,7 @@ class Edition:
         }
         if subject.location_id is not None:
             asked["location"] = subject.location_id
-        return f"{self._origin}/?{urlencode(asked)}"
-
-
-def _remember(known: OrderedDict[Hashable, T], key: Hashable, value: T) -> None:
-    known[key] = value
-    while len(known) > REMEMBERED:
-        known.popitem(last=False)
+        return f"{self._press.origin}/?{urlencode(asked)}"
 
 
 async def secret_of(store: ReportStore, tenant: TenantId, delivery: Delivery) -> bytes | None:
