@@ -1,6 +1,8 @@
 """A report that the running system sends arrives, says what the port says, and looks right."""
 
 import os
+import subprocess
+import sys
 import time
 from decimal import Decimal
 from email import message_from_bytes, policy
@@ -20,6 +22,7 @@ __all__ = ["browser"]  # a fixture
 
 SCREENSHOTS = Path(__file__).parents[2] / "docs" / "screenshots"
 PATIENCE = 60.0
+TROUPE = Path(sys.executable).with_name("troupe")
 
 
 def _sent(tenant: Tenant) -> Any:
@@ -66,3 +69,16 @@ def test_a_report_arrives_and_says_what_the_port_says(demo: Demo, browser: Brows
     assert taken["light"][1] != taken["dark"][1]
     if os.environ.get("TROUPE_SCREENSHOTS"):
         keep(SCREENSHOTS, "report", {scheme: picture for scheme, (picture, _) in taken.items()})
+
+
+def test_the_terminal_shows_what_the_port_shows(demo: Demo) -> None:
+    tenant = demo.tenants[0]
+    day = tenant.last_day.isoformat()
+    for part in ("html", "text", "mail", "chart", "workbook"):
+        shown = tenant.get("analytics", "/api/v1/reports/preview", day=day, part=part)
+        assert shown.status_code == 200, shown.text
+        command = [TROUPE, "--state-dir", demo.state / "troupe", "report", "preview", tenant.name]
+        printed = subprocess.run(
+            [*command, "--day", day, "--part", part], check=True, capture_output=True, timeout=60
+        )
+        assert printed.stdout == shown.content, part

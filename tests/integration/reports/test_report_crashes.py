@@ -1,6 +1,11 @@
 """A process that sends is killed at each step: no duplicate, nothing unsaid. Long: make chaos."""
 
 import random
+import signal
+from pathlib import Path
+
+import pytest
+import trio
 
 from tests.integration.reports.conftest import Office, soon
 from tests.support.reports.crashes import die, fates, judge, worker
@@ -34,6 +39,36 @@ async def deliver_among_deaths(office: Office, mails: int, kills: int, seed: int
 
 async def test_nobody_has_two_mails_after_a_death_at_each_step(office: Office) -> None:
     await deliver_among_deaths(office, mails=30, kills=5, seed=1)
+
+
+@pytest.mark.parametrize("step", ["accepted", "handed"])
+async def test_a_sender_that_slept_past_its_lease_sends_nothing_twice(
+    office: Office, step: str
+) -> None:
+    """It is stopped in the middle of a mail, another takes over, and then it wakes up."""
+    addresses = [f"p{number}@branch.example" for number in range(12)]
+    await office.add_many(addresses)
+    await office.settle(connections=1)
+    run = await office.send()
+    url = office.where.runtime_url
+    with worker(url, step, 3, int(signal.SIGSTOP)) as sleeper:
+
+        async def asleep() -> bool:
+            stat = Path(f"/proc/{sleeper.pid}/stat").read_text()
+            return stat.rpartition(")")[2].split()[0] == "T"
+
+        await soon(asleep, "the sender is stopped")
+        with worker(url):
+
+            async def over() -> bool:
+                return (await office.store.run(office.shop.tenant, run.id)).state == "done"
+
+            await soon(over, "the other one ends the run")
+            sleeper.send_signal(signal.SIGCONT)
+            await trio.sleep(2)
+    states = {one.address: one.state.value for one in await office.deliveries(run)}
+    taken = [mail.recipient for mail in office.mail.rules.taken]
+    assert judge(addresses, taken, states, kills=1, connections=1).problems == []
 
 
 def test_the_checker_finds_what_must_not_be() -> None:

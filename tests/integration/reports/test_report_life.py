@@ -8,12 +8,23 @@ import asyncpg
 import pytest
 import trio
 
-from tests.integration.reports.conftest import ACTOR, YESTERDAY, Office, soon
+from tests.integration.reports.conftest import ACTOR, DAYS, YESTERDAY, Office, soon
+from troupe.actors.analytics.answers import Answers, Snapshot
+from troupe.actors.analytics.filters import Filters
+from troupe.actors.analytics.reports.content import (
+    TASK_KINDS,
+    ReportReader,
+    Subject,
+    TaskColumn,
+    TaskTable,
+)
 from troupe.actors.analytics.reports.outcomes import State
 from troupe.actors.analytics.reports.periods import ReportPeriod
 from troupe.actors.analytics.reports.planning import cancel_run, plan_slot, settle_by_hand
 from troupe.actors.analytics.reports.records import Recipient, ReportSchedule
 from troupe.actors.analytics.reports.unsubscribe import subscription_of, token_of, unsubscribe
+from troupe.actors.auth.members import add_member
+from troupe.common.dates import DateRange
 from troupe.common.errors import Conflict, InvalidInput, NotFound, PreconditionFailed
 from troupe.platform.schedules import CronTimetable
 
@@ -336,6 +347,69 @@ async def test_a_test_goes_to_one_address_and_needs_no_recipient(office: Office)
     assert mail.recipient == "me@shop.example"
     assert mail.message["Subject"].startswith("[Test]")
     assert mail.message["List-Unsubscribe"] is None
+
+
+async def test_owners_are_told_when_figures_are_late(office: Office) -> None:
+    await add_member(
+        office.database,
+        office.shop.tenant,
+        issuer="https://login.example",
+        subject="olga",
+        role="owner",
+        name="Olga",
+        email="olga@shop.example",
+    )
+    await office.add("ada@branch.example")
+    await office.as_admin(
+        "UPDATE data.versions SET data_until = NULL WHERE tenant_id = $1", office.shop.tenant
+    )
+    run = await office.send()
+    async with office.running():
+        await office.becomes(run, "done")
+
+        async def told() -> bool:
+            return bool(office.mail.rules.to("olga@shop.example"))
+
+        await soon(told, "the owner is told")
+    (mail,) = office.mail.rules.to("olga@shop.example")
+    assert mail.message["Subject"] == "Troupe: reports of Shop need attention"
+    assert "not complete in time" in mail.content.decode()
+    assert len(office.mail.rules.taken) == 2
+
+
+class Doubles:
+    """A list of tasks that is made up, from the snapshot it is given."""
+
+    kind = "performance"
+
+    async def read(self, snapshot: Snapshot, days: DateRange, filters: Filters) -> TaskTable:
+        titles = {"en": "Performance", "de": "Leistung"}
+        column = TaskColumn("branch", {"en": "Branch", "de": "Filiale"})
+        rows = tuple((branch,) for branch in filters.locations)
+        return TaskTable(self.kind, titles, (column,), rows, len(rows))
+
+
+async def test_task_lists_come_through_a_seam(office: Office) -> None:
+    subject = Subject("b2", ReportPeriod.DAY, DateRange(YESTERDAY, YESTERDAY))
+    answers = Answers(office.database)
+    without = await ReportReader(answers).read(office.shop.tenant, subject)
+    assert without.missing == TASK_KINDS
+    content = await ReportReader(answers, [Doubles()]).read(office.shop.tenant, subject)
+    assert [table.rows for table in content.tasks] == [(("b2",),)]
+    assert "performance" not in content.missing
+
+
+async def test_the_figures_are_those_of_the_warehouse(office: Office) -> None:
+    subject = Subject("b1", ReportPeriod.WEEK, DateRange(DAYS[6], DAYS[0]))
+    content = await ReportReader(Answers(office.database)).read(office.shop.tenant, subject)
+    truth = office.shop.over(subject.days, ["b1"])
+    figures = {line.name: line.value for line in content.figures}
+    assert figures["gross_revenue"] == truth["gross_revenue"]
+    assert figures["sessions"] == truth["sessions"]
+    assert figures["total_users"] == truth["total_users"]
+    assert sum(day.value for day in content.days) == truth["gross_revenue"]
+    before = office.shop.over(subject.days.shifted(-7), ["b1"])
+    assert content.figures[0].before == before["gross_revenue"]
 
 
 async def test_nobody_to_send_to_is_said(office: Office) -> None:

@@ -1,4 +1,4 @@
-"""``python -m tests.support.reports.worker URL [STEP COUNT]``: delivers, and may die at a step.
+"""``python -m tests.support.reports.worker URL [STEP COUNT [SIGNAL]]``: delivers, and may die.
 
 A process of its own that runs the group's jobs until it is told to end, or kills itself the
 COUNT-th time that a mail gets to STEP: nothing is cleaned up, as when the host loses its power.
@@ -34,16 +34,17 @@ ORIGIN = "https://board.example"
 class Fate:
     """Ends the process at a step."""
 
-    def __init__(self, step: str, count: int) -> None:
+    def __init__(self, step: str, count: int, number: int = signal.SIGKILL) -> None:
         self._step = step
         self._left = count
+        self._signal = number
 
     def __call__(self, step: str) -> None:
         if step != self._step:
             return
         self._left -= 1
         if self._left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._signal)
 
 
 async def work(url: str, fate: Fate) -> None:
@@ -73,4 +74,4 @@ async def work(url: str, fate: Fate) -> None:
 
 if __name__ == "__main__":
     where, *rest = sys.argv[1:]
-    trio.run(work, where, Fate(rest[0], int(rest[1])) if rest else Fate("never", 0))
+    trio.run(work, where, Fate(rest[0], *map(int, rest[1:])) if rest else Fate("never", 0))
