@@ -2,7 +2,6 @@
 
 import random
 import signal
-from pathlib import Path
 
 import pytest
 import trio
@@ -54,7 +53,7 @@ async def test_a_sender_that_slept_past_its_lease_sends_nothing_twice(
     with worker(url, step, 3, int(signal.SIGSTOP)) as sleeper:
 
         async def asleep() -> bool:
-            stat = Path(f"/proc/{sleeper.pid}/stat").read_text()
+            stat = await trio.Path(f"/proc/{sleeper.pid}/stat").read_text()
             return stat.rpartition(")")[2].split()[0] == "T"
 
         await soon(asleep, "the sender is stopped")

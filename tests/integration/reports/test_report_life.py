@@ -383,6 +383,7 @@ class Doubles:
     kind = "performance"
 
     async def read(self, snapshot: Snapshot, days: DateRange, filters: Filters) -> TaskTable:
+        del snapshot, days
         titles = {"en": "Performance", "de": "Leistung"}
         column = TaskColumn("branch", {"en": "Branch", "de": "Filiale"})
         rows = tuple((branch,) for branch in filters.locations)
