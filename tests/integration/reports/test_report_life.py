@@ -293,6 +293,17 @@ async def test_a_refused_login_uses_up_nobody_s_attempts(office: Office) -> None
     assert {one.attempts for one in deliveries} == {0}
 
 
+async def test_a_sender_that_no_mail_can_have_is_said(office: Office) -> None:
+    await office.add("ada@branch.example")
+    await office.connect_mail(sender="berichte@läden.example")
+    run = await office.send()
+    async with office.running():
+        await office.becomes(run, "done")
+    (delivery,) = await office.deliveries(run)
+    assert delivery.state is State.FAILED
+    assert "cannot be written" in (delivery.server_answer or "")
+
+
 async def test_a_recipient_is_checked(office: Office) -> None:
     await office.add("ada@branch.example")
     with pytest.raises(Conflict):

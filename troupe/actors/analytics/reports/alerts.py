@@ -13,6 +13,7 @@ from email.utils import format_datetime
 from typing import TYPE_CHECKING, Final
 
 from troupe.actors.analytics.reports.mail import check_address
+from troupe.actors.analytics.reports.outcomes import Step
 from troupe.actors.analytics.reports.records import Run, TenantLook
 from troupe.actors.analytics.reports.smtp import MailLine
 from troupe.actors.analytics.reports.store import QUERIES
@@ -60,6 +61,8 @@ async def tell_owners(
             message = _message(run, reason, look, config.sender, address)
             reply = await line.offer(address, message, _always)
             told += reply.code is not None and 200 <= reply.code < 300
+            if reply.step is Step.CONNECT:
+                break  # the others would wait as long for nothing
         await line.close()
     finally:
         line.drop()

@@ -51,7 +51,7 @@ from troupe.actors.analytics.reports.store import DELIVER, PLAN, QUERIES, Report
 from troupe.actors.analytics.reports.writing import Edition, Press, secret_of
 from troupe.common.connections import NotConnected, SmtpConfig, load_connection
 from troupe.common.database import Database
-from troupe.common.errors import DatabaseError, NotFound
+from troupe.common.errors import DatabaseError, InvalidInput, NotFound
 from troupe.common.ids import TenantId
 from troupe.common.logs import get_logger
 from troupe.common.secrets import Vault
@@ -322,10 +322,16 @@ class Dispatch:
     async def _send(self, run: JobRun, round_: _Round, line: MailLine, delivery: Delivery) -> None:
         secret = await secret_of(self.store, round_.tenant, delivery)
         recipient = None if secret is None else UUID(delivery.recipient)
-        written = await round_.edition.write(
-            delivery, recipient, secret or b"", notice=round_.notice
-        )
         token = uuid4()
+        try:
+            written = await round_.edition.write(
+                delivery, recipient, secret or b"", notice=round_.notice
+            )
+        except InvalidInput as error:  # the sender's address, most likely
+            unfit = Outcome(State.FAILED, f"The mail cannot be written: {error}")
+            reply = Reply(Step.RECIPIENT, None, unfit.answer)
+            await self._settle(round_, delivery, token, reply, unfit)
+            return
         self._at("written")
 
         async def handing() -> bool:
