@@ -153,6 +153,24 @@ async def test_a_withdrawn_mail_is_not_sent(bridge: None, start: Start) -> None:
     assert server.rules.connections == 1
 
 
+async def test_a_session_that_the_server_ends_is_no_reason_to_give_up(
+    bridge: None, start: Start
+) -> None:
+    server = start()
+    server.rules.mails_per_session = 2
+    line = line_to(server)
+
+    async def yes() -> bool:
+        return True
+
+    for number in range(5):
+        reply = await line.offer(f"p{number}@branch.example", MESSAGE, yes)
+        assert reply.code == 250
+    await line.close()
+    assert len(server.rules.taken) == 5
+    assert server.rules.connections == 3
+
+
 async def test_a_silent_server_is_given_up(bridge: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smtp, "CONNECT_DEADLINE", 0.3)
     async with trio.open_nursery() as nursery:

@@ -39,6 +39,8 @@ DATA_DEADLINE: Final = 120 * SECONDS
 QUIT_DEADLINE: Final = 2 * SECONDS
 MAILS_PER_CONNECTION: Final = 100
 _HELLO: Final = "troupe.invalid"
+_BYE: Final = 421
+"""The server ends the session."""
 
 Handing = Callable[[], Awaitable[bool]]
 """Called between RCPT and DATA; False: do not send it after all."""
@@ -85,12 +87,10 @@ class MailLine:
             Withdrawn: `handing` said no; nothing was sent.
         """
         try:
-            client = await self._connected()
+            client, refusal = await self._open(recipient)
         except _Refused as refused:
             return refused.reply
-        refusal = await self._announce(client, recipient)
         if refusal is not None:
-            await self._reset(client, refusal)
             return refusal
         try:
             wanted = await handing()
@@ -105,6 +105,23 @@ class MailLine:
         if reply.code is None or self._carried >= MAILS_PER_CONNECTION:
             await self.close()
         return reply
+
+    async def _open(self, recipient: str) -> tuple[aiosmtplib.SMTP, Reply | None]:
+        """A session that waits for DATA, or why it does not.
+
+        A server may end a session that it has had for a while; one that was used before is
+        therefore no reason to give up the line.
+        """
+        while True:
+            used = self._client is not None and self._client.is_connected
+            client = await self._connected()
+            refusal = await self._announce(client, recipient)
+            if refusal is None:
+                return client, None
+            await self._reset(client, refusal)
+            if not (used and refusal.step is Step.SENDER and refusal.code in {None, _BYE}):
+                return client, refusal
+            self.drop()
 
     async def close(self) -> None:
         """End the session in order, or at once when that takes too long."""
@@ -214,7 +231,7 @@ class MailLine:
 
     async def _reset(self, client: aiosmtplib.SMTP, reply: Reply) -> None:
         """Make the session ready for another mail, or end it."""
-        if reply.code is None or reply.code == 421:
+        if reply.code is None or reply.code == _BYE:
             self.drop()
             return
         try:
