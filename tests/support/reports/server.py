@@ -43,19 +43,19 @@ class Rules:
     logins: int = 0
     refuse_login: bool = False
     mails_per_session: int = 0
-    served: dict[int, int] = field(default_factory=dict)
     transports: set[Any] = field(default_factory=set)
 
     def to(self, address: str) -> list[Taken]:
         return [mail for mail in self.taken if mail.recipient == address]
 
     async def handle_MAIL(  # noqa: N802 - aiosmtpd's name
-        self, server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        if 0 < self.mails_per_session <= self.served.get(id(server), 0):
+        served = getattr(session, "served", 0)
+        if 0 < self.mails_per_session <= served:
             server.transport.abort()
             return "421 4.7.0 Enough for now"
-        self.served[id(server)] = self.served.get(id(server), 0) + 1
+        session.served = served + 1  # type: ignore[attr-defined]
         envelope.mail_from = address
         envelope.mail_options.extend(options)
         return "250 2.1.0 OK"
