@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test unit integration e2e chaos exact soak bench bench-answers bench-hostile bench-ingest bench-isolation bench-reports lint format types contracts check lock clean
+.PHONY: help setup demo test unit integration e2e chaos exact fuzz soak bench bench-answers bench-hostile bench-ingest bench-isolation bench-reports lint format types contracts check lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ e2e: setup  ## run the whole system and a browser against it (installs Chromium 
 chaos: setup  ## kill, stop, cut and restart for as long as it takes to be sure (about half an hour)
 	ops/install_network.sh
 	$(BIN)/python -m pytest tests/chaos $(ARGS)
+
+fuzz: setup  ## the program against its own OpenAPI documents, ten minutes for each
+	TROUPE_FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/integration/tenancy/test_schemas.py $(ARGS)
 
 exact: setup  ## compare 1,000 random questions with a reading of the raw events
 	TROUPE_TEST_RANGES=1000 $(BIN)/python -m pytest tests/integration/analytics/test_exact_answers.py $(ARGS)

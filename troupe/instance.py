@@ -15,6 +15,7 @@ another.
     begin: assignment             ──▶  limits, logs, group
                                   ◀──  ready
     ping, survey                  ──▶  pong, report          twice a second
+    adapt: bounds                 ──▶  pools and mailboxes are resized
     stop                          ──▶  drain for the grace, cut off what is left, exit 0
 
 A SIGTERM from an operator drains it too; it is replaced then. The process leaves with `os._exit`,
@@ -36,6 +37,7 @@ from troupe.common.bridge import open_bridge
 from troupe.common.config import Configuration, revealed
 from troupe.common.errors import TroupeError
 from troupe.platform.errors import unexpected
+from troupe.platform.group import Group, Sizes
 from troupe.platform.processes import Instance, confine, die_with_supervisor, open_instance
 from troupe.platform.responsiveness import favour_the_loop
 from troupe.platform.supervision import ChildContext, Snapshot, State, Supervisor
@@ -72,6 +74,35 @@ class Assignment(BaseModel):
         """Plain JSON values, secrets included."""
         others = self.model_dump(mode="json", exclude={"configuration"})
         return {**others, "configuration": revealed(self.configuration)}
+
+
+class Bounds(BaseModel):
+    """What changes in an instance while it runs.
+
+    Attributes:
+        tasks: As in the configuration of its group.
+        mailbox: Likewise.
+        database_connections: Likewise.
+        log_level: Least severe level that is written.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tasks: int
+    mailbox: int
+    database_connections: int
+    log_level: str
+
+    @classmethod
+    def of(cls, configuration: Configuration, group: str) -> "Bounds":
+        """Those that a configuration sets."""
+        settings = configuration.groups.named(group)
+        return cls(
+            tasks=settings.tasks,
+            mailbox=settings.mailbox,
+            database_connections=settings.database_connections,
+            log_level=configuration.log.level,
+        )
 
 
 def without_database(configuration: Configuration) -> Configuration:
@@ -130,14 +161,29 @@ async def _live(instance: Instance, assignment: Assignment) -> None:
             snapshot=lambda: _around(tree),
             instance=instance.name,
             around=lambda: _in_its_group(instance, tree),
+            others=instance.others,
+            figures_from=instance.measure_from,
         )
         (group,) = compose(site, [assignment.group])
+        instance.adapt_with(lambda settings: _adapt(group, Bounds.model_validate(settings)))
         tree = group.supervisor()
         instance.report_from(tree.snapshot)
         async with open_bridge(), trio.open_nursery() as nursery:
             await nursery.start(_drain_on_sigterm, instance, configuration.shutdown.grace)
             await _supervise(instance, tree)
             nursery.cancel_scope.cancel()
+
+
+def _adapt(group: Group, bounds: Bounds) -> None:
+    logs.set_level(bounds.log_level)
+    group.resize(
+        Sizes(
+            tasks=bounds.tasks,
+            mailbox=bounds.mailbox,
+            database_connections=bounds.database_connections,
+        )
+    )
+    _log.info("bounds_changed", **bounds.model_dump())
 
 
 async def _supervise(instance: Instance, tree: Supervisor) -> None:
@@ -194,7 +240,7 @@ def _in_its_group(instance: Instance, tree: Supervisor) -> dict[str, Any] | None
     own = tree.snapshot()
     children = [
         child
-        if child["name"] != instance.name
+        if child["details"].get("pid") != os.getpid()
         else {
             **child,
             "ready": own.ready,

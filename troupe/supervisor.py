@@ -5,6 +5,7 @@
     troupe                       one_for_one; never gives up on a group
     ├── postgres                 the embedded server, when no other is configured
     ├── migrations               once, before any group
+    ├── host                     tells the other hosts on the same PostgreSQL that we live
     ├── auth                     a group: its own database pool, actors and HTTP server, on 8003
     ├── data                     …on 8002, in this process or in processes of its own
     └── analytics                …on 8001
@@ -15,6 +16,9 @@ restarted, so that its callers wait in the kernel's queue instead of being refus
 
 An unexpected exception anywhere in a group ends at most that group; the root starts it again.
 Stopping goes backwards: the groups drain first, all at the same time, and PostgreSQL stops last.
+
+While it runs, commands reach it over a socket of its own (`troupe.control`), and another
+configuration may follow (`troupe.reload`); SIGHUP asks for that as well.
 
 This is the one module that may know every part (with `troupe.wiring`, which says what each group
 consists of, and `troupe.placement`, which says where it runs). It contains no behaviour of its own
@@ -27,14 +31,16 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from socket import socket
-from typing import Final
+from typing import Any, Final
 
 import trio
 
-from troupe.common.bridge import aio, open_bridge
-from troupe.common.config import Configuration
+from troupe.common.bridge import open_bridge
+from troupe.common.config import Configuration, Placement
 from troupe.common.errors import (
     CallerError,
     ConfigurationError,
@@ -43,32 +49,40 @@ from troupe.common.errors import (
 )
 from troupe.common.files import write_private
 from troupe.common.logs import get_logger
-from troupe.common.migrate import migrate
-from troupe.common.postgres import (
-    ClusterSettings,
-    EmbeddedPostgres,
-    prepare_external,
-    start_embedded,
+from troupe.common.scaling import KEYS, Source
+from troupe.common.units import MILLISECONDS, MINUTES
+from troupe.control import (
+    AskReload,
+    AskScale,
+    AskStatus,
+    NotRunning,
+    Request,
+    listening,
+    serve_control,
+    sole_supervisor,
 )
-from troupe.common.units import MILLISECONDS, MINUTES, SECONDS
+from troupe.ground import DatabaseUrls, migrations_child, postgres_child
 from troupe.http.server import bind, url_of
-from troupe.placement import check_placements, connections_needed, place
-from troupe.platform.last_resort import call_off, forced_end
+from troupe.placement import (
+    LEAST_CONNECTIONS,
+    check_placements,
+    connections_needed,
+    groups_here,
+)
+from troupe.platform.hosts import Identity, Presence, site_of
+from troupe.platform.last_resort import forced_end
 from troupe.platform.supervision import (
-    Backoff,
     ChildContext,
     ChildSpec,
     Intensity,
-    Restart,
     Snapshot,
+    State,
     Supervisor,
 )
 from troupe.platform.systemd import Systemd
-from troupe.wiring import GROUPS, Site, key_ring
+from troupe.reload import LiveGroups, Outcome, Rescaling, elsewhere
+from troupe.wiring import GROUPS, Site, key_ring, pool_settings
 
-POSTGRES_START: Final = 3 * MINUTES
-POSTGRES_STOP: Final = 45 * SECONDS
-MIGRATION_DEADLINE: Final = 30 * MINUTES
 FORCED_AFTER: Final = 800 * MILLISECONDS
 """Beyond the grace: groups whose end is held up by then are ended with the process."""
 _RUN_FILE: Final = "run.json"
@@ -82,10 +96,6 @@ _log = get_logger(__name__)
 
 class StoppedEarly(TroupeError):
     """The installation was asked to stop before it was ready."""
-
-
-class NotRunning(CallerError):
-    """No supervisor runs on the state directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,28 +131,32 @@ def _run_file(installation: "Installation") -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-@dataclass
-class _DatabaseUrls:
-    """Where PostgreSQL is; known once it runs, and again after it was restarted elsewhere."""
-
-    owner: str = ""
-    runtime: str = ""
-
-
 @dataclass(frozen=True)
 class Installation:
     """What one supervisor process runs.
 
     Attributes:
-        configuration: In force.
-        urls: Group to the URL of its port.
+        source: Where the configuration came from; None: it cannot be read again.
         tree: The supervision tree's root.
+        groups: The groups of this host.
+        presence: This host among the others.
     """
 
-    configuration: Configuration
-    urls: Mapping[str, str]
+    source: Source | None
     tree: Supervisor
-    _database: _DatabaseUrls = field(repr=False)
+    groups: LiveGroups
+    presence: Presence
+    _database: DatabaseUrls = field(repr=False)
+
+    @property
+    def configuration(self) -> Configuration:
+        """In force."""
+        return self.groups.configuration
+
+    @property
+    def urls(self) -> Mapping[str, str]:
+        """Group to the URL of its port; those that run here."""
+        return {name: self.groups.site.urls[name] for name in groups_here(self.configuration)}
 
     @property
     def runtime_url(self) -> str:
@@ -155,7 +169,70 @@ class Installation:
 
     def request_stop(self) -> None:
         """Begin the orderly shutdown; harmless when repeated."""
+        self.presence.leave()
         self.tree.request_stop()
+
+    async def reload(self) -> Outcome:
+        """Read the configuration again and put it into force.
+
+        Raises:
+            ConfigurationError: It cannot be used; the one in force stays in force.
+            NotApplied: Something of it did not start; likewise.
+        """
+        source = self._source()
+        try:
+            return await self.groups.apply(lambda _before: _read(source))
+        except TroupeError as error:
+            _log.error("configuration_refused", reason=str(error))
+            raise
+
+    async def scale(self, group: str, values: Mapping[str, int | Placement]) -> Outcome:
+        """Change sizes of a group, and keep them for the next start.
+
+        Args:
+            group: Which one.
+            values: Key to value, of `troupe.common.scaling.KEYS`; none: forget what was scaled.
+
+        Raises:
+            ConfigurationError: It cannot be used; nothing was changed.
+            NotApplied: Something of it did not start; likewise.
+        """
+        return await Rescaling(self._source(), group, values).apply(self.groups)
+
+    def _source(self) -> Source:
+        """Where to read the configuration again, if it may change now."""
+        if self.source is None:
+            raise CallerError("this Troupe was not started from a configuration that can change")
+        if self.tree.snapshot().state is not State.RUNNING:
+            raise CallerError("Troupe is starting or stopping: try again when it runs")
+        return self.source
+
+    def status(self) -> dict[str, Any]:
+        """Everything at this moment; JSON values."""
+        tree = self.snapshot()
+        children = {child.name: child for child in reversed(tree.children)}
+        here = groups_here(self.configuration)
+        return {
+            "pid": os.getpid(),
+            "host": self.configuration.host,
+            "state": tree.state.value,
+            "urls": dict(self.urls),
+            "groups": {name: children[name].as_dict() for name in here if name in children},
+            "parts": [child.as_dict() for child in tree.children if child.name not in GROUPS],
+            "leaving": [
+                child.as_dict()
+                for child in tree.children
+                if child.name in GROUPS and "generation" in child.details
+            ],
+            "hosts": [host.as_dict() for host in self.presence.known],
+            "hosts_asked_seconds_ago": round(trio.current_time() - self.presence.asked_at, 1),
+        }
+
+
+def _read(source: Source) -> Configuration:
+    configuration = source.load()
+    check_supported(configuration)
+    return configuration
 
 
 def check_supported(configuration: Configuration) -> None:
@@ -170,70 +247,25 @@ def check_supported(configuration: Configuration) -> None:
     check_placements(configuration)
 
 
-def _postgres(configuration: Configuration, urls: _DatabaseUrls) -> ChildSpec:
-    settings = ClusterSettings(
-        max_connections=connections_needed(configuration),
-        account=configuration.database.embedded_account,
-    )
-
-    async def start(child: ChildContext) -> None:
-        async with start_embedded(configuration.state_directory, settings) as server:
-            _adopt(urls, server)
-            child.started(server.port)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_fail_on_death, server)
-                await child.stopping.wait()
-                call_off()  # every group is gone
-                nursery.cancel_scope.cancel()
-
-    return ChildSpec(
-        name="postgres",
-        start=start,
-        kind="process",
-        start_deadline=POSTGRES_START,
-        shutdown=POSTGRES_STOP,
-        backoff=Backoff(first=0.5 * SECONDS, limit=10 * SECONDS),
-    )
-
-
-def _adopt(urls: _DatabaseUrls, server: EmbeddedPostgres) -> None:
-    urls.owner, urls.runtime = server.owner_url, server.runtime_url
-
-
-async def _fail_on_death(server: EmbeddedPostgres) -> None:
-    raise await server.wait_death()
-
-
-def _migrations(configuration: Configuration, urls: _DatabaseUrls) -> ChildSpec:
-    async def start(child: ChildContext) -> None:
-        if configuration.database.url.get_secret_value():
-            await aio(prepare_external(urls.owner, urls.runtime))
-        await migrate(urls.owner)
-        child.started()
-
-    return ChildSpec(
-        name="migrations",
-        start=start,
-        restart=Restart.TRANSIENT,
-        start_deadline=MIGRATION_DEADLINE,
-    )
-
-
 def _bind_all(configuration: Configuration, stack: ExitStack) -> dict[str, socket]:
     sockets: dict[str, socket] = {}
-    for name in GROUPS:
+    for name in groups_here(configuration):
         settings = configuration.groups.named(name)
         sockets[name] = stack.enter_context(bind(settings.host, settings.port))
     return sockets
 
 
-def _build(configuration: Configuration, sockets: Mapping[str, socket]) -> Installation:
+def _build(
+    configuration: Configuration, source: Source | None, sockets: dict[str, socket]
+) -> Installation:
     database = configuration.database
-    urls = _DatabaseUrls(database.url.get_secret_value(), database.runtime_url.get_secret_value())
+    urls = DatabaseUrls(database.url.get_secret_value(), database.runtime_url.get_secret_value())
+    connections = max(LEAST_CONNECTIONS, connections_needed(configuration))
     children: list[ChildSpec] = []
-    if not urls.owner:
-        children.append(_postgres(configuration, urls))
-    children.append(_migrations(configuration, urls))
+    embedded = not urls.owner
+    if embedded:
+        children.append(postgres_child(configuration, urls, connections))
+    children.append(migrations_child(configuration, urls))
 
     def snapshot() -> Snapshot:
         return tree.snapshot()
@@ -243,23 +275,62 @@ def _build(configuration: Configuration, sockets: Mapping[str, socket]) -> Insta
             raise DatabaseUnavailable("PostgreSQL has not started yet")
         return urls.runtime
 
+    def states() -> dict[str, Any]:
+        return _states(tree.snapshot(), groups.site)
+
     site = Site(
         configuration=configuration,
         sockets=sockets,
-        urls={name: url_of(listener) for name, listener in sockets.items()},
+        urls={
+            name: url_of(sockets[name]) if name in sockets else elsewhere(configuration, name)
+            for name in GROUPS
+        },
         runtime_url=runtime_url,
         keys=key_ring(configuration),
         snapshot=snapshot,
     )
-    # Groups do not stand on one another: they start together and drain together.
-    children += [place(site, name, abreast=position > 0) for position, name in enumerate(GROUPS)]
-    tree = Supervisor("troupe", children, intensity=_PATIENCE)
-    return Installation(configuration, site.urls, tree, urls)
+    presence = Presence(
+        Identity(
+            host=configuration.host,
+            site=site_of(configuration.state_directory),
+            version=version("troupe"),
+            key_ids=site.keys.identities,
+        ),
+        url=runtime_url,
+        groups=states,
+        pool=pool_settings(configuration),
+    )
+    children.append(presence.child_spec())
+    groups = LiveGroups(site, lambda: tree, connections=connections if embedded else None)
+    tree = Supervisor("troupe", [*children, *groups.specifications()], intensity=_PATIENCE)
+    return Installation(source, tree, groups, presence, urls)
+
+
+def _states(tree: Snapshot, site: Site) -> dict[str, Any]:
+    """What the other hosts are told about the groups here."""
+    told = {}
+    for name in groups_here(site.configuration):
+        try:
+            group = tree.find(name)
+        except KeyError:
+            continue
+        running = [c for c in group.children if c.kind == "process" and c.state is State.RUNNING]
+        told[name] = {
+            "state": group.state.value,
+            "ready": group.ready,
+            "placement": site.settings(name).placement.value,
+            "processes": len(running),
+            "url": site.urls[name],
+        }
+    return told
 
 
 @asynccontextmanager
 async def open_installation(
-    configuration: Configuration, *, stop: trio.Event | None = None
+    configuration: Configuration,
+    *,
+    stop: trio.Event | None = None,
+    source: Source | None = None,
 ) -> AsyncIterator[Installation]:
     """Run everything while the context is open; all of it is ready when it is entered.
 
@@ -269,6 +340,7 @@ async def open_installation(
     Args:
         configuration: What to run.
         stop: Set it to stop in an orderly way, also before everything is ready.
+        source: Where the configuration came from, to read it again.
 
     Raises:
         ConfigurationError: Something in the configuration cannot be used.
@@ -277,12 +349,16 @@ async def open_installation(
     """
     check_supported(configuration)
     with ExitStack() as stack:
+        stack.enter_context(sole_supervisor(configuration.state_directory))
         sockets = _bind_all(configuration, stack)
+        control = stack.enter_context(listening(configuration.state_directory))
         async with open_bridge():
-            installation = _build(configuration, sockets)
+            installation = _build(configuration, source, sockets)
+            stack.callback(installation.groups.close)
             async with trio.open_nursery() as nursery:
                 life = _Life()
                 nursery.start_soon(life.live, installation.tree)
+                nursery.start_soon(serve_control, control, partial(_obey, installation))
                 if stop is not None:
                     nursery.start_soon(_stop_when, stop, installation)
                 try:
@@ -297,6 +373,24 @@ async def open_installation(
                     with trio.CancelScope(shield=True):
                         await life.ended.wait()
                 nursery.cancel_scope.cancel()
+
+
+async def _obey(installation: Installation, request: Request) -> dict[str, Any]:
+    """Answer one request that came over the control socket."""
+    match request:
+        case AskStatus():
+            await trio.lowlevel.checkpoint()
+            return installation.status()
+        case AskReload():
+            return (await installation.reload()).as_dict()
+        case AskScale():
+            values = {key: getattr(request, key) for key in KEYS}
+            wanted = {key: value for key, value in values.items() if value is not None}
+            if request.placement is not None:
+                wanted["placement"] = Placement(request.placement)
+            if bool(wanted) is request.reset:
+                raise CallerError("say either what to change or --reset")
+            return (await installation.scale(request.group, wanted)).as_dict()
 
 
 class _Life:
@@ -345,14 +439,41 @@ async def stop_on_signals(
             stop.set()
 
 
+async def reload_on_signal(
+    installation: Installation,
+    systemd: Systemd,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Reload whenever SIGHUP comes; those that come meanwhile are one.
+
+    The log says what came of it.
+    """
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
+        async for _number in signals:
+            systemd.reloading()
+            try:
+                await installation.reload()
+            except TroupeError:
+                pass  # it was logged, and the old configuration is in force
+            except Exception:  # noqa: BLE001 - a mistake of ours in a reload must not end it all
+                _log.exception("reload_failed")
+            systemd.ready()
+
+
 async def run(
-    configuration: Configuration, *, on_ready: Callable[[Installation], None] | None = None
+    configuration: Configuration,
+    *,
+    on_ready: Callable[[Installation], None] | None = None,
+    source: Source | None = None,
 ) -> None:
     """Run an installation until a signal asks it to stop; systemd, if there is one, is told.
 
     Args:
         configuration: What to run.
         on_ready: Called once everything is ready.
+        source: Where the configuration came from, to read it again.
 
     Raises:
         TroupeError: Something did not start, or the tree failed.
@@ -362,10 +483,18 @@ async def run(
     async with trio.open_nursery() as nursery:
         await nursery.start(stop_on_signals, stop)
         nursery.start_soon(systemd.keep_alive)
-        last = configuration.shutdown.grace + FORCED_AFTER
+        in_force = [lambda: configuration]  # a reload may have changed the grace
+
+        def last() -> float:
+            return in_force[-1]().shutdown.grace + FORCED_AFTER
+
         try:
             with forced_end(signal.SIGTERM, signal.SIGINT, after=last):
-                async with open_installation(configuration, stop=stop) as installation:
+                async with open_installation(
+                    configuration, stop=stop, source=source
+                ) as installation:
+                    in_force.append(lambda: installation.configuration)
+                    await nursery.start(reload_on_signal, installation, systemd)
                     systemd.ready()
                     if on_ready is not None:
                         on_ready(installation)

@@ -30,7 +30,9 @@ from troupe.actors.auth.provider_tokens import ProviderTokens
 from troupe.actors.auth.refreshes import Refresher, RefreshSettings
 from troupe.actors.auth.relying_party import RelyingParty
 from troupe.actors.auth.return_address import origin_of
+from troupe.actors.data.connection_test import connection_test_kind
 from troupe.actors.data.days import INGEST
+from troupe.actors.data.erasure import erasure_kinds
 from troupe.actors.data.ingestion import ingest_kind
 from troupe.actors.data.master_data import IMPORT_MASTER_DATA, master_data_kind
 from troupe.actors.data.reconciliation import RECONCILE, reconcile_kind
@@ -38,7 +40,7 @@ from troupe.actors.data.rederivation import DERIVE_AGAIN, derive_kind
 from troupe.actors.data.retention import RETENTION, retention_kind
 from troupe.actors.data.upkeep import look_after_days
 from troupe.common.config import Configuration, GroupSettings
-from troupe.common.connections import SmtpConfig
+from troupe.common.connections import TEST_CONNECTION, SmtpConfig
 from troupe.common.database import CACHED_STATEMENTS, Database, PoolSettings, open_database
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
@@ -52,13 +54,14 @@ from troupe.http.answering import Answering
 from troupe.http.application import OWN_PAGE_POLICY, Application, HttpSettings, create_app
 from troupe.http.credentials import CookiePolicy, Credentials
 from troupe.http.dashboard import pages
+from troupe.http.front import KeptAnswers
 from troupe.http.idempotency import PostgresIdempotencyStore, sweep_answers
-from troupe.http.operations import Gauge, Readiness
+from troupe.http.operations import Gauge, Others, Readiness, nobody_else
 from troupe.http.report_desk import Desk
 from troupe.http.security import Rate, page_policy
 from troupe.http.server import serve
 from troupe.http.warming import stay_current
-from troupe.platform.group import Group, Resource
+from troupe.platform.group import Group, Resource, Sizes
 from troupe.platform.jobs import JobRunner, RunnerSettings
 from troupe.platform.schedules import Scheduler
 from troupe.platform.supervision import ChildContext, ChildSpec, Snapshot
@@ -79,16 +82,20 @@ class Site:
         snapshot: The whole tree in this process as it is now.
         instance: Name of the one instance of a group that this process is; empty: it is none.
         around: How the whole group of this instance looks from outside; None: not known yet.
+        others: Asks the other instances of the group for their figures.
+        figures_from: Told how to get those of this one.
     """
 
     configuration: Configuration
-    sockets: Mapping[str, socket]
-    urls: Mapping[str, str]
+    sockets: dict[str, socket]
+    urls: dict[str, str]
     runtime_url: Callable[[], str]
     keys: KeyRing
     snapshot: Callable[[], Snapshot]
     instance: str = ""
     around: Callable[[], Mapping[str, Any] | None] = lambda: None
+    others: Others = nobody_else
+    figures_from: Callable[[Callable[[], list[Any]]], None] = lambda _figures: None
 
     def settings(self, group: str) -> GroupSettings:
         """The group's section of the configuration."""
@@ -106,8 +113,7 @@ class Site:
 
     def guard(self) -> OutboundGuard:
         """What decides which hosts a tenant may name."""
-        allowed = self.configuration.auth.allow_private_peers
-        return OutboundGuard(ipaddress.ip_network(network) for network in allowed)
+        return outbound_guard(self.configuration)
 
     def http(
         self,
@@ -130,17 +136,28 @@ class Site:
         )
 
 
+def outbound_guard(configuration: Configuration) -> OutboundGuard:
+    """What decides which hosts tenants may name."""
+    allowed = configuration.auth.allow_private_peers
+    return OutboundGuard(ipaddress.ip_network(network) for network in allowed)
+
+
+def key_file(configuration: Configuration) -> Path:
+    """Where the key-encryption keys lie, or will lie."""
+    given = configuration.auth.key_encryption_key_file
+    return Path(given) if given else configuration.state_directory / "keys"
+
+
 def key_ring(configuration: Configuration) -> KeyRing:
     """The key-encryption keys: the operator's file, or one made on the first start.
 
     Raises:
         ConfigurationError: The file cannot be read or holds no keys.
     """
-    given = configuration.auth.key_encryption_key_file
-    if given:
-        return KeyRing.load(Path(given))
+    if configuration.auth.key_encryption_key_file:
+        return KeyRing.load(key_file(configuration))
     configuration.state_directory.mkdir(parents=True, exist_ok=True)
-    return KeyRing.load_or_create(configuration.state_directory / "keys")
+    return KeyRing.load_or_create(key_file(configuration))
 
 
 def compose(site: Site, names: Iterable[str] = GROUPS) -> list[Group]:
@@ -151,24 +168,51 @@ def compose(site: Site, names: Iterable[str] = GROUPS) -> list[Group]:
 
 def _new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
     settings = site.settings(name)
-    group = Group(name, tasks=settings.tasks, mailbox=settings.mailbox)
+    group = Group(
+        name,
+        tasks=settings.tasks,
+        mailbox=settings.mailbox,
+        database_connections=settings.database_connections,
+    )
     database = site.configuration.database
 
     def open_pool() -> AbstractAsyncContextManager[Database]:
         return open_database(
             site.runtime_url(),
-            connections=settings.database_connections,
+            connections=group.sizes.database_connections,
             application_name=f"troupe {site.instance or name}",
             listen_url=database.listen_url.get_secret_value() or None,
-            settings=PoolSettings(
-                deadline=database.statement_deadline,
-                connect_deadline=database.connect_deadline,
-                statement_cache_size=0 if database.transaction_pooler else CACHED_STATEMENTS,
-                niceness=settings.niceness,
-            ),
+            settings=pool_settings(site.configuration, niceness=settings.niceness),
         )
 
-    return group, group.resource("database", open_pool)
+    resource = group.resource("database", open_pool)
+
+    def fit() -> None:
+        if (pool := resource.held) is not None:
+            pool.resize(group.sizes.database_connections)
+
+    group.when_resized(fit)
+    return group, resource
+
+
+def pool_settings(configuration: Configuration, *, niceness: int = 0) -> PoolSettings:
+    """How connections are treated, in every pool; `niceness` is that of the group."""
+    database = configuration.database
+    return PoolSettings(
+        deadline=database.statement_deadline,
+        connect_deadline=database.connect_deadline,
+        statement_cache_size=0 if database.transaction_pooler else CACHED_STATEMENTS,
+        niceness=niceness,
+    )
+
+
+def sizes_of(settings: GroupSettings) -> Sizes:
+    """The bounds of a group that change while it runs."""
+    return Sizes(
+        tasks=settings.tasks,
+        mailbox=settings.mailbox,
+        database_connections=settings.database_connections,
+    )
 
 
 def _add_peers(site: Site, group: Group) -> Resource[PeerHttp]:
@@ -189,9 +233,11 @@ def _add_http(site: Site, group: Group, build: Callable[[], Application]) -> Non
     limits = Limits(connections=settings.connections, requests=settings.requests, drain=grace)
 
     async def start(child: ChildContext) -> None:
+        app = build()
         await serve(
-            build(),
+            app,
             [site.sockets[group.name]],
+            front=app.front,
             shutdown=child.stopping,
             limits=limits,
             task_status=child,
@@ -209,6 +255,7 @@ def _application(
     *,
     description: str,
     settings: HttpSettings,
+    own_gauges: Callable[[], list[Gauge]] = list,
 ) -> Application:
     def readiness() -> Readiness:
         tree = site.snapshot().find(group.name)
@@ -222,9 +269,10 @@ def _application(
             Gauge("troupe_pool_tasks_waiting", "Tasks waiting for a slot.", pool.waiting),
             Gauge("troupe_database_connections", "Connections open.", connections.size),
             Gauge("troupe_database_waiting", "Units waiting for one.", connections.waiting),
+            *own_gauges(),
         ]
 
-    return create_app(
+    app = create_app(
         group.name,
         resolver=credentials,
         settings=settings,
@@ -232,7 +280,11 @@ def _application(
         gauges=gauges,
         idempotency=PostgresIdempotencyStore(database),
         description=description,
+        replica=site.instance,
+        others=site.others,
     )
+    site.figures_from(app.metrics.figures)
+    return app
 
 
 def _auth(site: Site) -> Group:
@@ -301,9 +353,11 @@ def _data(site: Site) -> Group:
     async def run_jobs(child: ChildContext) -> None:
         pool = database.get()
         kinds = {
-            INGEST: ingest_kind(pool, vault, group.threads, settings, pool=group.pool),
+            INGEST: ingest_kind(pool, vault, group.threads, settings, guard=guard, pool=group.pool),
             IMPORT_MASTER_DATA: master_data_kind(pool, vault, guard, group.threads),
-            RECONCILE: reconcile_kind(pool, vault, group.threads, settings),
+            TEST_CONNECTION: connection_test_kind(pool, vault, guard, group.threads),
+            **erasure_kinds(pool, vault),
+            RECONCILE: reconcile_kind(pool, vault, group.threads, settings, guard=guard),
             DERIVE_AGAIN: derive_kind(pool, vault),
             RETENTION: retention_kind(pool, vault),
         }
@@ -313,7 +367,12 @@ def _data(site: Site) -> Group:
             pool=group.pool,
             database=database.get,
             settings=RunnerSettings(
-                lease=jobs.lease, poll=jobs.poll, history_days=jobs.history_days
+                lease=jobs.lease,
+                poll=jobs.poll,
+                history_days=jobs.history_days,
+                # Within the grace, and with time to hand back what is interrupted: whoever is cut
+                # off at its end cannot, and an attempt is lost.
+                drain=max(0.2, min(5.0, site.configuration.shutdown.grace / 2 - 1)),
             ),
         )
         await runner.child_spec().start(child)
@@ -405,6 +464,15 @@ def _analytics(site: Site) -> Group:
     # Shared by who asks and who keeps it current; made anew with the pool that it reads from.
     answering = group.resource("answering", open_answering)
 
+    def kept() -> list[Gauge]:
+        found = cache.statistics()
+        return [
+            Gauge("troupe_answers_kept", "Answers in memory.", found.answers),
+            Gauge("troupe_answers_kept_bytes", "What they take.", found.size_bytes),
+            Gauge("troupe_answers_found", "Questions answered from memory.", found.hits),
+            Gauge("troupe_answers_computed", "Questions not found there.", found.misses),
+        ]
+
     async def freshness(child: ChildContext) -> None:
         child.started()
         await stay_current(
@@ -414,12 +482,14 @@ def _analytics(site: Site) -> Group:
     group.add_actor(ChildSpec(name="freshness", start=freshness))
 
     def build() -> Application:
+        credentials = _credentials(site, database.get(), peers.get())
         app = _application(
             site,
             group,
             database.get(),
-            _credentials(site, database.get(), peers.get()),
+            credentials,
             description="Figures of the shop, and the dashboard.",
+            own_gauges=kept,
             settings=site.http(
                 public_url=site.dashboard_url,
                 page_policy=page_policy(forms=[auth_origin]),
@@ -428,6 +498,7 @@ def _analytics(site: Site) -> Group:
         analytics_routes.declare(app.api, answering.get())
         reports.declare(app.api, Desk(ReportStore(database.get()), press()))
         pages.declare(app, answering.get().answers, addresses)
+        app.front = KeptAnswers(app, answering.get(), credentials)
         return app
 
     _add_http(site, group, build)

@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, field
 from urllib.parse import urlsplit
 
 DEADLINE = 30.0
+ADDRESS = "127.0.0.2"
+"""Not that of anybody else: rates are counted by address."""
 WARM_UP = 0.5
 
 
@@ -58,8 +60,8 @@ class Seen:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that this share does not exceed; the nearest one there is."""
-    ordered = sorted(values)
+    """The value that this share does not exceed, the nearest one there is; infinite without any."""
+    ordered = sorted(values) or [math.inf]
     return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)]
 
 
@@ -72,10 +74,13 @@ class _Connections:
         self._address = (parts.hostname, parts.port)
         self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(*self._address, local_addr=(ADDRESS, 0))
+
     async def ask(self) -> int:
         """The status of one answer, read to its end."""
         kept = bool(self._free)
-        reader, writer = self._free.pop() if kept else await asyncio.open_connection(*self._address)
+        reader, writer = self._free.pop() if kept else await self._connect()
         try:
             writer.write(self._head)
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()

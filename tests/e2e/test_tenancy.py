@@ -26,6 +26,7 @@ MAY_BE_EMPTY = frozenset(
         "analytics.report_settings",
         "analytics.report_zones",
         "data.staged_days",
+        "data.erased_persons",
         "data.held_files",
         "data.held_pieces",
         "data.row_reports",
@@ -35,9 +36,10 @@ MAY_BE_EMPTY = frozenset(
     }
 )
 """Rows are there only while a day or a file is being loaded, where a file had bad rows, or once
-somebody has made a schedule or counted a day at the source. Files are asked in
-tests/integration/master_data, schedules in tests/integration/schedules, counts in
-tests/integration/data, reports in tests/integration/reports."""
+somebody was erased, has made a schedule or counted a day at the source. Files are asked in
+tests/integration/master_data, erasures in tests/integration/tenancy, schedules in
+tests/integration/schedules, counts in tests/integration/data, reports in
+tests/integration/reports."""
 
 Check = Callable[[asyncpg.Connection, asyncpg.Connection], Awaitable[Any]]
 

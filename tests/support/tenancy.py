@@ -21,6 +21,7 @@ WITHOUT_TENANT: Final = frozenset(
         "auth.login_sessions",  # a browser; knows its active tenant but is found by its hash alone
         "auth.login_states",  # a login under way
         "auth.users",  # a person, who may belong to several tenants
+        "platform.hosts",  # the supervisors that share the database
         "platform.leaders",  # whose term it is, one row for each kind of work
         "platform.job_kinds",  # what is known of a kind of job, for all tenants
         "platform.job_ring",  # which table takes new tickets

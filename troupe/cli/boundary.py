@@ -10,6 +10,8 @@
 | 5 | another system refused or did not answer (BigQuery, SFTP, identity provider) |
 | 6 | the database is not reachable, took too long, or has no space left |
 | 7 | the job that was waited for did not succeed |
+| 8 | the new configuration did not start; the old one is still in force |
+| 9 | `troupe doctor` found something that does not work |
 | 130 | interrupted by ^C; a job that was waited for goes on |
 """
 
@@ -28,6 +30,7 @@ from troupe.common.errors import (
     TroupeError,
 )
 from troupe.platform.errors import SupervisionError, leaves
+from troupe.reload import NotApplied
 
 if TYPE_CHECKING:
     from troupe.platform.jobs import Job
@@ -40,6 +43,10 @@ INTERRUPTED: Final = 130
 
 class JobNotDone(TroupeError):
     """The job that a command waited for ended otherwise than done."""
+
+
+class NotWell(TroupeError):
+    """A check of ``troupe doctor`` failed."""
 
 
 class LeftRunning(TroupeError):
@@ -61,6 +68,8 @@ _EXIT_CODES: Final[tuple[tuple[type[TroupeError], int], ...]] = (
     (PeerError, 5),
     (DatabaseError, 6),
     (JobNotDone, 7),
+    (NotApplied, 8),
+    (NotWell, 9),
     (LeftRunning, INTERRUPTED),
 )
 

@@ -7,6 +7,7 @@ with ``--json``, and ends with the exit codes of `troupe.cli.boundary`.
 import json
 import os
 import sys
+from dataclasses import replace
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import click
 import trio
 
 from troupe import supervisor
-from troupe.cli import jobs, operators, reports, schedules
+from troupe.cli import jobs, keys, live, operators, reports, schedules
 from troupe.cli.boundary import reported
 from troupe.cli.context import Settings, as_json
+from troupe.cli.doctor import doctor
 from troupe.common import logs
 from troupe.common.bridge import open_bridge
 from troupe.common.config_reference import reference
@@ -71,11 +73,16 @@ def main(
 
 
 @main.command()
+@click.option("--host", metavar="NAME", help="Name of this host; by default the machine's.")
 @click.pass_obj
 @reported
-def up(settings: Settings) -> None:
-    """Run the supervisor with all groups until SIGTERM or ^C."""
-    configuration = settings.load()
+def up(settings: Settings, *, host: str | None) -> None:
+    """Run the supervisor with the groups of this host until SIGTERM or ^C.
+
+    SIGHUP reads the configuration again, as 'troupe reload' does.
+    """
+    source = replace(settings, host=host or settings.host).source()
+    configuration = source.load()
     logs.configure(level=configuration.log.level, style=configuration.log.style)
 
     def announce(installation: supervisor.Installation) -> None:
@@ -83,7 +90,7 @@ def up(settings: Settings) -> None:
             click.echo(f"{name:<10} {url}", err=True)
 
     favour_the_loop()
-    trio.run(lambda: supervisor.run(configuration, on_ready=announce))
+    trio.run(lambda: supervisor.run(configuration, on_ready=announce, source=source))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # a thread that hangs in somebody's library must not keep the process
@@ -141,6 +148,9 @@ def print_reference() -> None:
 
 
 operators.add_to(main)
+live.add_to(main)
 jobs.add_to(main)
+keys.add_to(main)
+main.add_command(doctor)
 schedules.add_to(main)
 reports.add_to(main)

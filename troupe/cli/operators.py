@@ -1,7 +1,11 @@
-"""Commands of an operator about tenants and the running system."""
+"""Commands of an operator about tenants and the running system.
+
+The operator makes tenants, closes and opens them, and deletes them; what is inside is the tenant's
+own.
+"""
 
 import json
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import click
@@ -10,13 +14,22 @@ from rich.console import Console
 from rich.table import Table
 
 from troupe.actors.auth.access_tokens import issue_token
-from troupe.actors.auth.tenants import Tenant, create_tenant, load_tenant
+from troupe.actors.auth.audit import OPERATOR
+from troupe.actors.auth.tenants import (
+    Tenant,
+    TenantChange,
+    change_tenant,
+    create_tenant,
+    load_tenant,
+    set_tenant_state,
+)
 from troupe.cli.boundary import reported
 from troupe.cli.context import Settings, as_json, database_of
 from troupe.cli.status import status
 from troupe.common.database import Database
-from troupe.common.errors import NotFound
-from troupe.common.tenants import active_tenants
+from troupe.common.erasure import erase_tenant
+from troupe.common.errors import InvalidInput, NotFound
+from troupe.common.tenants import all_tenants as known_tenants
 
 
 async def find_tenant(database: Database, text: str) -> Tenant:
@@ -38,8 +51,8 @@ def _is_called(tenant: Tenant, text: str) -> bool:
 
 
 async def all_tenants(database: Database) -> list[Tenant]:
-    """Every active tenant, by name."""
-    tenants = [await load_tenant(database, tenant) for tenant in await active_tenants(database)]
+    """Every tenant, the deactivated ones included, by name."""
+    tenants = [await load_tenant(database, tenant) for tenant in await known_tenants(database)]
     return sorted(tenants, key=lambda tenant: tenant.name)
 
 
@@ -53,7 +66,7 @@ def tenants() -> None:
 @click.pass_obj
 @reported
 def list_tenants(settings: Settings, *, json_output: bool) -> None:
-    """List the active tenants."""
+    """List the tenants."""
 
     async def work() -> list[Tenant]:
         async with database_of(settings.load()) as database:
@@ -61,13 +74,16 @@ def list_tenants(settings: Settings, *, json_output: bool) -> None:
 
     found = trio.run(work)
     if json_output:
-        click.echo(json.dumps([{"id": str(t.tenant_id), "name": t.name} for t in found]))
+        click.echo(
+            json.dumps([{"id": str(t.tenant_id), "name": t.name, "state": t.state} for t in found])
+        )
         return
-    table = Table("id", "name", "zone", "currency")
+    table = Table("id", "name", "state", "zone", "currency")
     for tenant in found:
         table.add_row(
             str(tenant.tenant_id),
             tenant.name,
+            tenant.state,
             tenant.reporting_time_zone,
             tenant.reporting_currency,
         )
@@ -115,6 +131,76 @@ def token(settings: Settings, tenant: str, *, token_name: str, role: Any) -> Non
             return issued.token
 
     click.echo(trio.run(work))
+
+
+@tenants.command()
+@click.argument("tenant")
+@click.argument("name")
+@click.pass_obj
+@reported
+def rename(settings: Settings, tenant: str, name: str) -> None:
+    """Give a tenant another name."""
+
+    async def work() -> None:
+        async with database_of(settings.load()) as database:
+            found = await find_tenant(database, tenant)
+            await change_tenant(
+                database,
+                found.tenant_id,
+                TenantChange(name=name),
+                version=found.version,
+                actor=OPERATOR,
+            )
+
+    trio.run(work)
+
+
+@tenants.command()
+@click.argument("tenant")
+@click.pass_obj
+@reported
+def deactivate(settings: Settings, tenant: str) -> None:
+    """Close a tenant to everybody; everything is kept."""
+    _set_state(settings, tenant, "deactivated")
+
+
+@tenants.command()
+@click.argument("tenant")
+@click.pass_obj
+@reported
+def activate(settings: Settings, tenant: str) -> None:
+    """Open a deactivated tenant again."""
+    _set_state(settings, tenant, "active")
+
+
+def _set_state(settings: Settings, tenant: str, state: Literal["active", "deactivated"]) -> None:
+    async def work() -> None:
+        async with database_of(settings.load()) as database:
+            found = await find_tenant(database, tenant)
+            await set_tenant_state(database, found.tenant_id, state)
+
+    trio.run(work)
+
+
+@tenants.command()
+@click.argument("tenant")
+@click.option(
+    "--confirm", required=True, metavar="NAME", help="The tenant's name, spelt out once more."
+)
+@click.pass_obj
+@reported
+def delete(settings: Settings, tenant: str, *, confirm: str) -> None:
+    """Delete a tenant with everything that belongs to it. This cannot be undone."""
+
+    async def work() -> None:
+        async with database_of(settings.load()) as database:
+            found = await find_tenant(database, tenant)
+            if confirm != found.name:
+                raise InvalidInput(f"The tenant is called {found.name!r}; nothing was deleted.")
+            await set_tenant_state(database, found.tenant_id, "deactivated")
+            await erase_tenant(database, found.tenant_id)
+
+    trio.run(work)
 
 
 def add_to(root: click.Group) -> None:

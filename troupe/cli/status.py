@@ -1,9 +1,10 @@
-"""``troupe status``: the live tree of every group, once or again and again.
+"""``troupe status``: the live tree of every group, and all hosts, once or again and again.
 
-What is shown is what ``/health/ready`` of each group's port tells, asked of all ports at the same
-time and with a deadline, so that a group that hangs costs the others nothing. A person gets one
-table whose first column is the tree; a program gets the same as JSON, with ``--watch`` one document
-a line.
+The supervisor is asked over its control socket, so that something is shown also while no process of
+a group answers. If it does not answer itself, what ``/health/ready`` of each group's port tells is
+shown instead, asked of all ports at the same time and with a deadline, so that a group that hangs
+costs the others nothing. A person gets one table whose first column is the tree; a program gets the
+same as JSON, with ``--watch`` one document a line.
 
 Whatever a group says is drawn as plain text, never as markup: an error message may contain
 brackets.
@@ -13,8 +14,9 @@ import json
 import signal
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -29,7 +31,8 @@ from troupe.cli.boundary import reported
 from troupe.cli.context import Settings, as_json
 from troupe.common.errors import PeerUnavailable
 from troupe.common.units import DAYS, HOURS, MINUTES, SECONDS
-from troupe.supervisor import NotRunning, RunFile, read_run_file
+from troupe.control import AskStatus, NotRunning, ask
+from troupe.supervisor import RunFile, read_run_file
 
 ANSWER_DEADLINE: Final = 5 * SECONDS
 """How long a group may take to answer before it counts as silent."""
@@ -76,11 +79,13 @@ class Status:
         run_file: Where the supervisor said that they are.
         trees: Group to its tree; None: it did not answer.
         at: When they were asked (UTC).
+        told: What the supervisor said besides; empty: it did not answer.
     """
 
     run_file: RunFile
     trees: Mapping[str, Node | None]
     at: datetime
+    told: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def silent(self) -> list[str]:
@@ -89,10 +94,24 @@ class Status:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return {"urls": self.run_file.urls, "groups": dict(self.trees)}
+        return {**self.told, "urls": self.run_file.urls, "groups": dict(self.trees)}
 
 
-async def ask(run_file: RunFile) -> Status:
+async def look(state_directory: Path) -> Status:
+    """Ask the supervisor, or its groups if it does not answer.
+
+    Raises:
+        NotRunning: There is no supervisor.
+    """
+    try:
+        told = await ask(state_directory, AskStatus(), deadline=ANSWER_DEADLINE)
+    except PeerUnavailable:
+        return await ask_ports(read_run_file(state_directory))
+    run_file = RunFile(told["pid"], told["urls"])
+    return Status(run_file, told["groups"], datetime.now(UTC), told)
+
+
+async def ask_ports(run_file: RunFile) -> Status:
     """Ask every group for its tree."""
     found: dict[str, Node | None] = dict.fromkeys(run_file.urls)
 
@@ -129,7 +148,43 @@ def draw(status: Status) -> RenderableType:
         else:
             for row in _rows(tree, status.at):
                 table.add_row(*row)
-    return Group(Text(f"troupe (process {status.run_file.pid})", style="bold"), table)
+    for tree in status.told.get("leaving", ()):
+        for row in _rows(tree, status.at):
+            table.add_row(*row)
+    drawn: list[RenderableType] = [
+        Text(f"troupe (process {status.run_file.pid})", style="bold"),
+        table,
+    ]
+    if len(status.told.get("hosts", ())) > 1:
+        drawn += [Text(), _hosts(status)]
+    return Group(*drawn)
+
+
+def _hosts(status: Status) -> Table:
+    """All supervisors on the same PostgreSQL; who is silent in red."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("host", "state", "heard"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("", overflow="fold")
+    since = status.told["hosts_asked_seconds_ago"]
+    for host in status.told["hosts"]:
+        own = host["host"] == status.told["host"]
+        groups = " · ".join(_share(name, share) for name, share in host["groups"].items())
+        table.add_row(
+            Text(f"{host['host']} (this one)" if own else host["host"]),
+            Text(host["state"], "red" if host["state"] == "silent" else _COLOURS[host["state"]]),
+            Text(f"{_length(timedelta(seconds=host['age_seconds'] + since))} ago", "dim"),
+            Text(groups),
+        )
+    return table
+
+
+def _share(name: str, share: Mapping[str, Any]) -> str:
+    """A group on a host in a few words: ``data running in 3 processes``."""
+    processes = share["processes"]
+    where = f" in {processes} process{'' if processes == 1 else 'es'}" if processes else ""
+    ready = "" if share["ready"] or share["state"] != "running" else ", not ready"
+    return f"{name} {share['state']}{where}{ready}"
 
 
 def _rows(node: Node, at: datetime, before: str = "", guide: str = "") -> Iterator[list[Text]]:
@@ -232,7 +287,7 @@ async def _watch(settings: Settings, interval: float, *, json_output: bool) -> N
             while True:
                 begun = trio.current_time()
                 try:
-                    show(await ask(read_run_file(settings.load().state_directory)))
+                    show(await look(settings.state_directory()))
                 except NotRunning as error:
                     show(error)  # it may come back: a restart is a reason to watch
                 await trio.sleep_until(begun + interval)
@@ -273,7 +328,7 @@ def _console() -> Console:
 @click.pass_obj
 @reported
 def status(settings: Settings, *, watch: bool, interval: float, json_output: bool) -> None:
-    """Show the live tree of every group.
+    """Show the live tree of every group, and the other hosts.
 
     Of each part: its state, restarts, messages waiting in its mailbox, tasks running, dead letters
     and last error.
@@ -281,7 +336,7 @@ def status(settings: Settings, *, watch: bool, interval: float, json_output: boo
     if watch:
         trio.run(lambda: _watch(settings, interval, json_output=json_output))
         return
-    found = trio.run(ask, read_run_file(settings.load().state_directory))
+    found = trio.run(look, settings.state_directory())
     if json_output:
         click.echo(json.dumps(found.as_dict()))
     else:

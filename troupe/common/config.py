@@ -11,8 +11,9 @@ from these docstrings; a test compares the two.
 
 import ipaddress
 import os
+import socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_origin
@@ -30,11 +31,15 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from troupe.common.config_lines import line_of
 from troupe.common.errors import ConfigurationError
 from troupe.common.units import DAYS, HOURS, MINUTES, SECONDS
 
 ENVIRONMENT_PREFIX: Final = "TROUPE_"
 MAX_FILE_BYTES: Final = 1024 * 1024
+
+Tree = Mapping[str, Any]
+"""Values under keys, as TOML nests them."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 """A TCP port; 0 asks the system for any free one."""
@@ -58,6 +63,7 @@ def _network(text: str) -> str:
 
 
 Network = Annotated[str, AfterValidator(_network)]
+"""A network in CIDR notation."""
 
 
 def _origin(text: str) -> str:
@@ -70,7 +76,10 @@ def _origin(text: str) -> str:
 
 
 Origin = Annotated[str, AfterValidator(_origin)]
-"""A network in CIDR notation."""
+"""What a browser calls an origin: scheme and host."""
+
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+"""What a supervisor is called among those that share a PostgreSQL."""
 
 
 class _Section(BaseModel):
@@ -134,7 +143,7 @@ class GroupSettings(_Section):
     placement: Placement = Placement.INLINE
     """`inline`: in the supervisor's process, where it shares one event loop with every other such
     group. `process`: in processes of its own, which a crash or a stuck loop elsewhere does not
-    touch. `elsewhere` is not available in this version."""
+    touch. `elsewhere`: not on this host; another supervisor on the same PostgreSQL runs it."""
     processes: Annotated[int, Field(ge=1, le=64)] = 1
     """Child processes, with placement = "process". Each has its own task pool, database pool and
     about 150 MiB of memory."""
@@ -151,8 +160,9 @@ class GroupSettings(_Section):
     """How far the group gives way to others when processors are short: its child processes, and its
     sessions of a PostgreSQL on this host. 0: not at all; 19: most. Too high: its own answers and
     work become slow on a busy host."""
-    hosts: tuple[str, ...] = ()
-    """Names of the supervisors that run the group; empty: every one."""
+    hosts: tuple[HostName, ...] = ()
+    """Names of the supervisors that run the group; empty: every one. On any other the group is
+    elsewhere, whatever its `placement` says."""
     tasks: Annotated[int, Field(ge=1, le=1024)] = 32
     """Bound of the group's task pool. Too small: work waits; too large: memory grows."""
     database_connections: Annotated[int, Field(ge=1, le=100)] = 4
@@ -232,7 +242,7 @@ class AuthSettings(_Section):
     it, and every stored secret is lost."""
     allow_private_peers: tuple[Network, ...] = ()
     """Networks (CIDR) inside the private ranges that tenants may name as hosts of identity
-    providers, SFTP and SMTP servers. Empty: none."""
+    providers, BigQuery endpoints, SFTP and SMTP servers. Empty: none."""
 
 
 class HttpSettings(_Section):
@@ -264,7 +274,7 @@ class DataSettings(_Section):
     """MiB of rows that all ingestions of a process may hold between BigQuery and PostgreSQL. Too
     small: days wait for each other."""
     batch_rows: Annotated[int, Field(ge=100, le=100_000)] = 16_384
-    """Rows encoded and copied at a time; a batch also ends at 8 MiB. Larger: slightly faster."""
+    """Rows encoded and copied at a time; a batch also ends at 4 MiB. Larger: slightly faster."""
     query_deadline: Annotated[float, Field(gt=0)] = 10 * MINUTES
     """Seconds that the query of one day may take in BigQuery."""
     scan_budget_gib: Annotated[float, Field(ge=0, le=1_000_000)] = 100.0
@@ -322,6 +332,9 @@ class Configuration(_Section):
     state_directory: Path = Field(default_factory=default_state_directory)
     """Directory of the embedded database, the keys and the run files. Default: `/var/lib/troupe`
     for root, else `$XDG_STATE_HOME/troupe` (`~/.local/state/troupe`)."""
+    host: HostName = Field(default_factory=socket.gethostname)
+    """Name of this supervisor among those that share a PostgreSQL, for `hosts` and `troupe status`;
+    `troupe up --host` overrides it. Default: the machine's host name."""
     database: DatabaseSettings = DatabaseSettings()
     groups: Groups = Groups()
     auth: AuthSettings = AuthSettings()
@@ -331,6 +344,13 @@ class Configuration(_Section):
     jobs: JobSettings = JobSettings()
     log: LogSettings = LogSettings()
     shutdown: ShutdownSettings = ShutdownSettings()
+
+    def runs_here(self, group: str) -> bool:
+        """Whether this host runs the group."""
+        settings = self.groups.named(group)
+        return settings.placement is not Placement.ELSEWHERE and (
+            not settings.hosts or self.host in settings.hosts
+        )
 
     @field_validator("state_directory")
     @classmethod
@@ -366,10 +386,38 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _first_problem(error: ValidationError) -> str:
+def _first_problem(error: ValidationError, path: Path | None, environment: Tree) -> str:
+    """One sentence about the first problem, and where to find it: a line, or a variable."""
     problem = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in problem["loc"]) or "the file"
-    return f"{where}: {problem['msg']}"
+    keys = tuple(str(part) for part in problem["loc"])
+    said = f"{'.'.join(keys) or 'the file'}: {problem['msg']}"
+    named = next((n for n in range(len(keys), 0, -1) if _holds(environment, keys[:n])), 0)
+    if named == len(keys) > 0 or (named and isinstance(_at(environment, keys[:named]), str)):
+        return f"{variable(*keys[:named])}: {said}"
+    if path is None:
+        return said
+    line = line_of(path.read_text(encoding="utf-8"), keys)
+    return f"{path}: {f'line {line}: ' if line else ''}{said}"
+
+
+def variable(*keys: str) -> str:
+    """The environment variable that sets a key.
+
+    >>> variable("groups", "data", "tasks")
+    'TROUPE_GROUPS__DATA__TASKS'
+    """
+    return ENVIRONMENT_PREFIX + "__".join(keys).upper()
+
+
+def _at(tree: Tree, keys: Sequence[str]) -> Any:
+    found: Any = tree
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _holds(tree: Tree, keys: Sequence[str]) -> bool:
+    return _at(tree, keys) is not None
 
 
 def revealed(configuration: Configuration) -> dict[str, Any]:
@@ -416,17 +464,24 @@ def load(
     *,
     environment: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    scaled: Tree | None = None,
 ) -> Configuration:
-    """Read, merge and validate: defaults, then the file, then the environment, then `overrides`.
+    """Read, merge and validate: defaults, file, `scaled`, environment, `overrides`; the last wins.
+
+    Args:
+        path: The operator's file.
+        environment: By default the process's.
+        overrides: Of the command line.
+        scaled: What `troupe scale` said, see `troupe.common.scaling`.
 
     Raises:
         ConfigurationError: One sentence that names the file or key and what is wrong.
     """
+    variables = from_environment(os.environ if environment is None else environment)
     tree = read_file(path) if path else {}
-    tree = _merge(tree, from_environment(os.environ if environment is None else environment))
-    tree = _merge(tree, overrides or {})
+    for over in (scaled or {}, variables, overrides or {}):
+        tree = _merge(tree, over)
     try:
         return Configuration.model_validate(tree)
     except ValidationError as error:
-        origin = f"{path}: " if path else ""
-        raise ConfigurationError(f"{origin}{_first_problem(error)}") from error
+        raise ConfigurationError(_first_problem(error, path, variables)) from error

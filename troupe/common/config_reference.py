@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from troupe.common.config import ENVIRONMENT_PREFIX, Configuration
+from troupe.common.config_difference import effect_of
 
 _INTRODUCTION = f"""\
 # Configuration
@@ -23,8 +24,14 @@ it: `{ENVIRONMENT_PREFIX}` plus the keys joined by two underscores, in upper cas
 has a default. Secrets never stand in the file: they come from the environment or from files that it
 names. An unknown key is an error.
 
-| key | default | meaning |
-|---|---|---|"""
+`troupe reload`, or SIGHUP, puts a changed file into force while Troupe runs. The last column says
+how: *at once*, in place; *placement*: the group starts, stops, moves, or gets more or fewer
+processes; *succession*: a new generation of the groups concerned is ready before the old one
+drains; *restart*: the change is refused until Troupe is started again. What `troupe scale` said
+lies between the file and the environment. [operation.md](operation.md) says more.
+
+| key | default | meaning | a change |
+|---|---|---|---|"""
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo, Any]]:
@@ -51,6 +58,7 @@ def reference() -> str:
     """The document, Markdown."""
     rows = [
         f"| `{key}` | {_shown(default)} | {' '.join((field.description or '').split())} |"
+        f" {effect_of(key).value} |"
         for key, field, default in _fields(Configuration)
     ]
     return "\n".join([_INTRODUCTION, *rows, ""])

@@ -30,6 +30,9 @@ _QUERIES = load(__package__, "connections.sql")
 
 ConnectionKind = Literal["bigquery", "sftp", "smtp"]
 
+TEST_CONNECTION: Final = "test_connection"
+"""Kind of the job, of the group ``data``, that tries a connection."""
+
 Host = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9._:\-]+$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 

@@ -50,7 +50,16 @@ class InvalidInput(CallerError):
 
 
 class Unauthenticated(CallerError):
-    """No valid credentials were presented."""
+    """No valid credentials were presented.
+
+    Args:
+        message: One sentence.
+        presented: Whether there was a token, which is not good (any more).
+    """
+
+    def __init__(self, message: str, *, presented: bool = False) -> None:
+        super().__init__(message)
+        self.presented = presented
 
 
 class Forbidden(CallerError):

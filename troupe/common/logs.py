@@ -10,6 +10,7 @@ import logging
 import sys
 from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -44,10 +45,15 @@ def _mask_secrets(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     for key in event:
-        lowered = key.lower()
-        if lowered not in _HARMLESS and any(word in lowered for word in _SECRET_WORDS):
+        if _names_a_secret(key):
             event[key] = "***"
     return event
+
+
+@lru_cache(maxsize=4096)
+def _names_a_secret(key: str) -> bool:
+    lowered = key.lower()
+    return lowered not in _HARMLESS and any(word in lowered for word in _SECRET_WORDS)
 
 
 def is_for_people(style: Style, target: TextIO | None = None) -> bool:
@@ -84,9 +90,14 @@ def configure(
         _mask_secrets,
     ]
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        # The level is the standard library's business, since it may change; see `set_level`.
+        wrapper_class=structlog.make_filtering_bound_logger("debug"),
         cache_logger_on_first_use=True,
     )
     render: list[structlog.typing.Processor] = (
@@ -110,11 +121,19 @@ def configure(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
+    # What our lines do not say need not be found out (see "Optimization" in logging's manual).
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    vars(logging)["_srcfile"] = None
     for library in _TALKATIVE:
         logging.getLogger(library).setLevel(logging.WARNING)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Write lines of this level and above from now on."""
+    logging.getLogger().setLevel(level.upper())
 
 
 def relay(event: Mapping[str, object]) -> None:

@@ -19,7 +19,7 @@ An operator whose identity provider lives in the private network allows that net
 
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import trio
@@ -28,6 +28,13 @@ from troupe.common.errors import PeerRefused, PeerUnavailable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+LookUp = Callable[[str, int], Sequence[str]]
+"""Host and port to addresses as text; blocks. Raises OSError or UnicodeError for an unknown
+host."""
+
+MAX_LOOK_UPS: Final = 16
+"""Names that are looked up at a time: a name server that does not answer holds a thread for
+long."""
 
 _DENIED: Final[tuple[Network, ...]] = tuple(
     ipaddress.ip_network(text)
@@ -61,15 +68,24 @@ class HostNotAllowed(PeerRefused):
     """The host is not one that a tenant may have the program connect to."""
 
 
+def system_look_up(host: str, port: int) -> list[str]:
+    """What the system's resolver says."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]
+
+
 class OutboundGuard:
     """Checks hosts that tenants name.
 
     Args:
         allowed: Networks inside the forbidden ranges that the operator allows.
+        look_up: Asks for a host's addresses; tests bring a hostile one.
     """
 
-    def __init__(self, allowed: Iterable[Network] = ()) -> None:
+    def __init__(self, allowed: Iterable[Network] = (), look_up: LookUp = system_look_up) -> None:
         self._allowed = tuple(allowed)
+        self._look_up = look_up
+        self._threads = trio.CapacityLimiter(MAX_LOOK_UPS)
 
     def is_allowed(self, address: Address) -> bool:
         """Whether the program may connect to this address."""
@@ -96,15 +112,19 @@ class OutboundGuard:
             PeerUnavailable: The name does not resolve.
             HostNotAllowed: One of its addresses is forbidden.
         """
-        try:
-            found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            raise PeerUnavailable(f"The host {host} is not known.") from None
-        addresses = tuple(
-            dict.fromkeys(
-                ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found
-            )
+        return await trio.to_thread.run_sync(
+            self.resolve_blocking, host, port, limiter=self._threads, abandon_on_cancel=True
         )
+
+    def resolve_blocking(self, host: str, port: int) -> tuple[Address, ...]:
+        """As `resolve`, for a worker thread."""
+        try:
+            found = self._look_up(host, port)
+            addresses = tuple(
+                dict.fromkeys(ipaddress.ip_address(text.partition("%")[0]) for text in found)
+            )
+        except (OSError, UnicodeError, ValueError):
+            raise PeerUnavailable(f"The host {host} is not known.") from None
         if not addresses:
             raise PeerUnavailable(f"The host {host} has no address.")
         if not all(self.is_allowed(address) for address in addresses):
@@ -113,3 +133,30 @@ class OutboundGuard:
                 "the operator can allow it (auth.allow_private_peers)."
             )
         return addresses
+
+    async def connect(self, host: str, port: int) -> socket.socket:
+        """A connected, non-blocking socket to the first checked address that answers.
+
+        The caller sets the deadline.
+
+        Raises:
+            PeerUnavailable: The name does not resolve, or nobody answers.
+            HostNotAllowed: One of its addresses is forbidden.
+        """
+        refused: OSError | None = None
+        for address in await self.resolve(host, port):
+            family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+            attempt = trio.socket.socket(family, socket.SOCK_STREAM)
+            try:
+                await attempt.connect((str(address), port))
+            except OSError as error:
+                attempt.close()
+                refused = error
+            except BaseException:
+                attempt.close()
+                raise
+            else:
+                connected = socket.socket(fileno=attempt.detach())
+                connected.setblocking(False)
+                return connected
+        raise PeerUnavailable(f"{host} does not answer on port {port}.") from refused

@@ -26,12 +26,13 @@ a KMS fits later behind `KeyRing`, which is all that touches the outer key).
 import base64
 import binascii
 import contextlib
+import fcntl
 import hashlib
 import os
 import secrets
 import uuid
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -118,14 +119,135 @@ def sealed_with(sealed: bytes) -> uuid.UUID:
     return uuid.UUID(bytes=sealed[1 : 1 + _ID_BYTES])
 
 
+def _mark_of(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is another one; None when it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _parse_keys(text: str) -> list[bytes]:
+    lines = [line.strip() for line in text.splitlines()]
+    try:
+        return [
+            base64.b64decode(line, validate=True)
+            for line in lines
+            if line and not line.startswith("#")
+        ]
+    except (binascii.Error, ValueError):
+        raise ConfigurationError("A key-encryption key is not valid base64.") from None
+
+
+def _read_keys(path: Path) -> list[bytes]:
+    """The keys in a file; see `KeyRing.load`."""
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & _OTHERS_MAY_READ:
+                raise ConfigurationError(
+                    f"{path} is open to every account of this host; run: chmod 600 {path}"
+                )
+            content = file.read(_MAX_KEY_FILE_BYTES + 1)
+        if len(content) > _MAX_KEY_FILE_BYTES:
+            raise ConfigurationError(f"{path} is too large to be a key file.")
+        return _parse_keys(content.decode("ascii"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"The key-encryption key cannot be read: {error.strerror}: {path}"
+        ) from error
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path} is not a key file.") from None
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(f"The key-encryption key cannot be written: {error.strerror}: {path}")
+
+
+def _write_keys(path: Path, keys: Sequence[bytes], *, replace: bool) -> None:
+    """Write a key file, whole or not at all; without `replace` one that is there stays."""
+    lines = "\n".join(base64.b64encode(key).decode() for key in keys)
+    text = (
+        "# Troupe's key-encryption keys, the one in use first. Back this file up apart from the\n"
+        "# database: without it every stored secret is lost; with it and a dump every secret is\n"
+        f"# readable. 'troupe keys' changes it.\n{lines}\n"
+    )
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            before = path.stat()
+            draft.chmod(before.st_mode & 0o777)
+            if os.geteuid() == 0:
+                os.chown(draft, before.st_uid, before.st_gid)
+            draft.replace(path)
+        else:
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+
+
+@contextlib.contextmanager
+def changing_keys(path: Path) -> Iterator[list[bytes]]:
+    """The keys in a file, to be changed in place; written when the body ends without an error.
+
+    One change at a time: who comes second waits for the first.
+
+    Raises:
+        ConfigurationError: The file cannot be read or written, or no key would be left.
+    """
+    try:
+        directory = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        keys = _read_keys(path)
+        before = list(keys)
+        yield keys
+        KeyRing(keys)
+        if keys != before:
+            _write_keys(path, keys, replace=True)
+    finally:
+        os.close(directory)
+
+
+def new_key() -> bytes:
+    """A fresh key-encryption key."""
+    return secrets.token_bytes(_KEY_BYTES)
+
+
+def identifier_of(key: bytes) -> uuid.UUID:
+    """What a key-encryption key is called where it may not be shown."""
+    return KeyRing([key]).identifiers[0]
+
+
 class KeyRing:
     """Key-encryption keys: the first wraps, all unwrap.
 
+    A ring that was read from a file follows the file: it looks again before it wraps and when it
+    lacks a key, so that a rotation needs no restart and no word to the processes that run.
+
     Args:
         keys: 32 bytes each, at least one.
+        path: The file that they come from.
     """
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
+    def __init__(self, keys: Sequence[bytes], path: Path | None = None) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._take(keys)
+
+    def _take(self, keys: Sequence[bytes]) -> None:
         if not keys or any(len(key) != _KEY_BYTES for key in keys):
             raise ConfigurationError("A key-encryption key must have exactly 32 bytes.")
         self._keys = {self._identify(key): key for key in keys}
@@ -133,6 +255,24 @@ class KeyRing:
 
     def __repr__(self) -> str:
         return f"KeyRing({len(self._keys)} keys)"
+
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """What the keys are called in sealed values, in hexadecimal; says nothing about them."""
+        return tuple(identity.hex() for identity in self._keys)
+
+    @property
+    def identifiers(self) -> tuple[uuid.UUID, ...]:
+        """Which keys there are, the one that wraps first; they tell nothing about the keys."""
+        return tuple(uuid.UUID(bytes=identifier) for identifier in self._keys)
+
+    def _follow(self) -> None:
+        """Read the file again if it is another one; a file that is no key file leaves the ring."""
+        if self._path is None or (mark := _mark_of(self._path)) in {None, self._seen}:
+            return
+        with contextlib.suppress(ConfigurationError):
+            self._take(_read_keys(self._path))
+            self._seen = mark
 
     @staticmethod
     def _identify(key: bytes) -> bytes:
@@ -145,16 +285,7 @@ class KeyRing:
         Raises:
             ConfigurationError: No key, or a line that is not one.
         """
-        lines = [line.strip() for line in text.splitlines()]
-        try:
-            keys = [
-                base64.b64decode(line, validate=True)
-                for line in lines
-                if line and not line.startswith("#")
-            ]
-        except (binascii.Error, ValueError):
-            raise ConfigurationError("A key-encryption key is not valid base64.") from None
-        return cls(keys)
+        return cls(_parse_keys(text))
 
     @classmethod
     def load(cls, path: Path) -> "KeyRing":
@@ -163,22 +294,10 @@ class KeyRing:
         Raises:
             ConfigurationError: Not readable, open to every account of the host, or without a key.
         """
-        try:
-            with path.open("rb") as file:
-                if os.fstat(file.fileno()).st_mode & _OTHERS_MAY_READ:
-                    raise ConfigurationError(
-                        f"{path} is open to every account of this host; run: chmod 600 {path}"
-                    )
-                content = file.read(_MAX_KEY_FILE_BYTES + 1)
-            if len(content) > _MAX_KEY_FILE_BYTES:
-                raise ConfigurationError(f"{path} is too large to be a key file.")
-            return cls.parse(content.decode("ascii"))
-        except OSError as error:
-            raise ConfigurationError(
-                f"The key-encryption key cannot be read: {error.strerror}: {path}"
-            ) from error
-        except UnicodeDecodeError:
-            raise ConfigurationError(f"{path} is not a key file.") from None
+        mark = _mark_of(path)  # before it is read: a file that changes in between is read again
+        ring = cls(_read_keys(path), path)
+        ring._seen = mark
+        return ring
 
     @classmethod
     def load_or_create(cls, path: Path) -> "KeyRing":
@@ -191,34 +310,17 @@ class KeyRing:
             ConfigurationError: Neither readable nor creatable.
         """
         if not path.exists():
-            text = (
-                "# Troupe's key-encryption key. Back it up apart from the database: without it\n"
-                "# every stored secret is lost; with it and a dump every secret is readable.\n"
-                f"{base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()}\n"
-            )
-            draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
             try:
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                # Another process may have been first; then its key is read below.
-                with contextlib.suppress(FileExistsError):
-                    os.link(draft, path)
-                sync_directory(path.parent)
             except OSError as error:
-                raise ConfigurationError(
-                    f"The key-encryption key cannot be written: {error.strerror}: {path}"
-                ) from error
-            finally:
-                with contextlib.suppress(OSError):
-                    draft.unlink()
+                raise _unwritable(path, error) from error
+            # Another process may have been first; then its key is read below.
+            _write_keys(path, [secrets.token_bytes(_KEY_BYTES)], replace=False)
         return cls.load(path)
 
     def wrap(self, tenant: TenantId, key_id: uuid.UUID, data_key: bytes) -> bytes:
         """Seal a tenant's data key with the first key of the ring."""
+        self._follow()
         context = ("auth.data_keys", tenant.bytes, key_id.bytes)
         return _encrypt(self._keys[self._active], self._active, context, data_key)
 
@@ -228,7 +330,10 @@ class KeyRing:
         Raises:
             UnreadableSecret: The ring lacks the key that wrapped it, or it belongs elsewhere.
         """
-        key = self._keys.get(sealed_with(wrapped).bytes)
+        identifier = sealed_with(wrapped).bytes
+        if identifier not in self._keys:
+            self._follow()
+        key = self._keys.get(identifier)
         if key is None:
             raise UnreadableSecret(
                 "The tenant's data key was wrapped by a key-encryption key that is not at hand; "
@@ -276,9 +381,7 @@ class Vault:
             raise ValueError(f"a secret of {len(plain)} bytes")
         row = await connection.fetchrow(_QUERIES["active_key"], tenant)
         if row is None:
-            key_id = new_id()
-            wrapped = self._ring.wrap(tenant, key_id, secrets.token_bytes(_KEY_BYTES))
-            await connection.execute(_QUERIES["create_key"], tenant, key_id, wrapped)
+            await self._make_key(connection, tenant)
             # A concurrent first use may have won; whichever row is there now is the key. The
             # statement above waited for it, and READ COMMITTED shows it.
             row = await connection.fetchrow(_QUERIES["active_key"], tenant)
@@ -307,6 +410,41 @@ class Vault:
                 raise UnreadableSecret("A stored secret was sealed with a key that is gone.")
             key = self._unwrapped(tenant, key_id, wrapped)
         return _decrypt(key, self._context(tenant, place), sealed)
+
+    async def renew(
+        self, connection: "asyncpg.Connection[asyncpg.Record]", tenant: TenantId
+    ) -> uuid.UUID:
+        """Give a tenant a new data key for what is sealed from now on; returns its identifier.
+
+        The old one still opens what it sealed.
+        """
+        await connection.execute(_QUERIES["retire_key"], tenant)
+        return await self._make_key(connection, tenant)
+
+    async def rewrap(
+        self, connection: "asyncpg.Connection[asyncpg.Record]", tenant: TenantId
+    ) -> int:
+        """Wrap a tenant's data keys with the first key of the ring; returns how many were changed.
+
+        Raises:
+            UnreadableSecret: One does not open; nothing is changed then.
+        """
+        changed = 0
+        for row in await connection.fetch(_QUERIES["keys"], tenant):
+            if sealed_with(row["wrapped_key"]) != self._ring.identifiers[0]:
+                key = self._ring.unwrap(tenant, row["key_id"], row["wrapped_key"])
+                wrapped = self._ring.wrap(tenant, row["key_id"], key)
+                await connection.execute(_QUERIES["put_wrapped"], tenant, row["key_id"], wrapped)
+                changed += 1
+        return changed
+
+    async def _make_key(
+        self, connection: "asyncpg.Connection[asyncpg.Record]", tenant: TenantId
+    ) -> uuid.UUID:
+        key_id = new_id()
+        wrapped = self._ring.wrap(tenant, key_id, secrets.token_bytes(_KEY_BYTES))
+        await connection.execute(_QUERIES["create_key"], tenant, key_id, wrapped)
+        return key_id
 
     def _unwrapped(self, tenant: TenantId, key_id: uuid.UUID, wrapped: bytes) -> bytes:
         entry = (tenant, key_id)

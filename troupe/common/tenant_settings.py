@@ -19,7 +19,7 @@ MAX_RETENTION_DAYS: Final = 3660
 class TenantSettings(BaseModel):
     """Settings of one tenant, with the defaults of METRICS."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     branch_parameter: Name = "branch_id"
     """Event parameter that names the branch a visitor chose."""
@@ -33,6 +33,10 @@ class TenantSettings(BaseModel):
     """Event that says a search found nothing."""
     failed_search_parameter: Name = "no_search_results_term"
     """Parameter of that event that holds the term."""
+    repeat_visit_sessions: Annotated[int, Field(ge=2, le=100)] = 3
+    """Engaged sessions without a purchase that make somebody a repeat visitor."""
+    repeat_visit_days: Annotated[int, Field(ge=1, le=365)] = 30
+    """Days within which those sessions must lie."""
     scan_budget_gib: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
     """GiB that queries may scan in BigQuery per day of the reporting zone; 0: any number; None:
     what the installation allows."""

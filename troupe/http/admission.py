@@ -65,6 +65,7 @@ class Limits:
         slowest: Bytes per second at which a client must take an answer, beyond `stall` seconds.
         moment: Nobody has to make room who has kept us waiting for less.
         first_request: While draining, what a connection gets whose request is on its way.
+        revisit: One that was answered within this time most likely has another on its way.
         drain: Running requests have this long to end after `shutdown`; then their connections are
             closed and they are cancelled.
     """
@@ -81,6 +82,7 @@ class Limits:
     slowest: float = 16 * KiB
     moment: float = 250 * MILLISECONDS
     first_request: float = 1 * SECONDS
+    revisit: float = 2 * SECONDS
     drain: float = 10 * SECONDS
 
     def patience(self, size: int) -> float:

@@ -74,6 +74,14 @@ class Written:
     body: bytes
 
 
+Offer = Callable[[TenantId, Asked, str], None]
+"""Told whose request was answered, what it meant, and under which tag the answer is kept."""
+
+
+def _nobody(_tenant: TenantId, _asked: Asked, _tag: str) -> None:
+    """Nobody is told."""
+
+
 class Answering:
     """Answers questions of one group's port.
 
@@ -82,6 +90,9 @@ class Answering:
         cache: Where bytes are kept.
         standing: Where tenants stand; by default they are looked up, and remembered for a moment.
         clock: The present instant.
+
+    Attributes:
+        offer: Told of every answer to the current request.
     """
 
     def __init__(
@@ -96,6 +107,7 @@ class Answering:
         self.cache = cache or AnswerCache(DEFAULT_CACHE)
         self.standing = standing or Standing(answers.reporting, self.cache.drop)
         self.clock = clock
+        self.offer: Offer = _nobody
         self._flights: SingleFlight[Written] = SingleFlight()
 
     async def answer(self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q) -> Answer:
@@ -112,6 +124,8 @@ class Answering:
         if is_unmodified(tag):
             return Answer(None, etag=tag)
         written = await self._written(tenant, inquiry, query, tag)
+        if written.tag == tag:
+            self.offer(tenant, asked, tag)
         return Answer(written.body, etag=written.tag)
 
     async def keep(self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q) -> None:

@@ -51,11 +51,19 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from troupe.common.errors import DeadlineExceeded
 from troupe.common.logs import get_logger
 from troupe.common.units import SECONDS, MiB
+from troupe.http.connection import Front
 from troupe.http.declaration import REQUEST_DEADLINE, Route, Upload
 from troupe.http.event_stream import StreamSlots
 from troupe.http.exact_json import ExactJSONProvider
 from troupe.http.idempotency import IdempotencyStore
-from troupe.http.operations import Gauge, HttpMetrics, Readiness, declare_operations
+from troupe.http.operations import (
+    Gauge,
+    HttpMetrics,
+    Others,
+    Readiness,
+    declare_operations,
+    nobody_else,
+)
 from troupe.http.principal import SESSION_COOKIE, CredentialResolver
 from troupe.http.problems import MEDIA_TYPE as PROBLEM_TYPE
 from troupe.http.problems import Problem, leading_error, problem_of
@@ -64,6 +72,7 @@ from troupe.http.request import (
     TAKEN_EXTENSION,
     Request,
     client_of,
+    is_within,
     request_id_of,
 )
 from troupe.http.routes import Api
@@ -186,6 +195,8 @@ class Application(QuartTrio):
     json_provider_class = ExactJSONProvider
 
     api: Api
+    front: Front | None = None
+    """Answers some requests before they reach the application; for `troupe.http.server.serve`."""
     error_page: ErrorPage | None = None
     """Renders a problem for people who asked for ``text/html``; None answers JSON to them too."""
 
@@ -260,6 +271,10 @@ class Application(QuartTrio):
             finally:
                 self._record(ours, status, time.perf_counter() - began)
 
+    def is_proxy(self, address: str) -> bool:
+        """Whether an address is one of the operator's proxies."""
+        return is_within(address, self._proxies)
+
     async def _answer_in_context(self, request: Request) -> AnyResponse:
         async with AsyncExitStack() as stack:
             try:
@@ -285,10 +300,10 @@ class Application(QuartTrio):
     def _record(self, request: Request, status: int, seconds: float) -> None:
         self.metrics.end(request.method, request.route, status, seconds)
         who = request.principal
-        route = self._route_of(request)
+        route = self.route_of(request)
         told: dict[str, object] = {
             "method": request.method,
-            "path": _printable(request.path),
+            "path": printable(request.path),
             "route": request.route,
             "status": status,
             "milliseconds": round(seconds * 1000, 2),
@@ -301,12 +316,13 @@ class Application(QuartTrio):
         else:
             _logger.debug("request_answered", **told)
 
-    def _route_of(self, request: Request) -> Route | None:
+    def route_of(self, request: Request) -> Route | None:
+        """The declared route that a request matched."""
         return self._routes.get(request.url_rule.endpoint) if request.url_rule else None
 
     async def _answer(self, request: Request) -> AnyResponse:
         """Whatever happens, an answer; only a cancellation from outside passes."""
-        route = self._route_of(request)
+        route = self.route_of(request)
         deadline = route.deadline if route is not None else REQUEST_DEADLINE
         try:
             with trio.move_on_after(math.inf if deadline is None else deadline):
@@ -363,7 +379,7 @@ class Application(QuartTrio):
             return None
 
 
-def _printable(path: str) -> str:
+def printable(path: str) -> str:
     """A path that cannot forge a line of the log."""
     short = path[:MAX_LOGGED_PATH]
     return short if short.isprintable() else quote(short, errors="replace")
@@ -397,6 +413,8 @@ def create_app(
     gauges: Callable[[], Iterable[Gauge]] = _no_gauges,
     idempotency: IdempotencyStore | None = None,
     description: str = "",
+    replica: str = "",
+    others: Others = nobody_else,
 ) -> Application:
     """An application with its operational routes; the group adds its own through ``app.api``.
 
@@ -408,9 +426,11 @@ def create_app(
         gauges: The group's own numbers, for ``/metrics``; must not wait.
         idempotency: Keeps answers of POSTs with an ``Idempotency-Key``.
         description: Of the group, for its document.
+        replica: Name of this one among the instances of the group; empty: there are no others.
+        others: Asks the others for their figures, for ``/metrics``.
     """
     settings = settings or HttpSettings()
-    metrics = HttpMetrics(group, gauges)
+    metrics = HttpMetrics(group, gauges, replica=replica, others=others)
     app = Application(group, settings, metrics)
     guard = Guard(
         resolver,

@@ -1,8 +1,8 @@
 """What a request for figures means for its tenant: which days, compared with which, of what."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
 
 from troupe.actors.analytics.answers import Reporting
 from troupe.actors.analytics.periods import Period, same_hours
@@ -34,6 +34,14 @@ class Asked:
     days: DateRange
     comparison: DateRange | None
     comparison_until: datetime | None = None
+    today: date = field(default=date.min, repr=False, compare=False)
+    """In the tenant's zone, when it was asked. Decides nothing but what is above."""
+
+    @property
+    def good_until(self) -> datetime:
+        """When the same request begins to mean other days: the tenant's next midnight, UTC."""
+        tomorrow = self.today + timedelta(days=1)
+        return datetime.combine(tomorrow, time(), self.reporting.zone).astimezone(UTC)
 
     @classmethod
     def of(cls, reporting: Reporting, query: CompareQuery, clock: Clock) -> "Asked":
@@ -54,7 +62,7 @@ class Asked:
                 data_until=reporting.data_until,
                 last_event_at=reporting.last_event_at,
             )
-        return cls(reporting, days, comparison, until)
+        return cls(reporting, days, comparison, until, today)
 
     @property
     def periods(self) -> list[Period]:

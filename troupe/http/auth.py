@@ -12,14 +12,13 @@ from typing import cast
 from uuid import UUID
 
 from troupe.actors.auth import access_tokens, audit, connections, members, tenants
-from troupe.actors.auth.audit import Actor
 from troupe.actors.auth.backchannel import BackchannelLogouts
 from troupe.actors.auth.login import Logins
 from troupe.actors.auth.members import Role as RoleName
 from troupe.actors.auth.tenants import TenantChange
 from troupe.common.connections import ConnectionKind, NotConnected
 from troupe.common.database import Database
-from troupe.common.errors import Forbidden, NotFound
+from troupe.common.errors import Forbidden
 from troupe.common.ids import TenantId
 from troupe.common.secrets import Vault
 from troupe.common.units import DAYS
@@ -42,6 +41,8 @@ from troupe.http.login_pages import LoginPages
 from troupe.http.principal import Access, Principal, Role
 from troupe.http.request import current_request
 from troupe.http.routes import Api
+from troupe.http.tenants import actor_of, change_if_unchanged, tag_of, within
+from troupe.http.tenants import declare as declare_running
 
 __all__ = ["Addresses", "declare"]
 
@@ -73,37 +74,18 @@ def declare(
     cookies = CookiePolicy.under(addresses.public_url)
     declare_login(app, Desk(logins, credentials, cookies, addresses, LoginPages()))
     declare_sessions(app.api, database, logouts, cookies)
-    declare_providers(app.api, ProviderDesk(database, vault, _within, _actor))
+    declare_providers(app.api, ProviderDesk(database, vault, within, actor_of))
     _declare_identity(app.api)
     _declare_tokens(app.api, database)
     _declare_tenants(app.api, database)
     _declare_connections(app.api, database, vault)
     _declare_audit(app.api, database)
+    declare_running(app.api, database=database, vault=vault)
 
 
 def _resolved(principal: Principal) -> ResolvedPrincipal:
     """The principal with what `Credentials` adds to it."""
     return cast("ResolvedPrincipal", principal)
-
-
-def _actor(principal: Principal) -> Actor:
-    """Who is acting, for the audit log."""
-    if _resolved(principal).vouched:
-        return Actor("user", principal.subject_id)
-    return Actor("token", _resolved(principal).credential_id)
-
-
-def _within(principal: Principal, tenant_id: UUID) -> TenantId:
-    """The tenant in the path, if the request acts there.
-
-    Raises:
-        NotFound: It does not.
-    """
-    if principal.tenant_id != tenant_id:
-        raise NotFound(
-            "There is no such tenant within this request's reach; X-Tenant-Id chooses another."
-        )
-    return principal.tenant_id
 
 
 def _declare_identity(api: Api) -> None:
@@ -202,7 +184,7 @@ def _declare_tokens(api: Api, database: Database) -> None:
             scopes=body.scopes,
             lifetime=None if body.lifetime_days is None else body.lifetime_days * DAYS,
             created_by=principal.subject_id,
-            actor=_actor(principal),
+            actor=actor_of(principal),
         )
         return Answer(models.NewTokenAnswer.of(issued), 201)
 
@@ -220,15 +202,12 @@ def _declare_tokens(api: Api, database: Database) -> None:
             principal.tenant_id,
             token_id,
             created_by=owner_of(principal),
-            actor=_actor(principal),
+            actor=actor_of(principal),
         )
         return Answer(None, 204)
 
 
 def _declare_tenants(api: Api, database: Database) -> None:
-    def tag_of(tenant: tenants.Tenant) -> str:
-        return entity_tag(tenant.tenant_id, tenant.version)
-
     @api.get(
         "/api/v1/tenants",
         requires=Access.SIGNED_IN,
@@ -251,7 +230,7 @@ def _declare_tenants(api: Api, database: Database) -> None:
         tag="tenants",
     )
     async def show_tenant(*, principal: Principal, tenant_id: UUID) -> Answer:
-        tenant = await tenants.load_tenant(database, _within(principal, tenant_id))
+        tenant = await tenants.load_tenant(database, within(principal, tenant_id))
         return Answer(models.TenantAnswer.of(tenant), etag=tag_of(tenant))
 
     @api.patch(
@@ -267,16 +246,8 @@ def _declare_tenants(api: Api, database: Database) -> None:
     async def change_tenant(
         *, principal: Principal, tenant_id: UUID, body: models.TenantBody
     ) -> Answer:
-        tenant = _within(principal, tenant_id)
-        present = await tenants.load_tenant(database, tenant)
-        require_match(tag_of(present))
-        changed = await tenants.change_tenant(
-            database,
-            tenant,
-            TenantChange(**body.model_dump()),
-            version=present.version,
-            actor=_actor(principal),
-        )
+        change = TenantChange(**body.model_dump())
+        changed = await change_if_unchanged(database, principal, tenant_id, change)
         return Answer(models.TenantAnswer.of(changed), etag=tag_of(changed))
 
     @api.get(
@@ -292,7 +263,7 @@ def _declare_tenants(api: Api, database: Database) -> None:
     ) -> ListAnswer[models.MemberAnswer]:
         page, total = await members.list_members(
             database,
-            _within(principal, tenant_id),
+            within(principal, tenant_id),
             after=_after(query, "members"),
             limit=query.limit + 1,
         )
@@ -326,7 +297,7 @@ def _declare_connections(api: Api, database: Database, vault: Vault) -> None:
     async def show_connection(
         *, principal: Principal, tenant_id: UUID, kind: ConnectionKind
     ) -> Answer:
-        return await answer(_within(principal, tenant_id), kind)
+        return await answer(within(principal, tenant_id), kind)
 
     @api.put(
         rule,
@@ -346,7 +317,7 @@ def _declare_connections(api: Api, database: Database, vault: Vault) -> None:
         body: models.ConnectionBody,
     ) -> Answer:
         """With ``If-Match``, only if nobody has changed it meanwhile."""
-        tenant = _within(principal, tenant_id)
+        tenant = within(principal, tenant_id)
         version = None
         if "If-Match" in current_request().headers:
             try:
@@ -362,7 +333,7 @@ def _declare_connections(api: Api, database: Database, vault: Vault) -> None:
             body.config,
             None if body.secret is None else body.secret.encode(),
             version=version,
-            actor=_actor(principal),
+            actor=actor_of(principal),
         )
         return await answer(tenant, kind)
 
@@ -382,7 +353,7 @@ def _declare_audit(api: Api, database: Database) -> None:
         before = decode_cursor(query.cursor, "audit", (int,))[0] if query.cursor else None
         page = await audit.entries(
             database,
-            _within(principal, tenant_id),
+            within(principal, tenant_id),
             before=cast("int | None", before),
             limit=query.limit + 1,
         )

@@ -183,6 +183,11 @@ class Credentials:
             return None
         return _of_session(session, session_cookie, requested_tenant)
 
+    def recall_token(self, bearer: str) -> Principal | None:
+        """Whom a token belongs to, if that is remembered and still good; asks nobody."""
+        token = self._recall(_key("token", bearer))
+        return _of_token(token, None) if isinstance(token, ResolvedToken) else None
+
     async def _resolve_provider_token(
         self, bearer: str, requested: UUID | None
     ) -> Principal | None:

@@ -69,11 +69,12 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
         parts.append("</table>")
     if "requestBody" in operation:
         for media, content in operation["requestBody"]["content"].items():
-            parts.append(f"<p>Body: <code>{escape(media)}</code> {_type_of(content['schema'])}</p>")
+            kind = _type_of(content.get("schema", {}))
+            parts.append(f"<p>Body: <code>{escape(media)}</code> {kind}</p>")
     parts.append("<table><tr><th>status</th><th>answer</th><th></th></tr>")
     for status, response in operation["responses"].items():
         kinds = "<br>".join(
-            f"<code>{escape(media)}</code> {_type_of(content['schema'])}"
+            f"<code>{escape(media)}</code> {_type_of(content.get('schema', {}))}"
             for media, content in response.get("content", {}).items()
         )
         parts.append(

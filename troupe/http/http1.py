@@ -15,15 +15,17 @@ it in an attribute, so that is where ours is put.
 
 import math
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import h11
+import trio
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.events import Event, Response
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 
 from troupe.common.logs import get_logger
+from troupe.http.connection import Connection
 from troupe.http.refusals import answer_to, refusal
 
 _logger = get_logger(__name__)
@@ -35,6 +37,16 @@ class Http1(H11Protocol):
     pipelined = math.inf
     """Requests in a row that may be there before the previous one is answered."""
     _in_a_row = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way and nothing of a next request has arrived."""
+        connection = self.connection
+        return (
+            connection.their_state is h11.IDLE
+            and connection.our_state is h11.IDLE
+            and connection.trailing_data == (b"", False)
+        )
 
     async def stream_send(self, event: Event) -> None:
         """Pass a part of an answer on."""
@@ -67,6 +79,22 @@ class Http1Server(TCPServer):
     def __init__(self, *args: Any, pipelined: int) -> None:
         super().__init__(*args)
         self._pipelined = pipelined
+
+    def is_idle(self) -> bool:
+        """Whether the connection speaks `Http1` and waits for the first byte of a request."""
+        protocol = self._protocol.protocol
+        return isinstance(protocol, Http1) and protocol.is_idle
+
+    async def _idle_timeout(self) -> None:
+        """As Hypercorn's; but what the front answers counts, of which Hypercorn does not know."""
+        idle, connection = self.config.keep_alive_timeout, cast("Connection", self.stream)
+        deadline = trio.current_time() + idle
+        while not self.context.terminated.is_set() and trio.current_time() < deadline:
+            with trio.move_on_at(deadline):
+                await self.context.terminated.wait()
+            deadline = max(deadline, connection.answered_at + idle)
+        with trio.CancelScope(shield=True):
+            await self._initiate_server_close()
 
     @property
     def protocol(self) -> ProtocolWrapper:

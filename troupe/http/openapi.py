@@ -2,9 +2,9 @@
 
 Which problems a route can answer follows from what it declares: credentials bring 401 and 403, a
 variable in the path brings 404, a body brings 400, 408, 413 and 415, anything to validate brings
-422, ``creates`` brings 409, ``if_match`` brings 412 and 428; 429, 500, 503 and 504 can always
-happen. ``x-troupe-requires`` and ``x-troupe-scope`` say who may call, so that a test can derive the
-matrix of roles from the document alone.
+422, ``creates`` brings 409, ``if_match`` brings 412 and 428; 429, 431, 500, 503 and 504 can
+always happen. ``x-troupe-requires`` and ``x-troupe-scope`` say who may call, so that a test can
+derive the matrix of roles from the document alone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ from troupe.http.security import SAFE_METHODS
 Json = dict[str, Any]
 
 _REFERENCE: Final = "#/components/schemas/{model}"
-_ALWAYS: Final = frozenset({429, 500, 503, 504})
+_ALWAYS: Final = frozenset({429, 431, 500, 503, 504})
 _PROBLEM: Final[Json] = {
     "type": "object",
     "description": "RFC 9457. Compare `type`; show `detail`.",
@@ -252,7 +252,11 @@ def _responses(route: Route, schemas: Mapping[_Key, Json]) -> Json:
         response: Json = {"description": "Done" if status < 300 else "See the headers"}
         if isinstance(answer, Media):
             response["description"] = answer.description or response["description"]
-            response["content"] = {answer.content_type: {"schema": {"type": "string"}}}
+            # A schema of an event stream would be about its events, not about its text.
+            is_text = not answer.content_type.startswith("text/event-stream")
+            response["content"] = {
+                answer.content_type: {"schema": {"type": "string"}} if is_text else {}
+            }
         elif answer is not None:
             response["content"] = {JSON_TYPE: {"schema": schemas[(answer, "serialization")]}}
         if route.etag and status == 200:

@@ -14,9 +14,12 @@ metric                                 kind       labels
 
 `route` is the template, never the path: the number of series is bounded by the number of routes.
 Further gauges come from the group through a callback, read at the moment of the scrape.
+
+A group in several processes answers as one: whichever instance is asked adds the figures of the
+others, each under its name in the label `replica`, and says in ``troupe_replica_up`` who told any.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -85,6 +88,18 @@ class ReadyAnswer(AnswerModel):
     parts: dict[str, Any]
 
 
+Family = tuple[str, str, str, Sequence[tuple[str, Mapping[str, str], float]]]
+"""A metric as plain values: name, description, kind, and its samples (name, labels, value)."""
+
+Others = Callable[[], Awaitable[Mapping[str, Sequence[Any] | None]]]
+"""Asks the other instances: name to families; None: that one did not answer."""
+
+
+async def nobody_else() -> Mapping[str, Sequence[Any] | None]:
+    """There are no other instances."""
+    return {}
+
+
 class _GroupGauges(Collector):
     def __init__(self, group: str, gauges: Callable[[], Iterable[Gauge]]) -> None:
         self._group = group
@@ -108,9 +123,18 @@ class HttpMetrics:
     itself.
     """
 
-    def __init__(self, group: str, gauges: Callable[[], Iterable[Gauge]]) -> None:
+    def __init__(
+        self,
+        group: str,
+        gauges: Callable[[], Iterable[Gauge]],
+        *,
+        replica: str = "",
+        others: Others = nobody_else,
+    ) -> None:
         self.registry = CollectorRegistry()
         self._group = group
+        self._replica = replica
+        self._others = others
         labels = ("group", "method", "route")
         self._requests = Counter(
             "troupe_http_requests",
@@ -132,6 +156,7 @@ class HttpMetrics:
             registry=self.registry,
         ).labels(group)
         self.registry.register(_GroupGauges(group, gauges))
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def begin(self) -> None:
         """A request arrived."""
@@ -140,13 +165,59 @@ class HttpMetrics:
     def end(self, method: str, route: str, status: int, seconds: float) -> None:
         """Its answer began, or it was given up (499)."""
         self._in_flight.dec()
-        method = method if method in _KNOWN_METHODS else "OTHER"
-        self._requests.labels(self._group, method, route, str(status)).inc()
-        self._seconds.labels(self._group, method, route).observe(seconds)
+        key = method if method in _KNOWN_METHODS else "OTHER", route, status
+        if key not in self._children:
+            labels = self._group, *key[:2]
+            self._children[key] = (
+                self._requests.labels(*labels, str(status)),
+                self._seconds.labels(*labels),
+            )
+        answered, took = self._children[key]
+        answered.inc()
+        took.observe(seconds)
 
-    def text(self) -> bytes:
-        """Prometheus' exposition format."""
-        return generate_latest(self.registry)
+    def figures(self) -> list[Any]:
+        """All metrics of this application as a list of `Family`, ready for JSON."""
+        return [
+            (
+                metric.name,
+                metric.documentation,
+                metric.type,
+                [(sample.name, sample.labels, sample.value) for sample in metric.samples],
+            )
+            for metric in self.registry.collect()
+        ]
+
+    async def text(self) -> bytes:
+        """Prometheus' exposition format; of all instances, if the group has several."""
+        if not self._replica:
+            return generate_latest(self.registry)
+        return _text_of(self._group, {**await self._others(), self._replica: self.figures()})
+
+
+class _Merged(CollectorRegistry):
+    """Families of several instances, each sample under the name of its own."""
+
+    def __init__(self, group: str, replicas: Mapping[str, Sequence[Family] | None]) -> None:
+        super().__init__()
+        up = Metric("troupe_replica_up", "Whether the instance told its figures.", "gauge")
+        families = {up.name: up}
+        for replica, told in sorted(replicas.items()):
+            labels = {"group": group, "replica": replica}
+            up.add_sample(up.name, labels, float(told is not None))
+            for name, description, kind, samples in told or ():
+                family = families.setdefault(name, Metric(name, description, kind))
+                for sample, own, value in samples:
+                    family.add_sample(sample, {**own, "replica": replica}, value)
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        """The families."""
+        return self._families.values()
+
+
+def _text_of(group: str, replicas: Mapping[str, Sequence[Family] | None]) -> bytes:
+    return generate_latest(_Merged(group, replicas))
 
 
 def declare_operations(
@@ -212,12 +283,12 @@ def declare_operations(
         "/metrics",
         requires=Access.PUBLIC,
         answers={200: Media(CONTENT_TYPE_LATEST, "Prometheus' exposition format")},
-        summary="Metrics of this instance",
+        summary="Metrics of the group here, of all its instances",
         tag="operations",
         counted=False,
     )
     async def metrics_text() -> bytes:
-        return metrics.text()
+        return await metrics.text()
 
     @api.get(
         "/openapi.json",

@@ -248,8 +248,11 @@ def _domain_problem(error: TroupeError) -> Problem:
     if kind is _INTERNAL:
         return Problem(kind, "The server is not set up for this request.", unexpected=True)
     headers: dict[str, str] = {}
-    if kind.status == 401:
-        headers["WWW-Authenticate"] = 'Bearer realm="troupe"'
+    if isinstance(error, Unauthenticated):
+        reason = (
+            ', error="invalid_token"' if getattr(error, "presented", False) else ""
+        )  # RFC 6750, section 3.1
+        headers["WWW-Authenticate"] = f'Bearer realm="troupe"{reason}'
     if kind.status in {429, 503}:
         seconds = getattr(error, "retry_after", None) or DEFAULT_RETRY_AFTER
         headers["Retry-After"] = str(max(1, math.ceil(seconds)))

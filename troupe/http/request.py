@@ -4,6 +4,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, cast
 
 import trio
@@ -40,13 +41,18 @@ class Client:
     @property
     def key(self) -> str:
         """What counts as one client: the address, or the /64 of an IPv6 address."""
-        try:
-            address = ipaddress.ip_address(self.address)
-        except ValueError:
-            return self.address
-        if isinstance(address, ipaddress.IPv6Address):
-            return str(ipaddress.ip_network((address, 64), strict=False))
-        return self.address
+        return _key_of(self.address)
+
+
+@lru_cache(maxsize=4096)
+def _key_of(text: str) -> str:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return text
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return text
 
 
 class Request(TrioRequest):
@@ -106,7 +112,7 @@ def client_of(
         forwarded_proto: ``X-Forwarded-Proto``.
         trusted: Networks of the operator's proxies.
     """
-    if not _is_within(peer, trusted):
+    if not is_within(peer, trusted):
         return Client(peer, scheme)
     if forwarded_proto in {"http", "https"}:
         scheme = forwarded_proto
@@ -117,12 +123,15 @@ def client_of(
         except ValueError:
             break
         address = hop
-        if not _is_within(hop, trusted):
+        if not is_within(hop, trusted):
             break
     return Client(address, scheme)
 
 
-def _is_within(address: str, networks: Sequence[IPNetwork]) -> bool:
+def is_within(address: str, networks: Sequence[IPNetwork]) -> bool:
+    """Whether an address lies in one of these networks; what is no address lies in none."""
+    if not networks:
+        return False
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

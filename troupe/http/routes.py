@@ -99,6 +99,11 @@ class Api:
         self._reception = Reception()
 
     @property
+    def guard(self) -> Guard:
+        """What decides about credentials and rates."""
+        return self._guard
+
+    @property
     def session_cookie(self) -> str:
         """Name of the cookie that carries a session."""
         return self._guard.session_cookie

@@ -42,7 +42,7 @@ from troupe.common.errors import ConfigurationError
 from troupe.common.logs import get_logger
 from troupe.common.units import MILLISECONDS, SECONDS
 from troupe.http.admission import Admission, Limits, raise_descriptor_limit
-from troupe.http.connection import Connection, as_stream
+from troupe.http.connection import Connection, Front, as_stream
 from troupe.http.http1 import Http1Server
 
 _logger = get_logger(__name__)
@@ -100,6 +100,7 @@ async def serve(
     *,
     shutdown: trio.Event,
     limits: Limits | None = None,
+    front: Front | None = None,
     task_status: Ready = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until `shutdown` is set and everything has ended.
@@ -109,6 +110,7 @@ async def serve(
         sockets: From `bind`. They are duplicated; the caller keeps and closes its own.
         shutdown: Set it to drain and return.
         limits: Bounds of this server.
+        front: Answers some requests by itself.
         task_status: Hears the URLs once connections are accepted: from ``nursery.start``, or a
             supervised child's context.
     """
@@ -120,7 +122,7 @@ async def serve(
     config = _config(limits)
     state: LifespanState = {}
     lifespan = Lifespan(ASGIWrapper(app), config, state)
-    server = _Server(app, config, state, limits)
+    server = _Server(app, config, state, limits, front)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(lifespan.handle_lifespan)
@@ -156,9 +158,15 @@ def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 class _Server:
     def __init__(
-        self, app: ASGIFramework, config: Config, state: LifespanState, limits: Limits
+        self,
+        app: ASGIFramework,
+        config: Config,
+        state: LifespanState,
+        limits: Limits,
+        front: Front | None,
     ) -> None:
         self._app = app
+        self._front = front
         self._config = config
         self._state = state
         self._limits = limits
@@ -219,7 +227,9 @@ class _Server:
                 self._admission.give_back()
                 raise
             else:
-                connection = Connection(self._app, stream, self._admission, self._draining)
+                connection = Connection(
+                    self._app, stream, self._admission, self._draining, self._front
+                )
                 self._connections.add(connection)
                 connections.start_soon(self._converse, connection)
 
@@ -232,6 +242,7 @@ class _Server:
             as_stream(connection),
             pipelined=self._limits.pipelined,
         )
+        connection.is_idle = server.is_idle
         try:
             await server.run()
         except* Exception:

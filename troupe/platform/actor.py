@@ -182,6 +182,10 @@ class Actor(Generic[M]):
             raise reply.error
         return cast("R", reply.value)
 
+    def resize(self, mailbox: int) -> None:
+        """Change how many messages may wait in the mailbox."""
+        self._mailbox.resize(mailbox)
+
     def statistics(self) -> ActorStatistics:
         """The books as they stand."""
         return ActorStatistics(

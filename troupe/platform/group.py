@@ -21,10 +21,11 @@ the behaviours and whatever was in the mailboxes do not.
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from troupe.common.units import MILLISECONDS, MINUTES, SECONDS
-from troupe.platform.actor import Actor, Behaviour
+from troupe.platform.actor import Actor, AnyActor, Behaviour
 from troupe.platform.dead_letters import DeadLetters
 from troupe.platform.errors import ResourceUnavailable
 from troupe.platform.mailbox import DEFAULT_CAPACITY, MailboxSettings, Overflow
@@ -51,6 +52,21 @@ GROUP_BACKOFF: Final = Backoff(first=200 * MILLISECONDS, limit=30 * SECONDS)
 DEFAULT_THREADS: Final = 8
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Bounds of a group that change while it runs; see `Group.resize`.
+
+    Attributes:
+        tasks: Slots of its task pool.
+        mailbox: Messages that each of its actors may have waiting.
+        database_connections: Of its database pool.
+    """
+
+    tasks: int
+    mailbox: int = DEFAULT_CAPACITY
+    database_connections: int = 1
+
+
 class Resource(Generic[T]):
     """Something that is open while its group runs, such as a database pool.
 
@@ -75,6 +91,11 @@ class Resource(Generic[T]):
         if not self._held:
             raise ResourceUnavailable(f"{self.name} is not available at the moment")
         return self._held[0]
+
+    @property
+    def held(self) -> T | None:
+        """The resource, if it is open at the moment."""
+        return self._held[0] if self._held else None
 
     def child_spec(
         self, *, start_deadline: float = 30 * SECONDS, shutdown: float = 10 * SECONDS
@@ -107,6 +128,10 @@ class Group:
         tasks: Slots of its task pool.
         threads: Worker threads.
         mailbox: Messages that each of its actors may have waiting.
+        database_connections: For whoever opens its database pool.
+
+    Attributes:
+        sizes: As they are now.
     """
 
     def __init__(
@@ -116,12 +141,15 @@ class Group:
         tasks: int,
         threads: int = DEFAULT_THREADS,
         mailbox: int = DEFAULT_CAPACITY,
+        database_connections: int = 1,
     ) -> None:
         self.name = name
+        self.sizes = Sizes(tasks=tasks, mailbox=mailbox, database_connections=database_connections)
         self.pool = Pool(name, limit=tasks)
         self.threads = Threads(threads)
         self.dead_letters = DeadLetters()
-        self._mailbox = mailbox
+        self._mailboxes: list[AnyActor] = []
+        self._when_resized: list[Callable[[], None]] = []
         self._resources: list[ChildSpec] = []
         self._actors: list[ChildSpec] = []
         self._services: list[ChildSpec] = []
@@ -148,8 +176,9 @@ class Group:
         shutdown: float = 5 * SECONDS,
     ) -> Actor[M]:
         """Add an actor; returns its address, which stays valid for as long as the group exists."""
-        settings = MailboxSettings(capacity=self._mailbox, overflow=overflow)
+        settings = MailboxSettings(capacity=self.sizes.mailbox, overflow=overflow)
         actor = Actor(name, behaviour, mailbox=settings, dead_letters=self.dead_letters)
+        self._mailboxes.append(actor)
         self._actors.append(
             actor.child_spec(restart=restart, shutdown=shutdown, backoff=ACTOR_BACKOFF)
         )
@@ -162,6 +191,19 @@ class Group:
     def add_service(self, specification: ChildSpec) -> None:
         """Add a child that stands on everything else, such as the HTTP server."""
         self._services.append(specification)
+
+    def when_resized(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called after every change of `sizes`; it must be quick."""
+        self._when_resized.append(callback)
+
+    def resize(self, sizes: Sizes) -> None:
+        """Have other bounds hold at once. Nothing that runs is interrupted where one shrinks."""
+        self.sizes = sizes
+        self.pool.resize(sizes.tasks)
+        for actor in self._mailboxes:
+            actor.resize(sizes.mailbox)
+        for callback in self._when_resized:
+            callback()
 
     def supervisor(self) -> Supervisor:
         """The supervisor over all that was added so far."""

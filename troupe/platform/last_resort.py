@@ -18,7 +18,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
@@ -37,14 +37,14 @@ def call_off() -> None:
 
 
 @contextmanager
-def forced_end(*signals: signal.Signals, after: float) -> Iterator[None]:
+def forced_end(*signals: signal.Signals, after: Callable[[], float]) -> Iterator[None]:
     """While the context is open, each of the signals also starts the countdown.
 
     Enter it when the handlers of these signals are in place: they are called first.
 
     Args:
         *signals: Which.
-        after: Seconds from the first of them to the end by force.
+        after: Seconds from the first of them to the end by force; asked when it comes.
     """
     _called_off.clear()
     before = {number: signal.getsignal(number) for number in signals}
@@ -67,7 +67,8 @@ def forced_end(*signals: signal.Signals, after: float) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _count_down(seconds: float) -> None:
+def _count_down(after: Callable[[], float]) -> None:
+    seconds = after()
     if _called_off.wait(seconds):
         return
     _log.error("ended_by_force", seconds=seconds)

@@ -9,7 +9,7 @@ by the mailbox itself with the first waiting message, so that no newcomer can sl
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
@@ -196,6 +196,11 @@ class Mailbox(Generic[M]):
         """Wake the reader, although there may be nothing to read."""
         self._interrupted = True
         self._arrival.set()
+
+    def resize(self, capacity: int) -> None:
+        """Change how many messages may wait; what waits already stays, also above the bound."""
+        self._settings = replace(self._settings, capacity=capacity)
+        self._fill()
 
     def open(self) -> None:
         """Take messages, if it was closed."""

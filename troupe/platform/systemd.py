@@ -1,4 +1,4 @@
-"""What a service tells systemd: ready, alive, stopping (``sd_notify``), where there is a systemd.
+"""What a service tells systemd, where there is one: ready, alive, reloading (``sd_notify``).
 
 A datagram to the socket in ``NOTIFY_SOCKET``; without that variable nothing happens. With
 ``WatchdogSec=`` systemd kills and restarts a service that has not said for so long that it lives.
@@ -9,6 +9,7 @@ Nothing here fails the service: a socket that is gone is systemd's trouble, and 
 
 import os
 import socket
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -41,6 +42,10 @@ class Systemd:
     def ready(self) -> None:
         """Everything runs (``Type=notify`` waits for this)."""
         self._tell("READY=1")
+
+    def reloading(self) -> None:
+        """A reload has begun (``Type=notify-reload`` waits until we are ready again)."""
+        self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         """An orderly stop has begun."""

@@ -188,9 +188,10 @@ class Benchmark:
             table.add_column(heading, justify="right" if heading else "left")
         figures: dict[str, Any] = {}
         with self._ours() as port, self._naive() as other:
-            ours, naive = Line(port), Line(other)
-            self._check_figures(ours, naive)
+            self._check_figures(Line(port), Line(other))
             for what, route, days, more, target in UNCACHED:
+                # The first version takes longer than a server keeps an idle connection.
+                ours, naive = Line(port), Line(other)
                 theirs = []
                 mine = [
                     self._ask(ours, self._path(route, days, sample, more)).seconds
@@ -212,6 +213,7 @@ class Benchmark:
                 if target is not None:
                     self._target(what, MS * _median(mine), target, "ms", at_least=False)
                 self._target(f"{what}, first version's time", times, 20, "x", at_least=True)
+            ours = Line(port)
             for what, route, more in OTHERS:
                 took = [
                     self._ask(ours, self._path(route, 30, sample, more)).seconds

@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table
 
-from ops.bench.hostile.crowd import KINDS, Options
+from ops.bench.hostile.crowd import KINDS, TO_AUTH, Options
 from ops.bench.site import Site, resident, running_site
 from ops.bench.visitors import Options as Visit
 from ops.bench.visitors import Seen, visitors
@@ -25,6 +26,7 @@ from ops.bench.visitors import Seen, visitors
 RATIO: Final = 1.2
 MS: Final = 1e3
 MiB: Final = 1024 * 1024
+SETTLE: Final = 3.0
 NICENESS: Final = 10
 """Of the bad clients, which in reality would compute on machines of their own."""
 ANSWER: Final = "/api/v1/stats?preset=28d"
@@ -77,9 +79,7 @@ def crowd(options: Options) -> Iterator[dict[str, int]]:
 def measure(site: Site, options: Any) -> dict[str, Figures]:
     """All kinds in turn, alone and beside, in every round."""
     figures = {kind: Figures() for kind in options.only or KINDS}
-    address = urlsplit(site.urls["analytics"])
     token = site.tenant("Bench")
-    host, port = address.hostname or "", address.port or 0
 
     def good(seed: int) -> Seen:
         return visitors(
@@ -96,9 +96,12 @@ def measure(site: Site, options: Any) -> dict[str, Figures]:
     for number in range(options.rounds):
         for kind, figure in figures.items():
             figure.alone += good(number)
+            address = urlsplit(site.urls["auth" if kind in TO_AUTH else "analytics"])
+            host, port = address.hostname or "", address.port or 0
             with crowd(Options(host, port, options.connections, kind)) as told:
                 figure.beside += good(number)
                 figure.memory.append(resident(site.pid))
+            time.sleep(SETTLE)  # two thousand connections are buried
             figure.open.append(told["open"])
             figure.ended.append(told["ended"])
             print(f"round {number + 1}: {kind}: {figure.ratio:.2f}", file=sys.stderr)

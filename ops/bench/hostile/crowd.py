@@ -1,4 +1,4 @@
-"""Bad clients of one kind: ``python -m ops.bench.hostile.crowd OPTIONS`` (JSON, `Options`).
+"""Bad clients of one kind: ``python -m ops.bench.hostile.crowd OPTIONS`` (FORM, `Options`).
 
 It holds so many connections, says ``ready`` when all have begun, and ends when its standard input
 does, or by itself after `LONGEST`. A connection that the server closes is replaced, but not before
@@ -18,11 +18,13 @@ from typing import Final
 
 LONGEST: Final = 120.0
 COMEBACK: Final = 10.0
-RAMP: Final = 2.0
+RAMP: Final = 6.0
 """Seconds over which the first connections are spread."""
+SETTLE: Final = 2.0
 DRIP: Final = 1.0
 SIP: Final = 1024
 SMALL_BUFFER: Final = 4096
+ADDRESSES: Final = 250
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,9 @@ def head(method: str, path: str, *headers: str) -> bytes:
 
 
 PAGE = head("GET", "/health/live")
-POST = "/api/v1/nothing"
-JSON = "Content-Type: application/json"
+POST = "/api/v1/backchannel-logout"
+"""On the port of auth; anybody may send a body there, and it is waited for."""
+FORM = "Content-Type: application/x-www-form-urlencoded"
 
 
 async def silent(client: Client) -> None:
@@ -101,8 +104,8 @@ async def slow_head(client: Client) -> None:
 
 async def slow_body(client: Client) -> None:
     """Sends a byte of its body every second."""
-    await client.send(head("POST", POST, JSON, "Content-Length: 1000"))
-    await _drip(client, b'{"text": "' + b"x" * 1000)
+    await client.send(head("POST", POST, FORM, "Content-Length: 1000"))
+    await _drip(client, b"logout_token=" + b"x" * 1000)
 
 
 async def slow_reader(client: Client) -> None:
@@ -114,7 +117,7 @@ async def slow_reader(client: Client) -> None:
 
 async def oversized_body(client: Client) -> None:
     """Announces 100 MB and sends for as long as it is let."""
-    await client.send(head("POST", POST, JSON, "Content-Length: 100000000"))
+    await client.send(head("POST", POST, FORM, "Content-Length: 100000000"))
     for _ in range(100):
         await client.send(b"x" * 65536)
     await client.until_closed()
@@ -148,6 +151,7 @@ async def half_closed(client: Client) -> None:
     await client.until_closed()
 
 
+TO_AUTH: Final = frozenset({"slow_body", "oversized_body", "both_framings"})
 KINDS: Final[dict[str, Callable[[Client], Awaitable[None]]]] = {
     kind.__name__: kind
     for kind in (
@@ -178,25 +182,27 @@ class Crowd:
         """Let them come, and say when all have."""
         async with asyncio.TaskGroup() as group:
             for number in range(self._options.count):
-                group.create_task(self._come_back(RAMP * number / self._options.count))
-            await asyncio.sleep(RAMP + 1)
+                group.create_task(self._come_back(number))
+            await asyncio.sleep(RAMP + SETTLE)
             print("ready", flush=True)
 
-    async def _come_back(self, delay: float) -> None:
-        await asyncio.sleep(delay)
+    async def _come_back(self, number: int) -> None:
+        await asyncio.sleep(RAMP * number / self._options.count)
         while True:
             began = time.monotonic()
-            await self._once()
+            await self._once(number)
             self.ended += 1
             pause = COMEBACK - (time.monotonic() - began)
             await asyncio.sleep(max(0.0, pause))
 
-    async def _once(self) -> None:
+    async def _once(self, number: int) -> None:
         loop = asyncio.get_running_loop()
         with socket.socket() as opened:
             opened.setblocking(False)
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
             with suppress(OSError, ExceptionGroup):
+                # From many addresses, since rates are counted by address.
+                opened.bind((f"127.1.{number // ADDRESSES}.{number % ADDRESSES + 1}", 0))
                 await loop.sock_connect(opened, (self._options.host, self._options.port))
                 self.open += 1
                 try:

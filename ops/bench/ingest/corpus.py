@@ -6,6 +6,7 @@ file per day, its messages as they came. Everybody reads these files, so that ne
 nor a network takes part in a comparison.
 """
 
+import ipaddress
 import json
 import subprocess
 import sys
@@ -21,11 +22,13 @@ from ops.bench.jobs.peers import ROOT
 from troupe.actors.data.bigquery import Export, ExportTable
 from troupe.actors.data.flattening import Family, flatten_query
 from troupe.common.connections import BigQueryConfig
+from troupe.common.outbound import OutboundGuard
 from troupe.common.tenant_settings import TenantSettings
 from troupe.common.units import MINUTES
 from troupe_demo.bigquery import create_service_account, start
 from troupe_demo.ga4 import TOOL_SHOP, generate
 
+LOOPBACK: Final = ipaddress.ip_network("127.0.0.0/8")
 PROFILE: Final = TOOL_SHOP
 LAST_DAY: Final = date(2026, 9, 30)
 SEED: Final = 12
@@ -117,7 +120,11 @@ def _record(corpus: Corpus, events: int, days: int) -> None:
             storage_endpoint=stand_in.grpc,
         )
         export = Export(
-            config, json.dumps(account).encode(), labels={}, query_deadline=QUERY_DEADLINE
+            config,
+            json.dumps(account).encode(),
+            labels={},
+            query_deadline=QUERY_DEADLINE,
+            guard=OutboundGuard([LOOPBACK]),
         )
         found = sorted(export.days(FIRST_DAY, LAST_DAY).items())
         tables = [_record_day(corpus, export, day, family) for day, family in found]

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -23,10 +24,13 @@ from ops.bench.ingest.playback import Playback
 from troupe.actors.data import publication
 from troupe.actors.data.encoding import COPY_COLUMNS, EncodedBatch, encode, gathered
 from troupe.actors.data.extraction import BATCH_BYTES
-from troupe.actors.data.publication import DAYS, DERIVE, Reporting, StagedDay
+from troupe.actors.data.publication import DAYS, Reporting, StagedDay
 from troupe.common.config import DataSettings
 from troupe.common.ids import TenantId, new_id
+from troupe.common.sql import load
 
+FLATTEN = "flatten.sql"  # which BigQuery runs
+PUBLISH_ATTEMPTS = 5
 STEPS = ("read", "encode", "copy", "seal", "derive", "swap")
 
 
@@ -77,8 +81,11 @@ class Phases:
     @property
     def statements(self) -> dict[str, float]:
         """What derivation took, by statement, the dearest first."""
-        names = {sql: name for name, sql in (*DERIVE.items(), *DAYS.items())}
-        found = {names.get(sql, sql.split("\n")[0][:40]): s for sql, s in self._by_sql.items()}
+        package = "troupe.actors.data"
+        files = [file.name for file in resources.files(package).iterdir() if file.name != FLATTEN]
+        named = [load(package, name).items() for name in files if name.endswith(".sql")]
+        names = {sql: name for statements in named for name, sql in statements}
+        found = {names[sql]: seconds for sql, seconds in self._by_sql.items()}
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
     async def run(self, corpus: Corpus) -> None:
@@ -147,8 +154,16 @@ class Phases:
         )
         watched = cast("asyncpg.Connection", _Watched(self._runtime, self._by_sql))
         began, swapped = time.perf_counter(), self._by_sql[DAYS["publish_day"]]
-        async with self._of(tenant):
-            await publication.publish(watched, reporting, day)
+        for _ in range(PUBLISH_ATTEMPTS):
+            # Autovacuum may stand in the way; the product tries again as well.
+            try:
+                async with self._of(tenant):
+                    await publication.publish(watched, reporting, day)
+                break
+            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+                began, swapped = time.perf_counter(), self._by_sql[DAYS["publish_day"]]
+        else:
+            raise RuntimeError(f"{table.day} could not be published")
         swap = self._by_sql[DAYS["publish_day"]] - swapped
         self.seconds["swap"] += swap
         self.seconds["derive"] += time.perf_counter() - began - swap

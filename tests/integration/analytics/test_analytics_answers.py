@@ -313,7 +313,7 @@ async def test_the_total_stands_beside_an_empty_page(answers: Answers, town: Tow
     assert (page.locations, page.total, page.place) == ([], 0, None)
 
 
-@pytest.mark.parametrize("name", sorted(QUERIES))
+@pytest.mark.parametrize("name", sorted(QUERIES.keys() - {"plan_for_joins", "plan_as_usual"}))
 async def test_no_query_shows_another_tenants_rows(pool: Database, town: Town, name: str) -> None:
     """Asked for the rival's rows under the shop's setting, each query finds nothing."""
     days = ([AUTUMN[0]], [SPRING[-1]])

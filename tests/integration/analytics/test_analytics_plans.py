@@ -55,7 +55,7 @@ async def _gather(database: TestDatabase, tenants: list[TenantId]) -> None:
                 await runtime.execute(CROWD["hours"], tenant, FIRST_DAY, DAYS, BRANCHES)
                 await runtime.execute(CROWD["days"], tenant)
                 await runtime.execute(CROWD["money"], tenant)
-                await runtime.execute(CROWD["users"], tenant, FIRST_DAY, DAYS, BRANCHES, 60)
+                await runtime.execute(CROWD["users"], tenant, FIRST_DAY, DAYS, BRANCHES, 24)
         await admin.execute(CROWD["tidy"])
     finally:
         await runtime.close()

@@ -1,5 +1,6 @@
 """A tenant with an export at the BigQuery stand-in, and the data group's job runner."""
 
+import ipaddress
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from troupe.common.bridge import aio, open_bridge
 from troupe.common.config import DataSettings
 from troupe.common.database import Database, open_database
 from troupe.common.ids import TenantId
+from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
 from troupe.common.units import MILLISECONDS, MINUTES, SECONDS
 from troupe.platform.jobs import Job, JobRunner, JobState, JobStore, RunnerSettings
@@ -38,6 +40,7 @@ DAYS = 6
 EVENTS = 3000
 PROFILES = (TOOL_SHOP, HARBOR_SHOP)
 PATIENCE = 2 * MINUTES
+LOOPBACK = OutboundGuard([ipaddress.ip_network("127.0.0.0/8")])
 
 
 @pytest.fixture(scope="session")
@@ -149,8 +152,10 @@ class World:
         pool, threads = Pool("data", limit=slots), Threads(8)
         data = DataSettings(**settings)
         kinds = {
-            INGEST: ingest_kind(self.database, self.vault, threads, data, pool=pool),
-            RECONCILE: reconcile_kind(self.database, self.vault, threads, data),
+            INGEST: ingest_kind(
+                self.database, self.vault, threads, data, guard=LOOPBACK, pool=pool
+            ),
+            RECONCILE: reconcile_kind(self.database, self.vault, threads, data, guard=LOOPBACK),
         }
         runner = JobRunner(
             GROUP,

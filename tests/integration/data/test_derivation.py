@@ -11,12 +11,14 @@ from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 import asyncpg
+import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from tests.integration.data.brute_force import Event, Rules, Tables, derive
 from tests.integration.data.loading import derived_tables, in_tenant, make_tenant, replace_day
 from tests.support.postgres import TestDatabase
+from troupe.actors.data import publication
 from troupe.actors.data.branches import follow_customers
 from troupe.actors.data.publication import DERIVE, Reporting
 from troupe.actors.data.rederivation import derive_again
@@ -257,3 +259,53 @@ def test_whatever_happens_leaves_what_brute_force_finds(
     for name, rows in wanted.items():
         note(f"{name}: {[row for row in found[name] if row not in rows]} are wrong")
         assert found[name] == rows
+
+
+async def _nothing(*_arguments: object) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("left_out", "table"),
+    [
+        (None, None),
+        ("mark_searches", "searches"),
+        ("fold_episodes", "cart_items"),
+        ("roll", "user_day"),
+    ],
+)
+def test_the_comparison_finds_a_step_left_out(
+    module_database: TestDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+    left_out: str | None,
+    table: str | None,
+) -> None:
+    """Broken twins: a search and a cart whose session buys a day later."""
+    first, second = SOURCE_DAYS[:2]
+    noon = datetime.combine(first, datetime.min.time(), UTC) + timedelta(hours=12)
+    item = json.dumps([{"id": "i1", "name": "One", "price": 10, "quantity": 1}])
+    visit = {"user_pseudo_id": "u1", "ga_session_id": 1}
+    sequence = [
+        Replace(
+            first,
+            [
+                Event(noon, "view_search_results", search_term="Drill", **visit),
+                Event(noon + timedelta(minutes=1), "add_to_cart", items=item, **visit),
+            ],
+        ),
+        Replace(
+            second,
+            [
+                Event(
+                    noon + timedelta(hours=26), "purchase", items=item, purchase_revenue=10, **visit
+                )
+            ],
+        ),
+    ]
+    if left_out is not None:
+        monkeypatch.setattr(publication, left_out, _nothing)
+    found, wanted = asyncio.run(replay(module_database.runtime_url, "UTC", "UTC", sequence))
+    assert wanted["searches"][0]["purchased"]
+    assert wanted["cart_items"][0]["bought_at"] is not None
+    wrong = {name for name in wanted if found[name] != wanted[name]}
+    assert (table in wrong) if table is not None else not wrong

@@ -1,5 +1,6 @@
 """The query that the product sends, judged by Google's own GoogleSQL and run by the stand-in."""
 
+import ipaddress
 import json
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from troupe.actors.data.bigquery import Export
 from troupe.actors.data.encoding import EVENT_COLUMNS, Kind
 from troupe.actors.data.flattening import Family, FlattenQuery, flatten_query
 from troupe.common.connections import BigQueryConfig
+from troupe.common.outbound import OutboundGuard
 from troupe.common.tenant_settings import TenantSettings
 from troupe.common.units import MINUTES
 from troupe_demo.bigquery import create_service_account, start
@@ -23,6 +25,7 @@ from troupe_demo.ga4.schema import DAILY_SCHEMA, INTRADAY_SCHEMA, LEGACY_SCHEMA
 
 DAY = date(2026, 9, 1)
 TABLE = Family.DAILY.table(DAY)
+LOOPBACK = OutboundGuard([ipaddress.ip_network("127.0.0.0/8")])
 # What no export lacks.
 BARE_SCHEMA = pa.schema(
     [
@@ -241,7 +244,13 @@ def test_the_stand_in_reads_them_the_same(tmp_path: Path) -> None:
             api_endpoint=stand_in.url,
             storage_endpoint=stand_in.grpc,
         )
-        export = Export(config, json.dumps(account).encode(), labels={}, query_deadline=1 * MINUTES)
+        export = Export(
+            config,
+            json.dumps(account).encode(),
+            labels={},
+            query_deadline=1 * MINUTES,
+            guard=LOOPBACK,
+        )
         try:
             assert export.days(DAY, DAY + timedelta(days=1)) == {DAY: Family.DAILY}
             table = export.table(DAY, Family.DAILY)

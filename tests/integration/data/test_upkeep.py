@@ -5,10 +5,12 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import trio
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from tests.integration.data.brute_force import ordered
 from tests.integration.data.conftest import DAYS, Shop, World
@@ -70,9 +72,9 @@ async def tables(world: World, shop: Shop) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def days_since(day: date) -> int:
-    """Days from `day` to today, both included: keeping so many keeps just that day."""
-    return (datetime.now(UTC).date() - day).days + 1
+def days_since(day: date, zone: str) -> int:
+    """Days from `day` to today in `zone`, both included: keeping so many keeps just that day."""
+    return (datetime.now(ZoneInfo(zone)).date() - day).days + 1
 
 
 async def test_another_zone_is_as_if_the_days_had_been_loaded_in_it(world: World) -> None:
@@ -123,7 +125,9 @@ async def test_another_idle_time_of_carts_is_followed(world: World) -> None:
 
 
 async def test_what_is_older_than_kept_is_taken_away(world: World) -> None:
-    shop, twin = await world.shop(), await world.shop()
+    # Where it is about noon: the last day kept must not change while the test runs.
+    zone = f"Etc/GMT{datetime.now(UTC).hour - 12:+d}"
+    shop, twin = await world.shop(zone=zone), await world.shop(zone=zone)
     await world.loaded(shop)
     kept = shop.last - timedelta(days=2)
     await world.loaded(twin, kept, twin.last)
@@ -134,7 +138,7 @@ async def test_what_is_older_than_kept_is_taken_away(world: World) -> None:
         "UPDATE platform.tenants SET settings = settings || jsonb_build_object("
         "'retention_days', $2::integer) WHERE tenant_id = $1",
         shop.tenant,
-        days_since(kept),
+        days_since(kept, zone),
     )
     assert await tidied(world, shop) == [RETENTION]
 
@@ -147,8 +151,9 @@ async def test_what_is_older_than_kept_is_taken_away(world: World) -> None:
     assert len(mine) == 3
     assert await world.tables("staging") == []
     [seen] = await world.rows("SELECT * FROM data.versions WHERE tenant_id = $1", shop.tenant)
+    [wanted] = await world.rows("SELECT * FROM data.versions WHERE tenant_id = $1", twin.tenant)
     assert seen["data_version"] == version + DAYS - 3
-    assert seen["first_day"] == kept
+    assert seen["first_day"] == wanted["first_day"]
     assert await tidied(world, shop) == []
 
 
@@ -159,6 +164,18 @@ async def test_a_tenant_without_data_needs_nothing(world: World) -> None:
         "UPDATE platform.tenants SET state = 'deactivated' WHERE tenant_id = $1", shop.tenant
     )
     assert await look_after(world.database, shop.tenant) == []
+
+
+async def test_settings_that_break_a_rule_by_now_hold_up_nobody(world: World) -> None:
+    shop = await world.shop()
+    await world.change(
+        "UPDATE platform.tenants SET settings = settings || '{\"retention_days\": 1}'"
+        " WHERE tenant_id = $1",
+        shop.tenant,
+    )
+    with capture_logs() as logs:
+        assert await look_after(world.database, shop.tenant) == []
+    assert [entry["event"] for entry in logs] == ["tenant_settings_unusable"]
 
 
 async def test_the_actor_looks_at_every_tenant(world: World) -> None:

@@ -1,5 +1,6 @@
 """``python -m tests.integration.data.worker URL``: a process that runs ingestions until killed."""
 
+import ipaddress
 import sys
 
 import trio
@@ -10,6 +11,7 @@ from troupe.common import logs
 from troupe.common.bridge import open_bridge
 from troupe.common.config import DataSettings
 from troupe.common.database import open_database
+from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
 from troupe.common.units import SECONDS
 from troupe.platform.jobs import JobRunner, RunnerSettings
@@ -19,6 +21,7 @@ from troupe.platform.threads import Threads
 
 KEYS = KeyRing([b"k" * 32])
 LEASE = 1 * SECONDS
+LOOPBACK = OutboundGuard([ipaddress.ip_network("127.0.0.0/8")])
 
 
 async def main(url: str) -> None:
@@ -26,10 +29,8 @@ async def main(url: str) -> None:
         open_bridge(),
         open_database(url, connections=4, application_name="data worker") as database,
     ):
-        pool = Pool(GROUP, limit=8)
-        kind = ingest_kind(
-            database, Vault(KEYS), Threads(8), DataSettings(batch_rows=200), pool=pool
-        )
+        pool, settings = Pool(GROUP, limit=8), DataSettings(batch_rows=200)
+        kind = ingest_kind(database, Vault(KEYS), Threads(8), settings, guard=LOOPBACK, pool=pool)
         runner = JobRunner(
             GROUP,
             {INGEST: kind},

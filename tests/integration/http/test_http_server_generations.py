@@ -40,13 +40,30 @@ async def test_a_running_request_is_answered_and_told_to_leave(start: Any, site:
 
 
 async def test_idle_connections_close_at_once(start: Any, site: Site) -> None:
-    server: Running = await start(site.app, Limits(idle=60))
+    server: Running = await start(site.app, Limits(idle=60, revisit=0.1))
     async with await server.connect() as stream:
         await stream.send_all(request("GET", "/quick"))
         await read_reply(stream)
+        await trio.sleep(0.2)
         server.shutdown.set()
         assert await read_to_end(stream, 0.8) == b""
     assert await server.stop() < 2
+
+
+async def test_a_connection_that_was_used_a_moment_ago_hears_it_with_its_next_answer(
+    start: Any, site: Site
+) -> None:
+    server: Running = await start(site.app, Limits(first_request=5, revisit=60))
+    async with await server.connect() as stream:
+        await stream.send_all(request("GET", "/quick"))
+        assert (await read_reply(stream)).headers.get("connection") != "close"
+        server.shutdown.set()
+        await trio.sleep(0.3)
+        await stream.send_all(request("GET", "/quick"))
+        reply = await read_reply(stream)
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
+        assert await read_to_end(stream, 2) == b""
+    assert await server.stop() < 4
 
 
 async def test_a_connection_without_its_first_request_gets_a_moment(start: Any, site: Site) -> None:

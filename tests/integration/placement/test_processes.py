@@ -230,6 +230,7 @@ async def test_the_tree_shows_processes_with_their_parts_to_whoever_asks_the_por
                 assert child["details"]["lag_ms"] >= 0
                 assert [part["name"] for part in child["children"]] == [
                     "database",
+                    "peers",
                     "actors",
                     "http",
                 ]

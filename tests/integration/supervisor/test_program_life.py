@@ -119,7 +119,7 @@ def test_a_taken_port_is_one_line_at_once(tmp_path: Path) -> None:
     ("extra", "says"),
     [
         ({"TROUPE_GROUPS__DATA__TASKS": "0"}, "groups.data.tasks"),
-        ({"TROUPE_GROUPS__DATA__PLACEMENT": "elsewhere"}, "groups.data.placement"),
+        ({"TROUPE_GROUPS__DATA__PLACEMENT": "elsewhere"}, "groups.data.placement: several hosts"),
         ({"TROUPE_DATABASE__URL": "postgresql://nobody@127.0.0.1/x"}, "database.runtime_url"),
         ({"TROUPE_NONSENSE": "1"}, "nonsense"),
     ],

@@ -7,7 +7,13 @@ import pytest
 
 from troupe.common.errors import ConfigurationError
 from troupe.common.ids import TenantId, new_id
-from troupe.common.secrets import KeyRing, UnreadableSecret, sealed_with
+from troupe.common.secrets import (
+    KeyRing,
+    UnreadableSecret,
+    changing_keys,
+    identifier_of,
+    sealed_with,
+)
 
 OLD, NEW = b"o" * 32, b"n" * 32
 TENANT, KEY_ID, DATA_KEY = TenantId(new_id()), new_id(), b"d" * 32
@@ -84,3 +90,55 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         KeyRing.load(binary)
     with pytest.raises(ConfigurationError, match="cannot be written"):
         KeyRing.load_or_create(binary / "keys")
+
+
+def write(path: Path, *keys: bytes) -> None:
+    """As an editor or a rotation does: another file in the place of the old one."""
+    draft = path.with_name("draft")
+    draft.write_text("\n".join(base64.b64encode(key).decode() for key in keys))
+    draft.chmod(0o600)
+    draft.replace(path)
+
+
+def test_a_ring_follows_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    write(path, OLD)
+    running, other = KeyRing.load(path), KeyRing.load(path)
+    write(path, NEW, OLD)
+    rotated = KeyRing.load(path).wrap(TENANT, KEY_ID, DATA_KEY)
+    # It meets a key that it does not know, looks again, and opens.
+    assert running.unwrap(TENANT, KEY_ID, rotated) == DATA_KEY
+    # And one that wraps does so with the new key, although nobody has told it.
+    assert sealed_with(other.wrap(TENANT, KEY_ID, DATA_KEY)) == sealed_with(rotated)
+    assert running.identifiers == KeyRing([NEW, OLD]).identifiers
+
+
+def test_a_broken_file_does_not_break_what_runs(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    write(path, OLD)
+    running = KeyRing.load(path)
+    wrapped = running.wrap(TENANT, KEY_ID, DATA_KEY)
+    path.write_text("half a fi")
+    assert running.unwrap(TENANT, KEY_ID, wrapped) == DATA_KEY
+    assert sealed_with(running.wrap(TENANT, KEY_ID, DATA_KEY)) == sealed_with(wrapped)
+    path.unlink()
+    assert running.unwrap(TENANT, KEY_ID, wrapped) == DATA_KEY
+
+
+def test_keys_are_changed_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    KeyRing.load_or_create(path)
+    before = path.read_bytes()
+    with pytest.raises(ZeroDivisionError), changing_keys(path) as keys:  # noqa: PT012
+        keys.append(NEW)
+        raise ZeroDivisionError
+    assert path.read_bytes() == before
+    with pytest.raises(ConfigurationError), changing_keys(path) as keys:
+        keys.clear()
+    assert path.read_bytes() == before
+    path.chmod(0o640)
+    with changing_keys(path) as keys:
+        keys.insert(0, NEW)
+    assert KeyRing.load(path).identifiers[0] == identifier_of(NEW)
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert list(tmp_path.iterdir()) == [path]

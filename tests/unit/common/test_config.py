@@ -51,6 +51,43 @@ def test_a_mistake_is_one_sentence_that_names_the_place(
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("\n\n[groups.data]\nmailbox = 5\ntasks = 0\n", 5),
+        ("[groups.data]\nhosts = [\n'a',\n'not a name'\n]\n", 2),
+        ("[groups.data]\nmailbox = 5\ntask = 4\n", 3),
+        ("[groups.data]\nx = 1\nx = 2\n", 3),
+    ],
+)
+def test_a_mistake_is_told_with_its_line(tmp_path: Path, text: str, line: int) -> None:
+    file = tmp_path / "troupe.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError, match=f"line {line}[:,]"):
+        load(file, environment={})
+
+
+def test_a_mistake_in_a_variable_is_told_with_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "troupe.toml"
+    file.write_text("[groups.data]\ntasks = 4\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load(file, environment={"TROUPE_GROUPS__DATA__TASKS": "0"})
+    assert str(caught.value).startswith("TROUPE_GROUPS__DATA__TASKS: groups.data.tasks:")
+    assert str(file) not in str(caught.value)
+
+
+def test_a_group_runs_where_its_hosts_say() -> None:
+    def here(host: str, **data: object) -> bool:
+        overrides = {"host": host, "groups": {"data": data}}
+        return load(environment={}, overrides=overrides).runs_here("data")
+
+    assert here("a")
+    assert here("a", hosts=["a", "b"])
+    assert not here("c", hosts=["a", "b"])
+    assert not here("a", placement="elsewhere")
+    assert not here("a", placement="elsewhere", hosts=["a"])
+
+
 def test_a_variable_writes_a_list_with_commas() -> None:
     configuration = load(environment={"TROUPE_AUTH__ALLOW_PRIVATE_PEERS": "10.0.0.0/8, ::1/128"})
     assert configuration.auth.allow_private_peers == ("10.0.0.0/8", "::1/128")

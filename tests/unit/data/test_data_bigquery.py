@@ -1,15 +1,17 @@
-"""What needs no BigQuery: sorting its errors."""
+"""What needs no BigQuery: sorting its errors, and how a channel is made."""
 
 import concurrent.futures
+import ipaddress
 
 import google.auth.exceptions
+import grpc
 import pytest
 import requests
 from google.api_core import exceptions as api
+from google.auth.credentials import AnonymousCredentials
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 
-from troupe.actors.data.bigquery import _is_loopback
 from troupe.actors.data.bigquery_errors import (
     QUOTA_PAUSE,
     CostLimitReached,
@@ -20,7 +22,9 @@ from troupe.actors.data.bigquery_errors import (
     sorted_errors,
     was_answered,
 )
+from troupe.actors.data.bigquery_transport import storage_channel
 from troupe.common.errors import CredentialsRejected, PeerError, PeerUnavailable
+from troupe.common.outbound import OutboundGuard
 
 
 def job_error(kind: type[api.GoogleAPICallError], reason: str) -> api.GoogleAPICallError:
@@ -137,14 +141,18 @@ def test_our_own_mistakes_pass_unchanged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("127.0.0.1", True),
-        ("[::1]", True),
-        ("localhost", True),
-        ("10.0.0.1", False),
-        ("x.y", False),
-    ],
+    ("endpoint", "plain"),
+    [("127.0.0.1:1", True), ("[::1]:1", True), ("10.0.0.1:1", False), ("[fd00::1]:1", False)],
 )
-def test_plain_text_is_for_loopback_alone(host: str, *, expected: bool) -> None:
-    assert _is_loopback(host) is expected
+def test_plain_text_is_for_loopback_alone(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str, *, plain: bool
+) -> None:
+    def refuse(*_: object, **__: object) -> grpc.Channel:
+        raise AssertionError("the other kind of channel")
+
+    everywhere = [ipaddress.ip_network(network) for network in ("0.0.0.0/0", "::/0")]
+    if plain:
+        monkeypatch.setattr("google.auth.transport.grpc.secure_authorized_channel", refuse)
+    else:
+        monkeypatch.setattr("grpc.insecure_channel", refuse)
+    storage_channel(endpoint, AnonymousCredentials(), OutboundGuard(everywhere)).close()

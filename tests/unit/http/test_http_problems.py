@@ -87,7 +87,10 @@ def test_pointers_and_hints_travel() -> None:
     assert problem_of(errors.TooManyRequests("x", 2.2)).headers == {"Retry-After": "3"}
     assert problem_of(errors.DatabaseUnavailable("x")).headers["Retry-After"] == "2"
     assert problem_of(errors.PeerUnavailable("x", 60)).headers["Retry-After"] == "60"
-    assert "Bearer" in problem_of(errors.Unauthenticated("x")).headers["WWW-Authenticate"]
+    asked = problem_of(errors.Unauthenticated("x")).headers["WWW-Authenticate"]
+    refused = problem_of(errors.Unauthenticated("x", presented=True)).headers["WWW-Authenticate"]
+    assert asked == 'Bearer realm="troupe"'
+    assert refused == 'Bearer realm="troupe", error="invalid_token"'
     assert problem_of(MethodNotAllowed(["GET"])).headers == {"Allow": "GET"}
 
 

@@ -1,32 +1,75 @@
 """What follows from a placement before anything runs."""
 
 import json
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from troupe.common.config import Configuration, load
 from troupe.common.errors import ConfigurationError
 from troupe.instance import Assignment, without_database
-from troupe.placement import LISTENERS, SPARE_CONNECTIONS, check_placements, connections_needed
+from troupe.placement import (
+    LISTENERS,
+    SPARE_CONNECTIONS,
+    check_placements,
+    connections_needed,
+    groups_here,
+)
 
 
 def configured(**data: object) -> Configuration:
     return load(environment={}, overrides={"groups": {"data": data}})
 
 
-def test_inline_and_process_are_available_and_elsewhere_is_refused_by_name() -> None:
+SHARED: dict[str, Any] = {
+    "database": {"url": "postgresql://o:p@h/d", "runtime_url": "postgresql://r:p@h/d"}
+}
+
+
+def shared(host: str = "a", *, keys: str = "/keys", **hosts: list[str]) -> Configuration:
+    """On a PostgreSQL that several hosts share; group to the names of its hosts."""
+    groups = {name: {"hosts": names} for name, names in hosts.items()}
+    auth = {"key_encryption_key_file": keys}
+    return load(environment={}, overrides={**SHARED, "auth": auth, "host": host, "groups": groups})
+
+
+def test_a_group_may_run_here_or_elsewhere() -> None:
     for placement in ("inline", "process"):
         check_placements(configured(placement=placement))
-    with pytest.raises(ConfigurationError, match=r"groups\.data\.placement: only 'inline'"):
-        check_placements(configured(placement="elsewhere"))
+    check_placements(shared(data=["b"]))
+    assert groups_here(shared(data=["b"])) == ["auth", "analytics"]
+    assert groups_here(shared("b", data=["b"])) == ["auth", "data", "analytics"]
+    assert groups_here(configured(placement="elsewhere")) == ["auth", "analytics"]
+    check_placements(configured(hosts=[socket.gethostname()]))  # a single host needs nothing
 
 
-def test_the_embedded_database_has_room_for_every_process_and_one_that_is_leaving() -> None:
+@pytest.mark.parametrize(
+    ("configuration", "says"),
+    [
+        (configured(placement="elsewhere"), r"groups\.data\.placement: several hosts share one"),
+        (configured(hosts=["other"]), r"groups\.data\.hosts: several hosts share one"),
+        (shared(keys="", data=["b"]), r"auth\.key_encryption_key_file"),
+        (shared(analytics=["b"]), r"analytics runs on another host: auth\.dashboard_url must say"),
+        (shared(auth=["b"]), r"auth runs on another host: auth\.public_url must say"),
+        (
+            shared("c", auth=["a"], data=["a", "b"], analytics=["b"]),
+            r"called c; groups\.\*\.hosts name a, b.*--host",
+        ),
+    ],
+)
+def test_what_several_hosts_need_is_said_clearly(configuration: Configuration, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        check_placements(configuration)
+
+
+def test_the_embedded_database_has_room_for_every_generation_and_its_successor() -> None:
     inline = connections_needed(configured(database_connections=10))
-    assert inline == 4 + 10 + 4 + SPARE_CONNECTIONS
+    assert inline == 2 * (4 + 10 + 4 + 3 * LISTENERS) + SPARE_CONNECTIONS
     several = configured(database_connections=10, placement="process", processes=3)
-    assert connections_needed(several) == inline - 10 + 4 * (10 + LISTENERS)
+    assert connections_needed(several) == inline + 2 * (10 + LISTENERS)
+    assert connections_needed(shared(data=["b"])) < inline
 
 
 def test_an_instance_gets_the_whole_configuration_without_the_rights_of_the_owner() -> None:

@@ -10,7 +10,7 @@ import trio.testing
 from troupe.common.errors import TroupeError
 from troupe.platform.actor import Behaviour, Request
 from troupe.platform.errors import AskDeadlineExceeded, ResourceUnavailable
-from troupe.platform.group import Group
+from troupe.platform.group import Group, Sizes
 from troupe.platform.supervision import ChildContext, ChildSpec, Intensity, State, Supervisor
 
 
@@ -190,3 +190,48 @@ async def test_the_status_tells_why_messages_reached_nobody():
         for node in (root.snapshot().find("data"), root.snapshot().find("data", *FRAGILE)):
             dead = {key: n for key, n in node.details.items() if key.startswith("dead")}
             assert dead == {"dead_letters": 1, "dead_letters_abandoned": 1}
+
+
+async def test_bounds_change_while_it_runs_and_nothing_is_interrupted():
+    group = Group("data", tasks=2, mailbox=2, database_connections=3)
+    actor = group.actor("one", lambda: Fragile([]))
+    told = []
+    group.when_resized(lambda: told.append(group.sizes))
+    slots = [await group.pool.acquire() for _ in range(2)]
+    waited = trio.Event()
+
+    async def wait_for_a_slot() -> None:
+        await group.pool.acquire()
+        waited.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait_for_a_slot)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not waited.is_set()
+        sizes = Sizes(tasks=3, mailbox=5, database_connections=1)
+        group.resize(sizes)
+        await waited.wait()
+    assert told == [sizes]
+    assert group.sizes.database_connections == 1
+    assert actor.statistics().mailbox.capacity == 5
+    group.resize(Sizes(tasks=1, mailbox=1, database_connections=1))
+    assert group.pool.statistics().running == 3
+    for slot in slots:
+        slot.release()
+    assert group.pool.free == 0
+
+
+async def test_a_mailbox_that_grows_lets_those_in_who_wait():
+    group = Group("data", tasks=2, mailbox=1)
+    actor = group.actor("one", lambda: Fragile([]))
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(actor.tell, "nothing")
+        await trio.testing.wait_all_tasks_blocked()
+        assert (actor.statistics().mailbox.depth, actor.statistics().mailbox.waiting) == (1, 2)
+        group.resize(Sizes(tasks=2, mailbox=2))
+        await trio.testing.wait_all_tasks_blocked()
+        assert (actor.statistics().mailbox.depth, actor.statistics().mailbox.waiting) == (2, 1)
+        group.resize(Sizes(tasks=2, mailbox=1))
+        assert actor.statistics().mailbox.depth == 2
+        nursery.cancel_scope.cancel()

@@ -10,15 +10,21 @@ import trio.testing
 from troupe.common.errors import ConfigurationError, DatabaseUnavailable, PeerUnavailable
 from troupe.platform.errors import ProcessEnded, ProtocolBroken
 from troupe.platform.processes._channel import Channel
-from troupe.platform.processes._instance import BEGIN_DEADLINE, converse
+from troupe.platform.processes._instance import BEGIN_DEADLINE, SCRAPE_DEADLINE, converse
 from troupe.platform.processes._messages import (
+    Adapt,
+    Adapted,
     Begin,
     DatabaseMoved,
     Failed,
+    Figures,
+    Measure,
+    Measured,
     Ping,
     Pong,
     Ready,
     Report,
+    Scrape,
     Stop,
     Survey,
     encode,
@@ -134,3 +140,54 @@ async def test_a_supervisor_that_says_nothing_or_something_else_first_is_not_ser
     with pytest.raises(ProtocolBroken, match="did not say"):
         async with converse(ours):
             pytest.fail("it does not know who it is")
+
+
+async def test_other_bounds_hold_before_it_says_so_also_those_that_came_too_early():
+    async with conversation() as (instance, supervisor):
+        await supervisor.send(Adapt(number=1, settings={"tasks": 1}))
+        assert await supervisor.receive() == Adapted(number=1)
+        heard = []
+        instance.adapt_with(heard.append)
+        assert heard == [{"tasks": 1}]
+        await supervisor.send(Adapt(number=2, settings={"tasks": 2}))
+        assert await supervisor.receive() == Adapted(number=2)
+        assert heard == [{"tasks": 1}, {"tasks": 2}]
+
+
+async def test_it_tells_its_figures_and_asks_for_those_of_the_others_once_at_a_time():
+    async with conversation() as (instance, supervisor), trio.open_nursery() as nursery:
+        await supervisor.send(Measure(number=7))
+        assert await supervisor.receive() == Measured(number=7, figures=[])
+        instance.measure_from(lambda: [["mine"]])
+        await supervisor.send(Measure(number=8))
+        assert await supervisor.receive() == Measured(number=8, figures=[["mine"]])
+
+        found = []
+
+        async def scrape() -> None:
+            found.append(await instance.others())
+
+        nursery.start_soon(scrape)
+        nursery.start_soon(scrape)
+        question = await supervisor.receive()
+        assert isinstance(question, Scrape)
+        for name, figures in (("data-2", [["theirs"]]), ("data-3", None), ("", None)):
+            await supervisor.send(Figures(number=question.number, instance=name, figures=figures))
+        await trio.testing.wait_all_tasks_blocked()
+        assert found == [{"data-2": [["theirs"]], "data-3": None}] * 2
+
+
+async def test_a_scrape_does_not_wait_for_a_supervisor_that_says_nothing(autojump_clock):
+    async with conversation() as (instance, supervisor):
+        begun = trio.current_time()
+        assert await instance.others() == {}
+        assert trio.current_time() - begun == pytest.approx(SCRAPE_DEADLINE)
+        question = await supervisor.receive()
+        await supervisor.send(Figures(number=question.number, instance="", figures=None))
+
+
+async def test_figures_that_nobody_asked_for_end_the_conversation():
+    with pytest.RaisesGroup(pytest.RaisesExc(ProtocolBroken, match="nobody asked")):
+        async with conversation() as (_, supervisor):
+            await supervisor.send(Figures(number=1, instance="data-2", figures=[]))
+            await trio.sleep_forever()

@@ -327,9 +327,12 @@ class Snapshot:
     ) -> "list[asyncpg.Record]":
         """Rows of a query that takes tenant, periods, filters, and then what is its own."""
         wanted = [Period.of(period) for period in periods]
-        return await self._connection.fetch(
+        await self._connection.execute(QUERIES["plan_for_joins"])
+        rows = await self._connection.fetch(
             QUERIES[name], *self._arguments(wanted, filters), *arguments
         )
+        await self._connection.execute(QUERIES["plan_as_usual"])
+        return rows
 
     def _arguments(self, periods: Sequence[Period], filters: Filters) -> tuple[object, ...]:
         return (

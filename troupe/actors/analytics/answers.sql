@@ -199,6 +199,16 @@ LEFT JOIN users u ON u.position = p.position AND u.location_id = b.location_id
 LEFT JOIN money m ON m.position = p.position AND m.location_id = b.location_id
 ORDER BY p.position, b.location_id
 
+-- name: plan_for_joins
+-- Around the two statements below. What is read in ranges of days goes into CTEs, whose sizes the
+-- planner cannot know; it would take them for tiny, and join them row by row.
+SET LOCAL enable_nestloop = off;
+SET LOCAL work_mem = '32MB';
+
+-- name: plan_as_usual
+SET LOCAL enable_nestloop = on;
+SET LOCAL work_mem TO DEFAULT;
+
 -- name: measures_of_parts
 -- $1 tenant, $2 first days, $3 last days, $4 ends (an instant at which a clock hour begins, or NULL
 -- for the whole of the last day); the filters, each NULL for all: $5 branches, $6 channels,
@@ -246,8 +256,16 @@ WITH period AS (
     ) AS hour
     WHERE v.day >= p.first_day AND (p.until IS NULL OR v.started_at < p.until)
     GROUP BY 1, 2
+), act AS MATERIALIZED (
+    SELECT p.position, a.hour_start, a.stream_id, a.user_pseudo_id, a.ga_session_id,
+           a.own_location_id, a.events, a.page_views, a.searches, a.failed_searches, a.active,
+           a.new, a."returning"
+    FROM period p
+    JOIN data.activity a
+      ON a.tenant_id = $1 AND a.day BETWEEN p.first_day AND p.last_day
+     AND (p.until IS NULL OR a.hour_start < p.until)
 ), visitor AS (
-    SELECT p.position, a.user_pseudo_id,
+    SELECT a.position, a.user_pseudo_id,
            CASE WHEN $10 = 'hour' THEN extract(epoch FROM a.hour_start)::bigint::text
                 WHEN v.position IS NOT NULL THEN v.part
                 WHEN $10 = 'location' THEN coalesce(a.own_location_id, '') ELSE '' END AS part,
@@ -257,12 +275,9 @@ WITH period AS (
            sum(a.failed_searches) AS failed_searches,
            bool_or(a.active OR v.engaged IS TRUE) AS active, bool_or(a.new) AS new,
            bool_or(a."returning") AS is_returning
-    FROM period p
-    JOIN data.activity a
-      ON a.tenant_id = $1 AND a.day BETWEEN p.first_day AND p.last_day
-     AND (p.until IS NULL OR a.hour_start < p.until)
+    FROM act a
     LEFT JOIN visit v
-      ON v.position = p.position AND v.user_pseudo_id = a.user_pseudo_id
+      ON v.position = a.position AND v.user_pseudo_id = a.user_pseudo_id
      AND v.ga_session_id = a.ga_session_id AND v.stream_id = a.stream_id
     WHERE v.position IS NOT NULL
        OR (a.ga_session_id IS NULL AND $6 IS NULL AND $7 IS NULL AND $8 IS NULL AND $9 IS NULL
@@ -279,12 +294,8 @@ WITH period AS (
            count(user_pseudo_id) FILTER (WHERE is_returning) AS returning_users
     FROM visitor
     GROUP BY position, part
-), trade AS (
-    SELECT p.position, t.currency, t.user_pseudo_id, t.bought, t.revenue, t.refund_value,
-           CASE WHEN $10 = 'hour'
-                    THEN extract(epoch FROM date_trunc('hour', t.at, $11))::bigint::text
-                WHEN v.position IS NOT NULL THEN v.part
-                WHEN $10 = 'location' THEN t.location_id ELSE '' END AS part
+), deal AS MATERIALIZED (
+    SELECT p.position, t.*
     FROM period p
     CROSS JOIN LATERAL (
         SELECT b.purchased_at AS at, b.stream_id, b.user_pseudo_id, b.ga_session_id,
@@ -297,14 +308,21 @@ WITH period AS (
         FROM data.refunds r
         WHERE r.tenant_id = $1 AND r.day BETWEEN p.first_day AND p.last_day
     ) AS t
+    WHERE p.until IS NULL OR t.at < p.until
+), trade AS (
+    SELECT t.position, t.currency, t.user_pseudo_id, t.bought, t.revenue, t.refund_value,
+           CASE WHEN $10 = 'hour'
+                    THEN extract(epoch FROM date_trunc('hour', t.at, $11))::bigint::text
+                WHEN v.position IS NOT NULL THEN v.part
+                WHEN $10 = 'location' THEN t.location_id ELSE '' END AS part
+    FROM deal t
     LEFT JOIN visit v
-      ON v.position = p.position AND v.user_pseudo_id = t.user_pseudo_id
+      ON v.position = t.position AND v.user_pseudo_id = t.user_pseudo_id
      AND v.ga_session_id = t.ga_session_id AND v.stream_id = coalesce(t.stream_id, '')
-    WHERE (p.until IS NULL OR t.at < p.until)
-      AND (v.position IS NOT NULL
-           OR ((t.user_pseudo_id IS NULL OR t.ga_session_id IS NULL)
-               AND $6 IS NULL AND $7 IS NULL AND $8 IS NULL AND $9 IS NULL
-               AND ($5 IS NULL OR t.location_id = ANY ($5))))
+    WHERE v.position IS NOT NULL
+       OR ((t.user_pseudo_id IS NULL OR t.ga_session_id IS NULL)
+           AND $6 IS NULL AND $7 IS NULL AND $8 IS NULL AND $9 IS NULL
+           AND ($5 IS NULL OR t.location_id = ANY ($5)))
 ), buyers AS (
     SELECT position, part, count(DISTINCT user_pseudo_id) AS purchasers
     FROM trade WHERE bought = 1
@@ -389,22 +407,26 @@ WITH period AS (
       AND ($7::text[] IS NULL OR coalesce(s.device_category, '') = ANY ($7))
       AND ($8::text[] IS NULL OR coalesce(s.country, '') = ANY ($8))
       AND ($9::text[] IS NULL OR coalesce(s.customer_id, '') = ANY ($9))
-), met AS (
-    -- One row per period, subject and session, or visitor without one.
-    SELECT p.position, i.subject, v.number, i.user_pseudo_id, max(i.label) AS label,
-           sum(i.views) AS views, sum(i.cart_additions) AS cart_additions,
-           sum(i.failures) AS failures, min(i.first_at) < max(v.last_purchase_at) AS converted
+), interest AS MATERIALIZED (
+    SELECT p.position, i.subject, i.label, i.stream_id, i.user_pseudo_id, i.ga_session_id,
+           i.own_location_id, i.first_at, i.views, i.cart_additions, i.failures
     FROM period p
     JOIN data.interests i
       ON i.tenant_id = $1 AND i.kind = $10 AND i.day BETWEEN p.first_day AND p.last_day
      AND (p.until IS NULL OR i.first_at < p.until)
+), met AS (
+    -- One row per period, subject and session, or visitor without one.
+    SELECT i.position, i.subject, v.number, i.user_pseudo_id, max(i.label) AS label,
+           sum(i.views) AS views, sum(i.cart_additions) AS cart_additions,
+           sum(i.failures) AS failures, min(i.first_at) < max(v.last_purchase_at) AS converted
+    FROM interest i
     LEFT JOIN visit v
-      ON v.position = p.position AND v.user_pseudo_id = i.user_pseudo_id
+      ON v.position = i.position AND v.user_pseudo_id = i.user_pseudo_id
      AND v.ga_session_id = i.ga_session_id AND v.stream_id = i.stream_id
     WHERE v.position IS NOT NULL
        OR (i.ga_session_id IS NULL AND $6 IS NULL AND $7 IS NULL AND $8 IS NULL AND $9 IS NULL
            AND ($5 IS NULL OR coalesce(i.own_location_id, '') = ANY ($5)))
-    GROUP BY p.position, i.subject, v.number, i.user_pseudo_id
+    GROUP BY i.position, i.subject, v.number, i.user_pseudo_id
 ), per_visitor AS (
     SELECT position, subject, user_pseudo_id, max(label) AS label, sum(views) AS views,
            sum(cart_additions) AS cart_additions, sum(failures) AS failures,
@@ -426,16 +448,20 @@ WITH period AS (
     WHERE $10 = 'page' AND v.day >= p.first_day AND (p.until IS NULL OR v.started_at < p.until)
       AND data.page_of(v.landing_page) NOT IN ('', '(not set)')
     GROUP BY 1, 2
-), sold AS (
-    SELECT p.position, item.id AS subject, max(item.name) AS label, count(*) AS purchases,
-           sum(item.quantity) AS quantity,
-           coalesce(sum(item.revenue) FILTER (WHERE b.currency = $11), 0) AS revenue
+), deal AS MATERIALIZED (
+    SELECT p.position, b.stream_id, b.user_pseudo_id, b.ga_session_id, b.location_id, b.currency,
+           b.items
     FROM period p
     JOIN data.purchases b
       ON $10 = 'product' AND b.tenant_id = $1 AND b.day BETWEEN p.first_day AND p.last_day
      AND b.counted AND (p.until IS NULL OR b.purchased_at < p.until)
+), sold AS (
+    SELECT b.position, item.id AS subject, max(item.name) AS label, count(*) AS purchases,
+           sum(item.quantity) AS quantity,
+           coalesce(sum(item.revenue) FILTER (WHERE b.currency = $11), 0) AS revenue
+    FROM deal b
     LEFT JOIN visit v
-      ON v.position = p.position AND v.user_pseudo_id = b.user_pseudo_id
+      ON v.position = b.position AND v.user_pseudo_id = b.user_pseudo_id
      AND v.ga_session_id = b.ga_session_id AND v.stream_id = coalesce(b.stream_id, '')
     CROSS JOIN LATERAL (
         SELECT left(element ->> 'id', 1024) AS id, max(element ->> 'name') AS name,
@@ -459,7 +485,7 @@ WITH period AS (
        OR ((b.user_pseudo_id IS NULL OR b.ga_session_id IS NULL)
            AND $6 IS NULL AND $7 IS NULL AND $8 IS NULL AND $9 IS NULL
            AND ($5 IS NULL OR b.location_id = ANY ($5)))
-    GROUP BY p.position, item.id
+    GROUP BY b.position, item.id
 ), every AS (
     SELECT position, subject, greatest(l.label, left(s.label, 256)) AS label,
            coalesce(l.views, 0) AS views, coalesce(l.cart_additions, 0) AS cart_additions,

@@ -5,16 +5,28 @@ action                     target; detail
 =========================  =========================================================
 ``tenant.created``         the tenant; its name
 ``tenant.changed``         the tenant; names of the fields
+``tenant.deactivated``     the tenant
+``tenant.activated``       the tenant
+``tenant.erased``          the tenant; gone with everything else once it is done
+``tenant.exported``        the tenant
+``person.erased``          the request; its job. Never who it was
+``person.exported``        nothing
+``keys.rotated``           the new data key
 ``member.added``           the user; the role
+``member.changed``         the user; the role and the one before
+``member.removed``         the user; the role
+``member.erased``          the user, whose identifier leads to nobody from then on
 ``member.joined``          the user; the role and the provider that vouched
 ``provider.put``           the provider; issuer and client id
 ``provider.deleted``       the provider; issuer and client id
 ``session.started``        the session; the provider
-``session.refused``        the subject; why
+``session.refused``        a pseudonym of the subject; why
 ``session.ended``          the session; the reason unless its person logged out
 ``token.created``          the token; name, role, scopes
 ``token.revoked``          the token
 ``connection.put``         the kind; the version and whether the secret changed
+``connection.dropped``     the kind
+``connection.tested``      the kind; the job
 ``connection.host_key_pinned``  the kind; the fingerprint and whether there was another
 ``report.settings_put``    nothing; the version
 ``report.recipient_added``, ``…_changed``, ``…_removed``  the recipient; the branch
@@ -85,6 +97,13 @@ async def append(
     await connection.execute(
         QUERIES["append_audit"], actor.kind, actor.actor_id, action, target, dict(detail or {})
     )
+
+
+async def note(
+    database: Database, tenant: TenantId, actor: Actor, action: str, target: str
+) -> None:
+    """Write an entry by itself: about something that was read, not changed."""
+    await database.run(lambda connection: append(connection, actor, action, target), tenant=tenant)
 
 
 async def entries(

@@ -20,6 +20,18 @@ WHERE tenant_id = $1 AND version = $2
 RETURNING tenant_id, name, state, reporting_time_zone, reporting_currency, week_start, settings,
           version, created_at;
 
+-- name: set_tenant_state
+-- No row when it is in that state already. $1 tenant, $2 state.
+UPDATE platform.tenants SET state = $2, version = version + 1
+WHERE tenant_id = $1 AND state <> $2
+RETURNING tenant_id, name, state, reporting_time_zone, reporting_currency, week_start, settings,
+          version, created_at;
+
+-- name: lock_tenant
+-- Who changes members of a tenant does so one after the other: the last owner is a matter of counting.
+-- $1 tenant.
+SELECT name, state FROM platform.tenants WHERE tenant_id = $1 FOR NO KEY UPDATE;
+
 -- name: put_user
 -- The person that an issuer knows by a subject. $1 fresh id, $2 issuer, $3 subject, $4 e-mail,
 -- $5 name.
@@ -37,6 +49,29 @@ SELECT user_id, name, email, role, created_at, last_login_at FROM auth.list_memb
 -- name: count_members
 -- $1 tenant.
 SELECT count(*) FROM auth.members WHERE tenant_id = $1;
+
+-- name: member
+-- One member, with the number of owners there are. $1 tenant, $2 user.
+SELECT m.user_id, u.name, u.email, m.role, m.created_at, u.last_login_at,
+       (SELECT count(*) FROM auth.members WHERE tenant_id = $1 AND role = 'owner') AS owners
+FROM auth.members AS m JOIN auth.member($2) AS u ON true
+WHERE m.tenant_id = $1 AND m.user_id = $2;
+
+-- name: change_role
+-- $1 tenant, $2 user, $3 role.
+UPDATE auth.members SET role = $3 WHERE tenant_id = $1 AND user_id = $2;
+
+-- name: remove_member
+-- Ends the membership and with it the person's tokens; sessions lose the tenant. $1 tenant, $2 user.
+DELETE FROM auth.members WHERE tenant_id = $1 AND user_id = $2;
+
+-- name: erase_member
+-- What else may name the person, or NULL when there is no such member. $1 user.
+SELECT auth.erase_member($1);
+
+-- name: issuer_of_provider
+-- $1 tenant, $2 provider.
+SELECT issuer FROM auth.identity_providers WHERE tenant_id = $1 AND provider_id = $2;
 
 -- name: provider
 -- $1 tenant, $2 provider.
@@ -166,6 +201,16 @@ RETURNING version;
 -- The version of a connection, which nobody else changes until the end of the transaction.
 -- $1 tenant, $2 kind.
 SELECT version FROM auth.connections WHERE tenant_id = $1 AND kind = $2 FOR UPDATE;
+
+-- name: drop_connection
+-- $1 tenant, $2 kind. A row when there was one.
+DELETE FROM auth.connections WHERE tenant_id = $1 AND kind = $2 RETURNING version;
+
+-- name: last_test
+-- The newest try of a connection. $1 tenant, $2 the job's kind, $3 kind of connection.
+SELECT job_id FROM platform.all_jobs
+WHERE tenant_id = $1 AND kind = $2 AND arguments ->> 'connection' = $3
+ORDER BY job_id DESC LIMIT 1;
 
 -- name: append_audit
 -- $1 kind of actor, $2 actor or NULL, $3 action, $4 target, $5 detail.

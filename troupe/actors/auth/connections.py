@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from troupe.actors.auth.audit import OPERATOR, QUERIES, Actor, append
-from troupe.common.connections import CONFIGS, ConnectionKind, NotConnected, secret_place
+from troupe.common.connections import (
+    CONFIGS,
+    TEST_CONNECTION,
+    ConnectionKind,
+    NotConnected,
+    secret_place,
+)
 from troupe.common.database import Database
-from troupe.common.errors import InvalidInput, PreconditionFailed
+from troupe.common.errors import InvalidInput, NotFound, PreconditionFailed
 from troupe.common.ids import TenantId
 from troupe.common.secrets import MAX_SECRET_BYTES, Vault
+from troupe.platform.jobs import Job, JobStore, NewJob, enqueue
 
 if TYPE_CHECKING:
     import asyncpg
@@ -99,6 +106,65 @@ async def put_connection(
         return written
 
     return await database.run(unit, tenant=tenant)
+
+
+async def drop_connection(
+    database: Database, tenant: TenantId, kind: ConnectionKind, *, actor: Actor
+) -> None:
+    """Forget a connection and its secret.
+
+    Raises:
+        NotConnected: The tenant has none of this kind.
+    """
+
+    async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        if await connection.fetchval(QUERIES["drop_connection"], tenant, kind) is None:
+            raise NotConnected(f"The tenant has no {kind} connection.")
+        await append(connection, actor, "connection.dropped", kind)
+
+    await database.run(unit, tenant=tenant)
+
+
+async def start_test(
+    database: Database, tenant: TenantId, kind: ConnectionKind, *, actor: Actor
+) -> Job:
+    """Have a connection tried; while a try waits or runs, that one is given back.
+
+    Raises:
+        NotConnected: The tenant has none of this kind.
+    """
+    await show_connection(database, tenant, kind)
+
+    async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> Job:
+        job = await enqueue(
+            connection,
+            NewJob(
+                group="data",
+                kind=TEST_CONNECTION,
+                arguments={"connection": kind},
+                unique_key=kind,
+                max_attempts=2,
+            ),
+        )
+        if not job.deduplicated:
+            await append(connection, actor, "connection.tested", kind, {"job_id": str(job.id)})
+        return job
+
+    return await database.run(unit, tenant=tenant)
+
+
+async def last_test(database: Database, tenant: TenantId, kind: ConnectionKind) -> Job:
+    """The newest try of a connection, as far as it is.
+
+    Raises:
+        NotFound: It was never tried, or not within the time for which jobs are remembered.
+    """
+    job_id = await database.fetch_value(
+        QUERIES["last_test"], tenant, TEST_CONNECTION, kind, tenant=tenant, read_only=True
+    )
+    if job_id is None:
+        raise NotFound(f"The {kind} connection was not tested yet.")
+    return await JobStore(database).get(tenant, job_id)
 
 
 def _check(kind: ConnectionKind, config: Mapping[str, Any], secret: bytes | None) -> dict[str, Any]:

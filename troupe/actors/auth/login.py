@@ -16,7 +16,7 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from troupe.actors.auth.audit import QUERIES, Actor, append
 from troupe.actors.auth.errors import (
@@ -337,9 +337,8 @@ class Logins:
             )
             if row is None:
                 detail = {"provider_id": str(provider.provider_id), "reason": "not a member"}
-                await append(
-                    connection, Actor("system"), "session.refused", identity.subject, detail
-                )
+                who = _pseudonym(provider, identity)
+                await append(connection, Actor("system"), "session.refused", who, detail)
             return row is not None
 
         return session if await self._database.run(unit, tenant=tenant) else None
@@ -357,3 +356,8 @@ def _refusal(error: str) -> LoginDenied | ProviderUnavailable | ProviderMisbehav
         return ProviderUnavailable("The identity provider cannot log anybody in at the moment.")
     shown = error if _ERROR_CODE.fullmatch(error) else "unknown"
     return ProviderMisbehaved(f"The identity provider refused the login ({shown}).")
+
+
+def _pseudonym(provider: IdentityProvider, identity: Identity) -> str:
+    """Stands for somebody who was not let in: the same each time, and nobody's name."""
+    return str(uuid5(provider.provider_id, identity.subject))

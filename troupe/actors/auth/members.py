@@ -1,4 +1,9 @@
-"""Who belongs to a tenant, and as what."""
+"""Who belongs to a tenant, and as what.
+
+Nobody gives away more than they have: an admin neither makes owners nor touches them. A tenant
+keeps at least one owner as long as it has any; changes to its members happen one after the other,
+so that two owners who remove each other at the same moment do not both succeed.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,6 +12,7 @@ from uuid import UUID
 
 from troupe.actors.auth.audit import OPERATOR, QUERIES, Actor, append
 from troupe.common.database import Database
+from troupe.common.errors import Conflict, Forbidden, NotFound
 from troupe.common.ids import TenantId, new_id
 
 if TYPE_CHECKING:
@@ -69,6 +75,166 @@ async def add_member(
         return user
 
     return await database.run(unit, tenant=tenant)
+
+
+async def invite_member(
+    database: Database,
+    tenant: TenantId,
+    *,
+    provider: UUID,
+    subject: str,
+    role: Role,
+    by: Role,
+    actor: Actor,
+    email: str | None = None,
+    name: str = "",
+) -> Member:
+    """Let a person in before they have logged in for the first time.
+
+    Args:
+        database: Where.
+        tenant: Into which tenant.
+        provider: The tenant's identity provider that knows them.
+        subject: What it calls them (``sub``).
+        role: What they may do.
+        by: Role of whoever invites.
+        actor: Who that is.
+        email: For people to recognise them by, until they log in.
+        name: Likewise.
+
+    Raises:
+        Forbidden: The role outranks whoever invites.
+        NotFound: The tenant has no such provider.
+        Conflict: They belong to the tenant already.
+    """
+    _demand_rank(by, role)
+
+    async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> Member:
+        await connection.execute(QUERIES["lock_tenant"], tenant)
+        issuer = await connection.fetchval(QUERIES["issuer_of_provider"], tenant, provider)
+        if issuer is None:
+            raise NotFound("The tenant has no such identity provider.")
+        user = await connection.fetchval(
+            QUERIES["put_user"], new_id(), issuer, subject, email, name
+        )
+        if await _find(connection, tenant, user) is not None:
+            raise Conflict("This person belongs to the tenant already.")
+        await connection.execute(QUERIES["put_member"], tenant, user, role)
+        await append(connection, actor, "member.added", str(user), {"role": role})
+        member, _ = await _demand(connection, tenant, user)
+        return member
+
+    return await database.run(unit, tenant=tenant)
+
+
+async def change_role(
+    database: Database, tenant: TenantId, user: UUID, role: Role, *, by: Role, actor: Actor
+) -> Member:
+    """Make a member something else; it holds within two seconds, everywhere.
+
+    Raises:
+        NotFound: There is no such member.
+        Forbidden: The old or the new role outranks whoever does this.
+        Conflict: It is the last owner.
+    """
+
+    async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> Member:
+        await connection.execute(QUERIES["lock_tenant"], tenant)
+        present, owners = await _demand(connection, tenant, user)
+        _demand_rank(by, role, present.role)
+        if present.role == role:
+            return present
+        _demand_another_owner(present, owners)
+        await connection.execute(QUERIES["change_role"], tenant, user, role)
+        detail = {"role": role, "before": present.role}
+        await append(connection, actor, "member.changed", str(user), detail)
+        member, _ = await _demand(connection, tenant, user)
+        return member
+
+    return await database.run(unit, tenant=tenant)
+
+
+async def remove_member(
+    database: Database, tenant: TenantId, user: UUID, *, by: Role, actor: Actor
+) -> None:
+    """End a membership, and with it the person's tokens; their sessions lose the tenant.
+
+    Raises:
+        NotFound: There is no such member.
+        Forbidden: The member outranks whoever does this.
+        Conflict: It is the last owner.
+    """
+
+    async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        await connection.execute(QUERIES["lock_tenant"], tenant)
+        present, owners = await _demand(connection, tenant, user)
+        _demand_rank(by, present.role)
+        _demand_another_owner(present, owners)
+        await connection.execute(QUERIES["remove_member"], tenant, user)
+        await append(connection, actor, "member.removed", str(user), {"role": present.role})
+
+    await database.run(unit, tenant=tenant)
+
+
+async def erasable_member(
+    connection: "asyncpg.Connection[asyncpg.Record]", tenant: TenantId, user: UUID, *, by: Role
+) -> None:
+    """Check, in a unit of work of the tenant, that this member may go for good.
+
+    Raises:
+        NotFound: There is no such member.
+        Forbidden: The member outranks whoever does this.
+        Conflict: It is the last owner.
+    """
+    await connection.execute(QUERIES["lock_tenant"], tenant)
+    present, owners = await _demand(connection, tenant, user)
+    _demand_rank(by, present.role)
+    _demand_another_owner(present, owners)
+
+
+async def show_member(database: Database, tenant: TenantId, user: UUID) -> Member:
+    """One member.
+
+    Raises:
+        NotFound: There is none.
+    """
+
+    async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> Member:
+        member, _ = await _demand(connection, tenant, user)
+        return member
+
+    return await database.run(unit, tenant=tenant, read_only=True)
+
+
+async def _find(
+    connection: "asyncpg.Connection[asyncpg.Record]", tenant: TenantId, user: UUID
+) -> tuple[Member, int] | None:
+    row = await connection.fetchrow(QUERIES["member"], tenant, user)
+    if row is None:
+        return None
+    fields = dict(row.items())
+    owners: int = fields.pop("owners")
+    return Member(**fields), owners
+
+
+async def _demand(
+    connection: "asyncpg.Connection[asyncpg.Record]", tenant: TenantId, user: UUID
+) -> tuple[Member, int]:
+    found = await _find(connection, tenant, user)
+    if found is None:
+        raise NotFound("There is no such member.")
+    return found
+
+
+def _demand_rank(by: Role, *roles: Role) -> None:
+    for role in roles:
+        if ROLES.index(role) > ROLES.index(by):
+            raise Forbidden(f"You are {by}; only who is {role} may decide about that role.")
+
+
+def _demand_another_owner(member: Member, owners: int) -> None:
+    if member.role == "owner" and owners == 1:
+        raise Conflict("This is the tenant's last owner; make somebody else an owner first.")
 
 
 async def list_members(

@@ -72,7 +72,8 @@ class IdentityProvider:
         return self.joining_role
 
 
-def _secret_place(provider: UUID) -> Place:
+def provider_secret_place(provider: UUID) -> Place:
+    """Where a provider's client secret is sealed for."""
     return Place("auth.identity_providers", "client_secret", str(provider))
 
 
@@ -188,7 +189,7 @@ async def put_identity_provider(
             None
             if client_secret is None
             else await vault.seal(
-                connection, tenant, _secret_place(provider), client_secret.encode()
+                connection, tenant, provider_secret_place(provider), client_secret.encode()
             )
         )
         await connection.execute(
@@ -290,7 +291,7 @@ async def load_provider(
             None
             if row["client_secret"] is None
             else await vault.unseal(
-                connection, tenant, _secret_place(provider), row["client_secret"]
+                connection, tenant, provider_secret_place(provider), row["client_secret"]
             )
         )
         return _provider(tenant, dict(row.items()), None if secret is None else secret.decode())

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 MAX_REFRESH_TOKEN: Final = 16 * KiB
 
 
-def _place(session: UUID) -> Place:
+def tokens_place(session: UUID) -> Place:
+    """Where a session's tokens are sealed for."""
     return Place("auth.login_sessions", "provider_tokens", str(session))
 
 
@@ -56,7 +57,8 @@ class SessionTokens:
     ) -> bytes:
         """Both, for the session's row; within a unit of work of the tenant."""
         tokens = {"id_token": self.id_token, "refresh_token": self.refresh_token}
-        return await vault.seal(connection, tenant, _place(session), json.dumps(tokens).encode())
+        plain = json.dumps(tokens).encode()
+        return await vault.seal(connection, tenant, tokens_place(session), plain)
 
     @classmethod
     async def opened(
@@ -76,7 +78,7 @@ class SessionTokens:
             return cls()
 
         async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> bytes:
-            return await vault.unseal(connection, tenant, _place(session), sealed)
+            return await vault.unseal(connection, tenant, tokens_place(session), sealed)
 
         tokens = json.loads(await database.run(unit, tenant=tenant, read_only=True))
         return cls(tokens.get("id_token"), tokens.get("refresh_token"))

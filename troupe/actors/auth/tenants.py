@@ -1,4 +1,9 @@
-"""Tenants and what they may set about themselves."""
+"""Tenants and what they may set about themselves.
+
+A tenant is made, deactivated and activated again by the operator, or deactivated by its owner: from
+then on nobody gets in, no schedule and no job of it does anything, and everything is kept. Deleting
+it is `troupe.actors.auth.erasure`.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +21,14 @@ from troupe.common.tenant_settings import TenantSettings
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ["Tenant", "TenantChange", "change_tenant", "create_tenant", "load_tenant"]
+__all__ = [
+    "Tenant",
+    "TenantChange",
+    "change_tenant",
+    "create_tenant",
+    "load_tenant",
+    "set_tenant_state",
+]
 
 _MAX_NAME: Final = 200
 
@@ -179,5 +191,32 @@ async def change_tenant(
         detail = {"fields": change.fields()}
         await append(connection, actor, "tenant.changed", str(tenant), detail)
         return _tenant(changed)
+
+    return await database.run(unit, tenant=tenant)
+
+
+async def set_tenant_state(
+    database: Database,
+    tenant: TenantId,
+    state: Literal["active", "deactivated"],
+    *,
+    actor: Actor = OPERATOR,
+) -> Tenant:
+    """Deactivate a tenant, or activate it again; within two seconds nobody gets in, or all do.
+
+    Raises:
+        NotFound: There is no such tenant.
+    """
+
+    async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> Tenant:
+        changed = await connection.fetchrow(QUERIES["set_tenant_state"], tenant, state)
+        if changed is not None:
+            action = "tenant.activated" if state == "active" else "tenant.deactivated"
+            await append(connection, actor, action, str(tenant))
+            return _tenant(changed)
+        row = await connection.fetchrow(QUERIES["tenant"], tenant)
+        if row is None:
+            raise NotFound("There is no such tenant.")
+        return _tenant(row)
 
     return await database.run(unit, tenant=tenant)

@@ -12,17 +12,16 @@ Without that service (a stand-in that has none, or an account that may not use i
 comes by REST, several times slower.
 
 A service account's file says where its tokens come from, and the connection may name other
-endpoints; that, and nothing in this code, points it at a stand-in.
+endpoints; that, and nothing in this code, points it at a stand-in. Whatever is not Google's is
+reached through the outbound guard (bigquery_transport.py).
 """
 
-import ipaddress
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
-import grpc
 import pyarrow as pa
 from google.api_core.client_options import ClientOptions
 from google.api_core.exceptions import (
@@ -46,10 +45,17 @@ from google.cloud.bigquery_storage_v1.types import (
 from google.oauth2 import service_account
 
 from troupe.actors.data.bigquery_errors import LONGEST_HINT, retried_at_once, sorted_errors
+from troupe.actors.data.bigquery_transport import (
+    authorized_session,
+    guarded_credentials,
+    is_google,
+    storage_channel,
+)
 from troupe.actors.data.flattening import RANK, Family, FlattenQuery
 from troupe.common.connections import BigQueryConfig
 from troupe.common.errors import CredentialsRejected, PeerUnavailable
 from troupe.common.logs import get_logger
+from troupe.common.outbound import OutboundGuard
 from troupe.common.units import MINUTES, SECONDS
 
 CALL_TIMEOUT: Final = 30 * SECONDS
@@ -106,9 +112,11 @@ class Export:
         labels: Put on every query, so that the account's bill says whose it was.
         query_deadline: Seconds that the query of one day may take, and that its rows may stop
             coming.
+        guard: Checks hosts that are not Google's.
 
     Raises:
         CredentialsRejected: The secret is no service account's file.
+        HostNotAllowed: The connection names a host in a network that is forbidden.
     """
 
     def __init__(
@@ -118,12 +126,13 @@ class Export:
         *,
         labels: Mapping[str, str],
         query_deadline: float,
+        guard: OutboundGuard,
     ) -> None:
         self.name = f"{config.project}.{config.dataset}"
         self._dataset = bigquery.DatasetReference(config.project, config.dataset)
         self._labels = dict(labels)
         self._deadline = query_deadline
-        account = _account(secret, at_google=not config.api_endpoint)
+        account, at_google = _account(config, secret, guard)
         self._project = config.billing_project or account.project_id or config.project
         self._client = bigquery.Client(
             project=self._project,
@@ -132,8 +141,9 @@ class Export:
             client_options=ClientOptions(api_endpoint=config.api_endpoint)
             if config.api_endpoint
             else None,
+            _http=None if at_google else authorized_session(account, guard),
         )
-        self._storage = _storage_client(config, account)
+        self._storage = _storage_client(config, account, guard)
 
     def close(self) -> None:
         """Give up the connections; a read that is under way in another thread fails."""
@@ -197,6 +207,21 @@ class Export:
                 timeout=CALL_TIMEOUT,
             )
             return int(job.total_bytes_processed or 0)
+
+    def may_query(self) -> None:
+        """Ask whether the account may run queries there; costs nothing.
+
+        Raises:
+            PeerError: It may not; see `bigquery_errors`.
+        """
+        with sorted_errors(f"asking {self.name} for a query"):
+            self._client.query(
+                "SELECT 1",
+                bigquery.QueryJobConfig(dry_run=True, use_query_cache=False),
+                retry=CALL_RETRY,
+                job_retry=None,
+                timeout=CALL_TIMEOUT,
+            )
 
     def start(self, query: FlattenQuery, *, at_most: int | None = None) -> bigquery.QueryJob:
         """Send the query; returns as soon as BigQuery has it.
@@ -328,58 +353,41 @@ class Export:
         )
 
 
-class _Secluded(service_account.Credentials):
-    """Credentials that speak to nobody but their own token service.
-
-    google-auth asks Google in the background where a token may be used, whatever the endpoints are;
-    away from Google's own there is nothing to ask, and the token is nobody else's business.
-    """
-
-    def _is_regional_access_boundary_lookup_required(self) -> bool:
-        return False
-
-
-def _account(secret: bytes | None, *, at_google: bool) -> service_account.Credentials:
-    kind = service_account.Credentials if at_google else _Secluded
-    read: Callable[..., Any] = kind.from_service_account_info
+def _account(
+    config: BigQueryConfig, secret: bytes | None, guard: OutboundGuard
+) -> tuple[service_account.Credentials, bool]:
+    """The credentials, and whether everything that they are for is at Google."""
     try:
-        account = read(json.loads(secret or b""), scopes=_SCOPES)
-    except (ValueError, TypeError, KeyError) as error:
+        info = json.loads(secret or b"")
+        at_google = (
+            not config.api_endpoint and not config.storage_endpoint and is_google(info["token_uri"])
+        )
+        kind = service_account.Credentials if at_google else guarded_credentials(guard)
+        read: Callable[..., Any] = kind.from_service_account_info
+        account = read(info, scopes=_SCOPES)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CredentialsRejected(
             "The BigQuery connection's secret is not a service account's JSON file."
         ) from error
     assert isinstance(account, kind)  # noqa: S101 - tells the type, which google-auth does not
-    return account
+    return account, at_google
 
 
 def _storage_client(
-    config: BigQueryConfig, account: service_account.Credentials
+    config: BigQueryConfig, account: service_account.Credentials, guard: OutboundGuard
 ) -> BigQueryReadClient | None:
     """A client of the Storage Read API, or None where there is none.
 
-    Without endpoints both services are Google's. A loopback address is a stand-in's, in plain text;
-    nobody else could be listening on the way.
+    Without endpoints both services are Google's.
     """
     if not config.storage_endpoint:
         return None if config.api_endpoint else _reader(credentials=account)
-    if _is_loopback(config.storage_endpoint.rsplit(":", 1)[0]):
-        channel = grpc.insecure_channel(
-            config.storage_endpoint, options=[("grpc.max_receive_message_length", -1)]
-        )
-        return _reader(transport=BigQueryReadGrpcTransport(channel=channel))
-    options = ClientOptions(api_endpoint=config.storage_endpoint)
-    return _reader(credentials=account, client_options=options)
+    channel = storage_channel(config.storage_endpoint, account, guard)
+    return _reader(transport=BigQueryReadGrpcTransport(channel=channel))
 
 
 def _reader(**options: Any) -> BigQueryReadClient:
     return BigQueryReadClient(**options)  # type: ignore[no-untyped-call] # no annotations there
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _bounded_pause(seconds: float) -> None:

@@ -14,6 +14,10 @@ SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('wor
 -- $1 tenant, $2 source day, $3 job. The name of an empty staged table.
 SELECT data.stage_day($1, $2, $3)
 
+-- name: apply_erasures
+-- $1 tenant, $2 table. Persons who were erased are erased in these rows too.
+SELECT data.apply_erasures($1, $2)
+
 -- name: seal_day
 -- $1 tenant, $2 table.
 SELECT data.seal_day($1, $2)

@@ -41,7 +41,7 @@ from troupe.platform.memory import Account, Memory
 from troupe.platform.threads import Threads
 
 HANDED_OVER: Final = 1
-BATCH_BYTES: Final = 8 * MiB
+BATCH_BYTES: Final = 4 * MiB
 """Of a batch as Arrow, unless one row is larger."""
 PIECE: Final = 3 * BATCH_BYTES
 """What reading one more batch may take: the batch, its encoded form, what has come of the next."""

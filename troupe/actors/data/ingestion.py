@@ -57,6 +57,7 @@ from troupe.common.errors import (
     TroupeError,
 )
 from troupe.common.logs import get_logger
+from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import Vault
 from troupe.common.tenant_settings import TenantSettings
 from troupe.common.units import HOURS, SECONDS, MiB
@@ -101,6 +102,7 @@ class Ingestor:
         vault: Opens the connections' secrets.
         threads: The group's worker threads.
         settings: The operator's.
+        guard: Checks the hosts that tenants name.
         pool: The group's slots.
         connect: Opens a source, with the arguments of `Export`.
     """
@@ -112,6 +114,7 @@ class Ingestor:
         threads: Threads,
         settings: DataSettings,
         *,
+        guard: OutboundGuard,
         pool: Pool,
         connect: Callable[..., Source] = Export,
     ) -> None:
@@ -119,6 +122,7 @@ class Ingestor:
         self._vault = vault
         self._threads = threads
         self._settings = settings
+        self._guard = guard
         self._pool = pool
         self._connect = connect
         self._memory = Memory(settings.memory_mib * MiB)
@@ -143,6 +147,7 @@ class Ingestor:
                 connection.secret,
                 labels=labels,
                 query_deadline=self._settings.query_deadline,
+                guard=self._guard,
             )
         )
         try:
@@ -181,11 +186,12 @@ def ingest_kind(
     threads: Threads,
     settings: DataSettings,
     *,
+    guard: OutboundGuard,
     pool: Pool,
     connect: Callable[..., Source] = Export,
 ) -> JobKind:
     """The kind ``ingest`` for a `JobRunner`; the arguments are those of `Ingestor`."""
-    ingestor = Ingestor(database, vault, threads, settings, pool=pool, connect=connect)
+    ingestor = Ingestor(database, vault, threads, settings, guard=guard, pool=pool, connect=connect)
     return JobKind(handler=ingestor.handle, concurrency=CONCURRENT_INGESTIONS, timeout=JOB_TIMEOUT)
 
 

@@ -132,7 +132,8 @@ async def _sent(batch: EncodedBatch) -> "AsyncIterator[bytes]":
 
 
 async def seal(connection: "Connection", tenant: TenantId, table: str) -> None:
-    """End the loading of a staged table: it is guarded, indexed and analysed."""
+    """End the loading of a staged table: who was erased stays so; it is guarded and indexed."""
+    await connection.execute(DAYS["apply_erasures"], tenant, table)
     await connection.execute(DAYS["seal_day"], tenant, table)
 
 
@@ -214,6 +215,7 @@ async def derive(connection: "Connection", reporting: Reporting, source_day: dat
     await run("drop_event_counts", tenant, source_day)
     await run("count_events", tenant, source_day)
     await derive_funnels(connection, tenant, source_day)
+    await run("measure_new_tables")
     await roll(connection, reporting)
 
 
@@ -229,6 +231,7 @@ async def roll(connection: "Connection", reporting: Reporting) -> None:
         ("drop_rollups", (days,)),
         ("roll_hours", (days, sources, zone, earliest)),
         ("roll_days", (days,)),
+        ("drop_outdated_users", (days, sources, earliest)),
         ("roll_users", (days, sources, earliest)),
         ("roll_money", (days, zone)),
     ):

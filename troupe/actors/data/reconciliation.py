@@ -26,6 +26,7 @@ from troupe.common.connections import BigQueryConfig, load_connection
 from troupe.common.database import Database
 from troupe.common.dates import DateRange
 from troupe.common.errors import NotFound, PeerError
+from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import Vault
 from troupe.common.sql import load
 from troupe.common.tenant_settings import TenantSettings
@@ -67,15 +68,23 @@ class Reconciler:
         vault: Opens the connections' secrets.
         threads: The group's worker threads.
         settings: The operator's.
+        guard: Checks the hosts that tenants name.
     """
 
     def __init__(
-        self, database: Database, vault: Vault, threads: Threads, settings: DataSettings
+        self,
+        database: Database,
+        vault: Vault,
+        threads: Threads,
+        settings: DataSettings,
+        *,
+        guard: OutboundGuard,
     ) -> None:
         self._database = database
         self._vault = vault
         self._threads = threads
         self._settings = settings
+        self._guard = guard
 
     async def handle(self, run: JobRun) -> JobValue:
         """Do one attempt at a job; see the module's text."""
@@ -99,6 +108,7 @@ class Reconciler:
                 connection.secret,
                 labels=labels,
                 query_deadline=self._settings.query_deadline,
+                guard=self._guard,
             )
         )
         try:
@@ -179,8 +189,13 @@ def _counts(export: Export, query: FlattenQuery, at_most: int | None) -> dict[st
 
 
 def reconcile_kind(
-    database: Database, vault: Vault, threads: Threads, settings: DataSettings
+    database: Database,
+    vault: Vault,
+    threads: Threads,
+    settings: DataSettings,
+    *,
+    guard: OutboundGuard,
 ) -> JobKind:
     """The kind ``reconcile`` for a `JobRunner`; arguments as `Reconciler`'s."""
-    handler = Reconciler(database, vault, threads, settings).handle
+    handler = Reconciler(database, vault, threads, settings, guard=guard).handle
     return JobKind(handler=handler, concurrency=CONCURRENT_RECONCILIATIONS, timeout=JOB_TIMEOUT)

@@ -12,6 +12,7 @@ from typing import Final
 
 import asyncpg
 import trio
+from pydantic import ValidationError
 
 from troupe.actors.data.rederivation import UPKEEP, derive_job
 from troupe.actors.data.reporting import reporting_in
@@ -20,11 +21,14 @@ from troupe.actors.data.retention import retention_job as removal
 from troupe.common.database import Database
 from troupe.common.errors import NotFound
 from troupe.common.ids import TenantId
+from troupe.common.logs import get_logger
 from troupe.common.tenants import active_tenants
 from troupe.common.units import MINUTES
 from troupe.platform.jobs import NewJob, enqueue
 
 LOOK_PAUSE: Final = 1 * MINUTES
+
+_log = get_logger(__name__)
 
 
 async def needed_jobs(connection: asyncpg.Connection, tenant: TenantId) -> list[NewJob]:
@@ -59,6 +63,11 @@ async def look_after(database: Database, tenant: TenantId) -> list[NewJob]:
         return await database.run(unit, tenant=tenant)
     except NotFound:
         return []  # it was deactivated a moment ago
+    except ValidationError as error:
+        # Stored before a rule was made stricter. The other tenants must not wait for its people.
+        wrong = "; ".join(finding["msg"] for finding in error.errors(include_input=False))
+        _log.warning("tenant_settings_unusable", tenant_id=str(tenant), problem=wrong)
+        return []
 
 
 async def look_after_days(database: Database, stopping: trio.Event) -> None:

@@ -20,6 +20,7 @@ stream (they carry nothing and are not answered); the child's own systemd unit (
 beside this one, with other semantics).
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -50,13 +51,21 @@ from troupe.platform.processes._channel import Channel
 from troupe.platform.processes._confinement import resident_memory
 from troupe.platform.processes._exits import describe_exit
 from troupe.platform.processes._messages import (
+    Adapt,
+    Adapted,
     Begin,
     DatabaseMoved,
     Failed,
+    Figures,
+    Measure,
+    Measured,
     Ping,
     Pong,
     Ready,
     Report,
+    SaidByChild,
+    SaidToChild,
+    Scrape,
     Stop,
     Survey,
     from_child,
@@ -79,6 +88,10 @@ LAST_WORDS: Final = 0.5 * SECONDS
 BETWEEN_WEIGHINGS: Final = 500 * MILLISECONDS
 KILLED_AFTER: Final = 0.5 * SECONDS
 """Beyond the grace: for a child that cuts its own drain off in time to clean up and exit."""
+ADAPT_DEADLINE: Final = 5 * SECONDS
+"""For a process to say that other bounds hold."""
+MEASURE_DEADLINE: Final = 1 * SECONDS
+"""For a process to tell its figures."""
 _FAULTS: Final[dict[str, type[TroupeError]]] = {
     "configuration": ConfigurationError,
     "database": DatabaseUnavailable,
@@ -120,6 +133,7 @@ class ProcessBackend:
         assignment: What an instance of that name shall run; JSON values. Asked at every start.
         database_url: Where PostgreSQL is now; asked twice a second, changes are told.
         group: How the whole group looks now; told twice a second. Must be quick, must not fail.
+        living: Of the generation before, whose processes count among the group as well.
     """
 
     def __init__(
@@ -130,12 +144,39 @@ class ProcessBackend:
         assignment: Callable[[str], dict[str, Any]],
         database_url: Callable[[], str],
         group: Callable[[], dict[str, Any]],
+        living: "set[_Incarnation] | None" = None,
     ) -> None:
         self.settings = settings
         self.sockets = sockets
         self.assignment = assignment
         self.database_url = database_url
         self.group = group
+        self.adaptation: tuple[int, dict[str, Any]] = (0, {})
+        self.living = set() if living is None else living
+
+    async def adapt(self, settings: dict[str, Any]) -> list[str]:
+        """Have other bounds hold in all processes, also in those that are just starting.
+
+        `assignment` must tell the same to those that start from now on.
+
+        Args:
+            settings: What the program understands; JSON values.
+
+        Returns:
+            Names of those that did not say in time that they hold.
+        """
+        self.adaptation = (self.adaptation[0] + 1, settings)
+        late: list[str] = []
+
+        async def tell(incarnation: "_Incarnation") -> None:
+            if not await incarnation.adapt():
+                late.append(incarnation.name)
+
+        async with trio.open_nursery() as nursery:
+            for incarnation in self.living:
+                if incarnation.is_of(self) and not incarnation.leaving:
+                    nursery.start_soon(tell, incarnation)
+        return sorted(late)
 
     async def run(self, specification: ChildSpec, context: ChildContext) -> None:
         """Run one process until it ends.
@@ -170,8 +211,13 @@ class _Incarnation:
     def __init__(self, backend: ProcessBackend, name: str, context: ChildContext) -> None:
         self._backend = backend
         self._settings = backend.settings
-        self._name = name
+        self.name = name
         self._context = context
+        self._adaptation = backend.adaptation[0]
+        self._adapted = trio.Event()
+        self._numbers = itertools.count(1)
+        self._measured: dict[int, trio.MemorySendChannel[list[Any]]] = {}
+        self._scraping = False
         self._assignment = backend.assignment(name)
         self._database_url = backend.database_url()
         self._process = Process(self._settings.command, name, backend.sockets)
@@ -194,6 +240,7 @@ class _Incarnation:
         self._context.observe(self._observe)
         try:
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 for task in (self._converse, self._watch, self._weigh, self._pass_on_stop):
                     nursery.start_soon(task)
                 async with trio.open_nursery() as output:
@@ -207,6 +254,7 @@ class _Incarnation:
             error = self._reason_to_fail()
             words = summarise(error) if error else "ended in order"
         finally:
+            self._backend.living.discard(self)
             await self._bury()
             seconds = round(time.monotonic() - process.started, 1)
             log.info("process_ended", **self._attribution, reason=words, seconds=seconds)
@@ -217,7 +265,7 @@ class _Incarnation:
     def _attribution(self) -> dict[str, Any]:
         return {
             "group": self._settings.group,
-            "instance": self._name,
+            "instance": self.name,
             "process": self._process.pid,
         }
 
@@ -246,9 +294,9 @@ class _Incarnation:
         if code == 0:
             return None
         if self._told is not None:
-            return _FAULTS[self._told.fault](f"{self._name}: {self._told.reason}")
+            return _FAULTS[self._told.fault](f"{self.name}: {self._told.reason}")
         words = describe_exit(code) if code is not None else "cannot be killed"
-        return ProcessEnded(f"{self._name} (process {self._process.pid}) {words}")
+        return ProcessEnded(f"{self.name} (process {self._process.pid}) {words}")
 
     # ---- what is said
 
@@ -257,13 +305,16 @@ class _Incarnation:
 
     async def _converse(self) -> None:
         begin = Begin(
-            instance=self._name,
+            instance=self.name,
             descriptors={name: given.fileno() for name, given in self._backend.sockets.items()},
             memory_limit=self._settings.memory_limit,
             assignment=self._assignment,
         )
         try:
             await self._channel.send(begin)
+            self._backend.living.add(self)
+            if self._adaptation != self._backend.adaptation[0]:
+                self._nursery.start_soon(self.adapt)
             while (message := await self._channel.receive()) is not None:
                 self._hear(message)
         except ProtocolBroken as broken:
@@ -272,27 +323,98 @@ class _Incarnation:
             pass  # it is about to be gone, or is caught below
         with trio.move_on_after(REAP_DEADLINE):
             await self._gone.wait()
-        self._condemn(ProtocolBroken(f"{self._name} closed its control channel and went on"))
+        self._condemn(ProtocolBroken(f"{self.name} closed its control channel and went on"))
 
-    def _hear(self, message: Ready | Pong | Report | Failed) -> None:
+    def _hear(self, message: SaidByChild) -> None:
         match message:
             case Ready():
                 self._ready.set()
                 self._context.started(self._process.pid)
             case Pong():
                 if message.sequence != self._sequence:
-                    raise ProtocolBroken(f"{self._name} answered a ping that nobody sent")
+                    raise ProtocolBroken(f"{self.name} answered a ping that nobody sent")
                 self._lag = message.lag
                 self._answered.arrived()
             case Report():
                 try:
                     self._tree = _snapshots.validate_python(message.tree)
                 except ValidationError:
-                    raise ProtocolBroken(f"{self._name} reported what is no tree") from None
+                    raise ProtocolBroken(f"{self.name} reported what is no tree") from None
             case Failed():
                 self._told = message
+            case _:
+                self._hear_answer(message)
 
-    async def _say(self, message: Ping | Survey | DatabaseMoved | Stop) -> None:
+    def _hear_answer(self, message: Adapted | Measured | Scrape) -> None:
+        match message:
+            case Adapted():
+                if message.number == self._adaptation:
+                    self._adapted.set()
+            case Measured():
+                # One that comes too late is nobody's any more.
+                if (asker := self._measured.pop(message.number, None)) is not None:
+                    asker.send_nowait(message.figures)
+            case Scrape():
+                if self._scraping:
+                    raise ProtocolBroken(f"{self.name} asked twice for the figures of the others")
+                self._scraping = True
+                self._nursery.start_soon(self._scrape, message.number)
+
+    # ---- what is asked of it
+
+    async def adapt(self) -> bool:
+        """Tell it the bounds that hold now; whether it said in time that they do, or is gone."""
+        number, settings = self._backend.adaptation
+        self._adaptation, self._adapted = number, trio.Event()
+        adapted = self._adapted
+        await self._say(Adapt(number=number, settings=settings))
+        with trio.move_on_after(ADAPT_DEADLINE):
+            async with trio.open_nursery() as nursery:
+
+                async def or_gone() -> None:
+                    await self._gone.wait()
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(or_gone)
+                await adapted.wait()
+                nursery.cancel_scope.cancel()
+        return adapted.is_set() or self._gone.is_set()
+
+    async def measure(self) -> list[Any] | None:
+        """Its figures; None: it does not tell them in time."""
+        number = next(self._numbers)
+        send, receive = trio.open_memory_channel[list[Any]](1)
+        self._measured[number] = send
+        await self._say(Measure(number=number))
+        figures: list[Any] | None = None
+        with receive, trio.move_on_after(MEASURE_DEADLINE):
+            figures = await receive.receive()
+        self._measured.pop(number, None)
+        return figures
+
+    async def _scrape(self, number: int) -> None:
+        async def ask(other: "_Incarnation") -> None:
+            figures = await other.measure()
+            await self._say(Figures(number=number, instance=other.name, figures=figures))
+
+        async with trio.open_nursery() as nursery:
+            for other in self._backend.living:
+                # Of two generations of one name the present one counts.
+                if other.name != self.name and not other.leaving:
+                    nursery.start_soon(ask, other)
+        self._scraping = False
+        await self._say(Figures(number=number, instance="", figures=None))
+
+    def is_of(self, backend: ProcessBackend) -> bool:
+        """Whether that backend runs it."""
+        return self._backend is backend
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._context.stopping.is_set()
+
+    async def _say(self, message: SaidToChild) -> None:
         try:
             await self._channel.send(message)
         except ProtocolBroken as broken:
@@ -325,7 +447,7 @@ class _Incarnation:
 
     async def _end_stuck(self) -> None:
         verdict = ProcessStuck(
-            f"{self._name} (process {self._process.pid}): its loop did not turn for"
+            f"{self.name} (process {self._process.pid}): its loop did not turn for"
             f" {self._settings.watchdog:g} s"
         )
         log.error("process_stuck", **self._attribution, seconds=self._settings.watchdog)
@@ -342,7 +464,7 @@ class _Incarnation:
             if limit and self._memory > limit * MiB:
                 self._condemn(
                     MemoryExceeded(
-                        f"{self._name} (process {self._process.pid}) used"
+                        f"{self.name} (process {self._process.pid}) used"
                         f" {self._memory // MiB} MiB of memory, more than its {limit} MiB"
                     )
                 )

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 
 from troupe.common.units import SECONDS, KiB
 from troupe.platform.errors import ProtocolBroken
-from troupe.platform.processes._messages import MAX_MESSAGE, _Message, decode, encode
+from troupe.platform.processes._messages import MAX_MESSAGE, Message, decode, encode
 
 In = TypeVar("In")
 
@@ -39,7 +39,7 @@ class Channel(Generic[In]):
         self._searched = 0
         self._sending = trio.Lock()
 
-    async def send(self, message: _Message) -> None:
+    async def send(self, message: Message) -> None:
         """Say something.
 
         Raises:

@@ -13,8 +13,9 @@ supervisor that is gone, or that says what cannot be understood, ends the child:
 whom it could serve for.
 """
 
+import itertools
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -27,13 +28,20 @@ from troupe.common.units import MILLISECONDS, SECONDS
 from troupe.platform.errors import ProcessEnded, ProtocolBroken, leaves, summarise
 from troupe.platform.processes._channel import Channel
 from troupe.platform.processes._messages import (
+    Adapt,
+    Adapted,
     Begin,
     DatabaseMoved,
     Failed,
+    Figures,
+    Measure,
+    Measured,
     Ping,
     Pong,
     Ready,
     Report,
+    SaidToChild,
+    Scrape,
     Stop,
     Survey,
     to_child,
@@ -43,11 +51,24 @@ from troupe.platform.supervision import Snapshot, State
 BEGIN_DEADLINE: Final = 30 * SECONDS
 PATIENCE: Final = 60 * SECONDS
 """For the supervisor to take a message: groups in its own process may hold its loop for a while."""
+SCRAPE_DEADLINE: Final = 2 * SECONDS
+"""For the supervisor to hear the others; it gives up on them earlier."""
 TICK: Final = 100 * MILLISECONDS
 """How often the loop's lateness is measured."""
 
 _log = get_logger(__name__)
-_ToChild = Begin | Ping | Survey | DatabaseMoved | Stop
+
+OthersFigures = Mapping[str, Sequence[Any] | None]
+"""Name of an instance to its figures; None: it did not answer."""
+
+
+class _Scrape:
+    """One question for the figures of the others, and what has come in answer."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.found: dict[str, Sequence[Any] | None] = {}
+        self.complete = trio.Event()
 
 
 class Instance:
@@ -64,7 +85,7 @@ class Instance:
         group: How the whole group looks from outside; None before the first survey.
     """
 
-    def __init__(self, begin: Begin, channel: Channel[_ToChild]) -> None:
+    def __init__(self, begin: Begin, channel: Channel[SaidToChild]) -> None:
         self.name = begin.instance
         self.assignment: Mapping[str, Any] = begin.assignment
         self.descriptors: Mapping[str, int] = begin.descriptors
@@ -75,6 +96,11 @@ class Instance:
         self.group: Mapping[str, Any] | None = None
         self._channel = channel
         self._lag = 0.0
+        self._settings: Mapping[str, Any] | None = None
+        self._adapt: Callable[[Mapping[str, Any]], None] | None = None
+        self._measure_figures: Callable[[], list[Any]] = list
+        self._numbers = itertools.count(1)
+        self._scrape: _Scrape | None = None
         self._snapshot: Callable[[], Snapshot] = lambda: Snapshot(
             name=begin.instance, kind="group", state=State.STARTING, since=datetime.now(UTC)
         )
@@ -86,6 +112,32 @@ class Instance:
     async def ready(self) -> None:
         """Say that everything runs."""
         await self._channel.send(Ready())
+
+    def adapt_with(self, adapt: Callable[[Mapping[str, Any]], None]) -> None:
+        """Have `adapt` called with other bounds, also with those that were told already.
+
+        It must be quick; what it raises ends the process.
+        """
+        self._adapt = adapt
+        if self._settings is not None:
+            adapt(self._settings)
+
+    def measure_from(self, measure: Callable[[], list[Any]]) -> None:
+        """Answer whoever asks for figures with these from now on."""
+        self._measure_figures = measure
+
+    async def others(self) -> OthersFigures:
+        """The figures of the other instances of the group, as far as they are had in time.
+
+        Those who ask at the same time get the same answer.
+        """
+        if self._scrape is None:
+            self._scrape = _Scrape(next(self._numbers))
+            await self._channel.send(Scrape(number=self._scrape.number))
+        scrape = self._scrape
+        with trio.move_on_after(SCRAPE_DEADLINE):
+            await scrape.complete.wait()
+        return dict(scrape.found)
 
     def stop(self, grace: float) -> None:
         """Drain within `grace` seconds and end; the first one to say so counts."""
@@ -102,7 +154,7 @@ class Instance:
             await self._obey(message)
         raise ProcessEnded("the supervisor is gone")
 
-    async def _obey(self, message: _ToChild) -> None:
+    async def _obey(self, message: SaidToChild) -> None:
         match message:
             case Ping():
                 lag, self._lag = self._lag, 0.0
@@ -113,10 +165,30 @@ class Instance:
             case DatabaseMoved():
                 self.database_url = message.url
                 _log.info("database_moved")
+            case Adapt():
+                self._settings = message.settings
+                if self._adapt is not None:
+                    self._adapt(message.settings)
+                await self._channel.send(Adapted(number=message.number))
+            case Measure():
+                figures = self._measure_figures()
+                await self._channel.send(Measured(number=message.number, figures=figures))
+            case Figures():
+                self._found(message)
             case Stop():
                 self.stop(message.grace)
             case Begin():
                 raise ProtocolBroken("the supervisor began twice")
+
+    def _found(self, message: Figures) -> None:
+        scrape = self._scrape
+        if scrape is None or scrape.number != message.number:
+            raise ProtocolBroken("the supervisor answered a scrape that nobody asked for")
+        if message.instance:
+            scrape.found[message.instance] = message.figures
+        else:
+            self._scrape = None
+            scrape.complete.set()
 
     async def _measure(self) -> None:
         due = trio.current_time() + TICK
@@ -155,8 +227,8 @@ async def open_instance(descriptor: int) -> AsyncIterator[Instance]:
 @asynccontextmanager
 async def converse(stream: trio.abc.Stream) -> AsyncIterator[Instance]:
     """`open_instance` over any stream."""
-    channel: Channel[_ToChild] = Channel(stream, to_child, patience=PATIENCE)
-    begin: _ToChild | None = None
+    channel: Channel[SaidToChild] = Channel(stream, to_child, patience=PATIENCE)
+    begin: SaidToChild | None = None
     with trio.move_on_after(BEGIN_DEADLINE):
         begin = await channel.receive()
     if not isinstance(begin, Begin):

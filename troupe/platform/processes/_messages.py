@@ -14,6 +14,12 @@ message        said by      meaning
 ``survey``     supervisor   how the whole group looks; say how you look
 ``report``     child        the answer: the child's supervision tree
 ``database``   supervisor   PostgreSQL is somewhere else now
+``adapt``      supervisor   other bounds hold from now on
+``adapted``    child        the answer: they do
+``scrape``     child        somebody asks me for the figures of the whole group
+``measure``    supervisor   what are yours?
+``measured``   child        the answer
+``figures``    supervisor   the answer to a scrape, one for each other instance, then an empty one
 ``stop``       supervisor   drain and end
 ``failed``     child        the last message before an end that nobody asked for: why
 ============== ============ =======================================================
@@ -32,13 +38,15 @@ MAX_MESSAGE: Final = 1 * MiB
 """Bytes of one message, its end of line included."""
 
 
-class _Message(BaseModel):
+class Message(BaseModel):
+    """Base of what is said over a `Channel`."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     version: Literal[1] = VERSION
 
 
-class Begin(_Message):
+class Begin(Message):
     """Who the child is.
 
     Attributes:
@@ -55,20 +63,20 @@ class Begin(_Message):
     assignment: dict[str, Any]
 
 
-class Ready(_Message):
+class Ready(Message):
     """Everything runs."""
 
     type: Literal["ready"] = "ready"
 
 
-class Ping(_Message):
+class Ping(Message):
     """Answer at once."""
 
     type: Literal["ping"] = "ping"
     sequence: int
 
 
-class Pong(_Message):
+class Pong(Message):
     """The answer to the ping of the same number.
 
     Attributes:
@@ -81,28 +89,85 @@ class Pong(_Message):
     lag: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Survey(_Message):
+class Survey(Message):
     """How the group looks from outside, all instances; answered by a report."""
 
     type: Literal["survey"] = "survey"
     group: dict[str, Any]
 
 
-class Report(_Message):
+class Report(Message):
     """The child's supervision tree, as `Snapshot.as_dict` writes it."""
 
     type: Literal["report"] = "report"
     tree: dict[str, Any]
 
 
-class DatabaseMoved(_Message):
+class DatabaseMoved(Message):
     """PostgreSQL is at this URL now."""
 
     type: Literal["database"] = "database"
     url: str = Field(repr=False)
 
 
-class Stop(_Message):
+class Adapt(Message):
+    """Other bounds hold from now on.
+
+    Attributes:
+        number: Of this message, for its answer.
+        settings: For the program and not for the platform to understand.
+    """
+
+    type: Literal["adapt"] = "adapt"
+    number: int
+    settings: dict[str, Any]
+
+
+class Adapted(Message):
+    """The bounds of the message of the same number hold."""
+
+    type: Literal["adapted"] = "adapted"
+    number: int
+
+
+class Scrape(Message):
+    """Tell me the figures of the other instances of my group; one at a time."""
+
+    type: Literal["scrape"] = "scrape"
+    number: int
+
+
+class Measure(Message):
+    """Tell me your figures."""
+
+    type: Literal["measure"] = "measure"
+    number: int
+
+
+class Measured(Message):
+    """The figures of one instance, as `troupe.http.operations` writes them."""
+
+    type: Literal["measured"] = "measured"
+    number: int
+    figures: list[Any]
+
+
+class Figures(Message):
+    """The figures of one other instance.
+
+    Attributes:
+        number: Of the scrape.
+        instance: Whose; empty: these were all.
+        figures: None: it did not answer.
+    """
+
+    type: Literal["figures"] = "figures"
+    number: int
+    instance: str
+    figures: list[Any] | None
+
+
+class Stop(Message):
     """Drain and end.
 
     Attributes:
@@ -113,7 +178,7 @@ class Stop(_Message):
     grace: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Failed(_Message):
+class Failed(Message):
     """Why the child ends.
 
     Attributes:
@@ -126,14 +191,18 @@ class Failed(_Message):
     reason: Annotated[str, Field(max_length=1000)]
 
 
-ToChild = Annotated[Begin | Ping | Survey | DatabaseMoved | Stop, Field(discriminator="type")]
-FromChild = Annotated[Ready | Pong | Report | Failed, Field(discriminator="type")]
+SaidToChild = Begin | Ping | Survey | DatabaseMoved | Adapt | Measure | Figures | Stop
+SaidByChild = Ready | Pong | Report | Adapted | Scrape | Measured | Failed
 
-to_child: Final[TypeAdapter[Begin | Ping | Survey | DatabaseMoved | Stop]] = TypeAdapter(ToChild)
-from_child: Final[TypeAdapter[Ready | Pong | Report | Failed]] = TypeAdapter(FromChild)
+to_child: Final[TypeAdapter[SaidToChild]] = TypeAdapter(
+    Annotated[SaidToChild, Field(discriminator="type")]
+)
+from_child: Final[TypeAdapter[SaidByChild]] = TypeAdapter(
+    Annotated[SaidByChild, Field(discriminator="type")]
+)
 
 
-def encode(message: _Message) -> bytes:
+def encode(message: Message) -> bytes:
     """The line of a message.
 
     Raises:

@@ -14,7 +14,7 @@ from troupe.platform.supervision._specification import (
     Strategy,
     TaskBackend,
 )
-from troupe.platform.supervision._supervisor import Supervisor
+from troupe.platform.supervision._supervisor import Succession, Supervisor
 
 __all__ = [
     "KILL_GRACE",
@@ -31,6 +31,7 @@ __all__ = [
     "Start",
     "State",
     "Strategy",
+    "Succession",
     "Supervisor",
     "TaskBackend",
 ]

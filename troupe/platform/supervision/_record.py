@@ -16,6 +16,9 @@ class Record:
     Attributes:
         specification: What was asked for.
         declared: Whether it stands in the supervisor's own list, so that it outlives its end.
+        key: What the run finds it by: its name, unless it is one of two generations.
+        generation: Empty; ``next`` for a successor that has not taken its place yet; ``last`` for a
+            predecessor that leaves.
         state: Where it is; changed by `enter` only.
         wanted: Whether it shall be up.
         held: Whether an operator keeps it down, which a sibling's failure does not change.
@@ -35,6 +38,8 @@ class Record:
     def __init__(self, specification: ChildSpec, *, declared: bool) -> None:
         self.specification = specification
         self.declared = declared
+        self.key = specification.name
+        self.generation = ""
         self.state = State.STOPPED
         self.since = datetime.now(UTC)
         self.wanted = True
@@ -62,6 +67,11 @@ class Record:
     def name(self) -> str:
         """The child's name."""
         return self.specification.name
+
+    @property
+    def abreast(self) -> bool:
+        """Whether it goes up and down together with the one before it."""
+        return self.specification.abreast or bool(self.generation)
 
     @property
     def alive(self) -> bool:
@@ -113,6 +123,7 @@ class Record:
         """The node of this child, with what it tells about itself."""
         observed = self.context.observation() if self.context else Observation()
         stuck = {"stuck": True} if self.stuck and self.alive else {}
+        passing = {"generation": self.generation} if self.generation else {}
         return Snapshot(
             name=self.name,
             kind=self.specification.kind,
@@ -120,6 +131,6 @@ class Record:
             restarts=self.restarts,
             last_error=self.last_error,
             since=self.since,
-            details={**observed.details, **stuck},
+            details={**observed.details, **stuck, **passing},
             children=observed.children,
         )

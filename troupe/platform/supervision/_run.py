@@ -80,6 +80,7 @@ class Run:
         self._chance = chance
         self._on_closing = on_closing
         self._restarts: deque[float] = deque(maxlen=intensity.restarts + 1)
+        self._leavers = 0
         self._changed = trio.Event()
         self._wake, self._events = trio.open_memory_channel[_Exit | None](EXITS_WAITING)
 
@@ -130,10 +131,54 @@ class Run:
         except trio.WouldBlock:
             return
 
+    def tolerate(self, intensity: Intensity) -> None:
+        """Judge by another intensity from now on; what has happened counts on."""
+        self._intensity = intensity
+        self._restarts = deque(self._restarts, maxlen=intensity.restarts + 1)
+
     def forget(self, record: Record) -> None:
         """Drop a child that is down; another of its name may have taken its place meanwhile."""
-        if self.records.get(record.name) is record:
-            del self.records[record.name]
+        if self.records.get(record.key) is record:
+            del self.records[record.key]
+
+    def stand_by(self, record: Record) -> None:
+        """Let a successor stand beside the child of its name."""
+        record.key, record.generation = f"{record.name}/next", "next"
+        self._rearrange({record.name: [record]})
+
+    def dismiss(self, record: Record) -> None:
+        """Let a child leave and be forgotten."""
+        record.wanted = record.requested = record.declared = False
+        record.held, record.generation = True, "last"
+        if not record.alive:
+            self.forget(record)
+            record.retire()
+        self.poke()
+
+    def succeed(self, record: Record) -> Record | None:
+        """Let a successor take its place; who had it shall leave, and is returned."""
+        predecessor = self.records.get(record.name)
+        self.forget(record)
+        record.key, record.generation, record.declared = record.name, "", True
+        if predecessor is None:
+            self.records[record.key] = record
+            return None
+        self._leavers += 1
+        predecessor.key = f"{record.name}/last{self._leavers}"
+        self._rearrange({record.name: [predecessor]}, instead={record.name: record})
+        self.dismiss(predecessor)
+        return predecessor
+
+    def _rearrange(
+        self, after: dict[str, list[Record]], instead: dict[str, Record] | None = None
+    ) -> None:
+        """The same records in a new order: the order in which they go up and down."""
+        arranged: dict[str, Record] = {}
+        for key, record in self.records.items():
+            arranged[key] = (instead or {}).get(key, record)
+            arranged.update({added.key: added for added in after.get(key, ())})
+        self.records.clear()
+        self.records.update(arranged)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition on the children; every change of any of them looks again.
@@ -211,7 +256,7 @@ class Run:
                 if record.state is not State.STOPPING:
                     self._ask_to_stop(record)
                 waits = waits or not record.stuck
-            if self._ordered and waits and not record.specification.abreast:
+            if self._ordered and waits and not record.abreast:
                 return
 
     def _bring_up(self, now: float, nursery: trio.Nursery) -> None:
@@ -220,7 +265,7 @@ class Run:
             return
         waits = False
         for record in self.records.values():
-            if ordered and waits and not record.specification.abreast:
+            if ordered and waits and not record.abreast:
                 return
             if not record.wanted:
                 continue
@@ -356,7 +401,7 @@ class Run:
         record.requested = False
         record.retire()
         gone = record.specification.restart is Restart.TEMPORARY or record.state is State.FAILED
-        if not record.declared and gone:
+        if not record.declared and (gone or record.generation == "last"):
             self.forget(record)
 
     def _restart(self, failed: Record, ran: float) -> None:

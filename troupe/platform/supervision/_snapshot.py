@@ -61,9 +61,13 @@ class Snapshot:
 
     @property
     def ready(self) -> bool:
-        """Whether this node and all below it run; a stopped child below it is no obstacle."""
+        """Whether this node and all below it run.
+
+        No obstacle are a stopped child, and one of another generation than the present.
+        """
         return self.state is State.RUNNING and all(
-            child.ready or child.state is State.STOPPED for child in self.children
+            child.ready or child.state is State.STOPPED or "generation" in child.details
+            for child in self.children
         )
 
     def walk(self, path: str = "") -> Iterator[tuple[str, "Snapshot"]]:

@@ -214,7 +214,7 @@ class Supervisor:
             return not run.opening and all(
                 record.state is State.RUNNING
                 for record in run.records.values()
-                if record.wanted or record.alive
+                if (record.wanted or record.alive) and not record.generation
             )
 
         with trio.move_on_after(deadline):
@@ -224,8 +224,12 @@ class Supervisor:
 
     # ---- operations by name
 
-    async def add_child(self, specification: ChildSpec) -> object:
+    async def add_child(self, specification: ChildSpec, *, for_good: bool = False) -> object:
         """Add a child after all others, start it, and wait until it is ready.
+
+        Args:
+            specification: What to start.
+            for_good: Whether later runs have it, too.
 
         Returns:
             What it passed to `ChildContext.started`.
@@ -239,7 +243,49 @@ class Supervisor:
             raise SupervisionError(f"{self.name} has a child {specification.name} already")
         record = Record(specification, declared=False)
         run.records[specification.name] = record
-        return await self._start(run, record)
+        value = await self._start(run, record)
+        if for_good:
+            record.declared = True
+            self._declared = (*self._declared, specification)
+        return value
+
+    async def succeed(self, specification: ChildSpec) -> "Succession":
+        """Start a successor beside the child of its name, and wait until it is ready.
+
+        Until the succession is completed the child goes on as it was; both live then.
+
+        Raises:
+            ChildFailedToStart: The successor is not kept.
+            UnknownChild: There is nobody to succeed.
+            SupervisionError: The supervisor does not run, or not one_for_one, or its first start is
+                not over, or another successor stands by already.
+        """
+        run = self._running()
+        self._find(run, specification.name)
+        if self.strategy is not Strategy.ONE_FOR_ONE or run.opening:
+            raise SupervisionError(f"{self.name} takes no successors now")
+        record = Record(specification, declared=False)
+        if f"{record.name}/next" in run.records:
+            raise SupervisionError(f"{record.name} has a successor already")
+        run.stand_by(record)
+        try:
+            await self._start(run, record)
+        except BaseException:
+            run.dismiss(record)
+            raise
+        return Succession(self, run, record)
+
+    def take_over(self, run: Run, record: Record) -> Record | None:
+        """Let a successor take its place, in later runs as well; for `Succession`."""
+        self._declared = tuple(
+            record.specification if child.name == record.name else child for child in self._declared
+        )
+        return run.succeed(record)
+
+    def tolerate(self, intensity: Intensity) -> None:
+        """Judge restarts by another intensity from now on."""
+        self.intensity = intensity
+        self._run.tolerate(intensity)
 
     async def start_child(self, name: str) -> object:
         """Start a child that is down, and wait until it is ready; no effect on one that is up.
@@ -280,8 +326,12 @@ class Supervisor:
         run = self._running()
         await self._terminate(run, self._find(run, name))
 
-    async def remove_child(self, name: str) -> None:
+    async def remove_child(self, name: str, *, for_good: bool = False) -> None:
         """Stop a child and forget it.
+
+        Args:
+            name: Which one.
+            for_good: Whether later runs do without it, too.
 
         Raises:
             UnknownChild: No such child.
@@ -293,6 +343,8 @@ class Supervisor:
         if record.wanted or record.alive:
             raise SupervisionError(f"{name} was started again")
         run.forget(record)
+        if for_good:
+            self._declared = tuple(child for child in self._declared if child.name != name)
 
     def _running(self) -> Run:
         if not self._run.alive or self._run.closing:
@@ -334,3 +386,35 @@ class Supervisor:
         else:
             return record.value  # it runs, or had so little to do that it has finished
         raise ChildFailedToStart(f"{record.name} did not start: {reason}") from record.error
+
+
+class Succession:
+    """A successor that is ready and stands beside its predecessor; made by `Supervisor.succeed`."""
+
+    def __init__(self, supervisor: Supervisor, run: Run, record: Record) -> None:
+        self._supervisor = supervisor
+        self._run = run
+        self._record = record
+
+    @property
+    def ready(self) -> bool:
+        """Whether the successor still runs."""
+        return self._record.state is State.RUNNING
+
+    async def complete(self) -> None:
+        """Take the predecessor's place; wait until that has drained and is gone, or is stuck.
+
+        Raises:
+            SupervisionError: The supervisor ended meanwhile, and both with it.
+        """
+        run = self._run
+        predecessor = self._supervisor.take_over(run, self._record)
+        if predecessor is not None:
+            await run.until(lambda: not predecessor.alive or predecessor.stuck)
+
+    async def abandon(self) -> None:
+        """Stop the successor again and forget it; the predecessor never knew."""
+        record = self._record
+        self._run.dismiss(record)
+        if self._run.alive:
+            await self._run.until(lambda: not record.alive or record.stuck)

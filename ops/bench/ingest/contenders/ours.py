@@ -6,6 +6,7 @@ libraries are loaded and the connections open, just before the job is enqueued, 
 job is recorded as done.
 """
 
+import ipaddress
 import json
 import os
 import resource
@@ -29,6 +30,7 @@ from troupe.common.bridge import open_bridge
 from troupe.common.config import DataGroup, DataSettings
 from troupe.common.database import open_database
 from troupe.common.ids import TenantId
+from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
 from troupe.common.units import MILLISECONDS, KiB
 from troupe.platform.jobs import JobRunner, JobState, JobStore, RunnerSettings
@@ -36,6 +38,7 @@ from troupe.platform.pool import Pool
 from troupe.platform.supervision import Supervisor
 from troupe.platform.threads import Threads
 
+LOOPBACK: Final = ipaddress.ip_network("127.0.0.0/8")
 LOOK: Final = 10 * MILLISECONDS
 
 
@@ -68,6 +71,7 @@ async def _load(url: str, order: dict[str, Any]) -> dict[str, Any]:
             vault,
             Threads(group.tasks),
             DataSettings(**order["settings"]),
+            guard=OutboundGuard([LOOPBACK]),
             pool=pool,
             connect=connect,
         )

@@ -1,0 +1,5 @@
+"""``troupe doctor``: what Troupe depends on, looked at one by one, and what to do about it."""
+
+from troupe.cli.doctor._command import doctor
+
+__all__ = ["doctor"]

@@ -1,0 +1,168 @@
+"""A tenant's mail server: an open session, ready to send, or one sentence about why there is none.
+
+Whoever sends reports and whoever tries the connection come through here, so that a connection that
+was tried is the one that will be used. The host passes the outbound guard, and the session runs
+over a socket to the address that was checked; the certificate is checked against the name.
+
+A password travels encrypted or not at all: without encryption only networks that the operator has
+allowed are spoken to. What the server says is not repeated beyond its code, since a server that is
+up to something could put anything into our log.
+"""
+
+import ssl
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+import aiosmtplib
+import trio
+
+from troupe.common.bridge import aio
+from troupe.common.connections import SmtpConfig
+from troupe.common.errors import CredentialsRejected, PeerRefused, PeerUnavailable
+from troupe.common.outbound import HostNotAllowed, OutboundGuard
+from troupe.common.units import SECONDS
+
+DEADLINE: Final = 20 * SECONDS
+"""For resolving, connecting, TLS and login together; and for each later answer."""
+FAREWELL: Final = 3 * SECONDS
+
+
+@asynccontextmanager
+async def mail_session(
+    config: SmtpConfig,
+    secret: bytes | None,
+    guard: OutboundGuard,
+    *,
+    tls: ssl.SSLContext | None = None,
+    deadline: float = DEADLINE,
+) -> AsyncGenerator[aiosmtplib.SMTP]:
+    """A session for as long as the context is open; its methods are asyncio's (`aio`).
+
+    Args:
+        config: Where and as whom.
+        secret: The password; needed when the configuration names an account.
+        guard: Checks the host.
+        tls: Trust; the system's by default.
+        deadline: Seconds until the session is open.
+
+    Raises:
+        HostNotAllowed: The host is in a network that is forbidden.
+        CredentialsRejected: The password is missing or not accepted.
+        PeerRefused: The server's certificate does not hold, or it speaks no TLS.
+        PeerUnavailable: It does not answer.
+    """
+    with trio.move_on_after(deadline) as scope:
+        client = await _connect(config, secret, guard, tls, deadline)
+    if scope.cancelled_caught:
+        raise PeerUnavailable(f"The mail server did not answer within {deadline:g} seconds.")
+    try:
+        yield client
+    finally:
+        with trio.move_on_after(FAREWELL, shield=True):
+            await aio(_leave(client))
+
+
+async def accepts_sender(client: aiosmtplib.SMTP, sender: str) -> None:
+    """Ask whether mail may come from this address; nothing is sent.
+
+    Raises:
+        PeerRefused: It may not.
+        PeerUnavailable: No answer.
+    """
+
+    async def ask() -> None:
+        await client.mail(sender)
+        await client.rset()
+
+    with sorted_errors():
+        await aio(ask())
+
+
+async def _connect(
+    config: SmtpConfig,
+    secret: bytes | None,
+    guard: OutboundGuard,
+    tls: ssl.SSLContext | None,
+    deadline: float,
+) -> aiosmtplib.SMTP:
+    if config.username and secret is None:
+        raise CredentialsRejected("The SMTP connection has no password yet.")
+    if config.security == "none":
+        addresses = await guard.resolve(config.host, config.port)
+        if not all(map(guard.is_excepted, addresses)):
+            raise HostNotAllowed(
+                "Without encryption only networks that the operator allows are spoken to "
+                "(auth.allow_private_peers)."
+            )
+    connected = await guard.connect(config.host, config.port)
+    client = aiosmtplib.SMTP(
+        hostname=config.host,
+        sock=connected,
+        timeout=deadline,
+        use_tls=config.security == "tls",
+        start_tls=config.security == "starttls",
+        tls_context=tls or ssl.create_default_context(),
+        username=config.username or None,
+        password=(secret or b"").decode() if config.username else None,
+    )
+    try:
+        with sorted_errors():
+            await aio(client.connect())
+    except BaseException:
+        client.close()
+        connected.close()
+        raise
+    return client
+
+
+async def _leave(client: aiosmtplib.SMTP) -> None:
+    try:
+        await client.quit()
+    except (aiosmtplib.SMTPException, OSError):
+        client.close()  # it left first, which is as good
+
+
+@contextmanager
+def sorted_errors() -> Iterator[None]:
+    """Turn failures of aiosmtplib into ours.
+
+    Raises:
+        PeerError: See `mail_session`.
+    """
+    try:
+        yield
+    except aiosmtplib.SMTPAuthenticationError as error:
+        raise CredentialsRejected(
+            f"The mail server does not accept the account and its password ({error.code})."
+        ) from error
+    except (aiosmtplib.SMTPTimeoutError, TimeoutError) as error:
+        raise PeerUnavailable("The mail server stopped answering.") from error
+    except aiosmtplib.SMTPResponseException as error:
+        kind = PeerUnavailable if 400 <= error.code < 500 else PeerRefused
+        raise kind(f"The mail server refuses ({error.code}).") from error
+    except aiosmtplib.SMTPServerDisconnected as error:
+        raise PeerUnavailable(
+            "The mail server closed the connection; if it speaks TLS from the start, security "
+            "must be tls."
+        ) from error
+    except (aiosmtplib.SMTPException, OSError) as error:
+        raise _failure(error) from error
+
+
+def _failure(error: Exception) -> PeerRefused | PeerUnavailable:
+    causes: list[BaseException] = [error]
+    while (inner := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(inner)
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return PeerRefused(
+                f"The mail server's certificate does not hold: {cause.verify_message}."
+            )
+        if isinstance(cause, ssl.SSLError):
+            return PeerRefused(
+                "The mail server does not speak TLS as expected; check port and security."
+            )
+    if "STARTTLS" in str(error):
+        return PeerRefused("The mail server offers no STARTTLS; check port and security.")
+    return PeerUnavailable("The mail server cannot be reached.")
