@@ -19,7 +19,8 @@ from troupe.actors.analytics.reports.bounces import Collector, bounce_kind
 from troupe.actors.analytics.reports.content import ReportReader
 from troupe.actors.analytics.reports.dispatch import Dispatch, report_kinds
 from troupe.actors.analytics.reports.smtp import MailLine
-from troupe.actors.analytics.reports.store import COLLECT, ReportStore
+from troupe.actors.analytics.reports.statements import COLLECT
+from troupe.actors.analytics.reports.store import ReportStore
 from troupe.actors.analytics.reports.upkeep import look_after_reports
 from troupe.actors.analytics.reports.workshop import open_workshop
 from troupe.actors.analytics.reports.writing import Press

@@ -26,6 +26,8 @@ from troupe.common.units import SECONDS
 DEADLINE: Final = 20 * SECONDS
 """For resolving, connecting, TLS and login together; and for each later answer."""
 FAREWELL: Final = 3 * SECONDS
+GREETING: Final = "troupe.invalid"
+"""What we call ourselves: the host's own name is nobody's business, and looking it up may block."""
 
 
 @asynccontextmanager
@@ -52,10 +54,7 @@ async def mail_session(
         PeerRefused: The server's certificate does not hold, or it speaks no TLS.
         PeerUnavailable: It does not answer.
     """
-    with trio.move_on_after(deadline) as scope:
-        client = await _connect(config, secret, guard, tls, deadline)
-    if scope.cancelled_caught:
-        raise PeerUnavailable(f"The mail server did not answer within {deadline:g} seconds.")
+    client = await open_session(config, secret, guard, tls=tls, deadline=deadline)
     try:
         yield client
     finally:
@@ -77,6 +76,20 @@ async def accepts_sender(client: aiosmtplib.SMTP, sender: str) -> None:
 
     with sorted_errors():
         await aio(ask())
+
+
+async def open_session(
+    config: SmtpConfig,
+    secret: bytes | None,
+    guard: OutboundGuard,
+    *,
+    tls: ssl.SSLContext | None = None,
+    deadline: float = DEADLINE,
+) -> aiosmtplib.SMTP:
+    """A session that the caller ends; as `mail_session`."""
+    with trio.move_on_after(deadline):
+        return await _connect(config, secret, guard, tls, deadline)
+    raise PeerUnavailable(f"The mail server did not answer within {deadline:g} seconds.")
 
 
 async def _connect(
@@ -105,6 +118,7 @@ async def _connect(
         tls_context=tls or ssl.create_default_context(),
         username=config.username or None,
         password=(secret or b"").decode() if config.username else None,
+        local_hostname=GREETING,
     )
     try:
         with sorted_errors():

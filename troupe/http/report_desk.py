@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Any, Final, cast
 from uuid import UUID
 
-from troupe.actors.analytics.reports.store import Actor, ReportStore
+from troupe.actors.analytics.reports.statements import Actor
+from troupe.actors.analytics.reports.store import ReportStore
 from troupe.actors.analytics.reports.writing import Press
 from troupe.http.conventions import decode_cursor, entity_tag
 from troupe.http.credentials import ResolvedPrincipal

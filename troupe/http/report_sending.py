@@ -14,7 +14,8 @@ from troupe.actors.analytics.reports.planning import (
     settle_by_hand,
 )
 from troupe.actors.analytics.reports.previewing import CONTENT_TYPES, Part, Sample
-from troupe.actors.analytics.reports.store import QUERIES, ReportStore
+from troupe.actors.analytics.reports.statements import QUERIES
+from troupe.actors.analytics.reports.store import ReportStore
 from troupe.actors.analytics.reports.writing import Written
 from troupe.common.errors import InvalidInput
 from troupe.common.ids import TenantId
@@ -95,7 +96,7 @@ def _declare_sending(api: Api, desk: Desk) -> None:
         tenant = principal.tenant_id
         wanted = await _wanted(desk, principal, body)
         run = await send_now(store.database, tenant, wanted, actor_of(principal), now=desk.clock())
-        answer = models.RunAnswer.of(run, await store.counts(tenant, run.id))
+        answer = models.RunAnswer.of(run, await store.runs.counts(tenant, run.id))
         return Answer(answer, 202, {"Location": f"/api/v1/reports/runs/{run.id}"})
 
     @api.get(
@@ -110,7 +111,7 @@ def _declare_sending(api: Api, desk: Desk) -> None:
         *, principal: Principal, query: PageQuery
     ) -> ListAnswer[models.RunAnswer]:
         order = "reports/runs"
-        found, following = await store.runs(
+        found, following = await store.runs.page(
             principal.tenant_id, before=place_of(query.cursor, order), limit=query.limit
         )
         return ListAnswer[models.RunAnswer](
@@ -126,8 +127,8 @@ def _declare_sending(api: Api, desk: Desk) -> None:
         tag=TAG,
     )
     async def get_report_run(*, principal: Principal, run_id: UUID) -> models.RunAnswer:
-        run = await store.run(principal.tenant_id, run_id)
-        return models.RunAnswer.of(run, await store.counts(principal.tenant_id, run_id))
+        run = await store.runs.one(principal.tenant_id, run_id)
+        return models.RunAnswer.of(run, await store.runs.counts(principal.tenant_id, run_id))
 
     @api.post(
         "/api/v1/reports/runs/<uuid:run_id>/cancel",
@@ -141,7 +142,7 @@ def _declare_sending(api: Api, desk: Desk) -> None:
         """Mails that have left stay sent. 409 if it has finished."""
         tenant = principal.tenant_id
         run = await cancel_run(store.database, tenant, run_id, actor_of(principal))
-        return models.RunAnswer.of(run, await store.counts(tenant, run_id))
+        return models.RunAnswer.of(run, await store.runs.counts(tenant, run_id))
 
 
 async def _wanted(desk: Desk, principal: Principal, body: models.SendBody) -> SendNow:
@@ -204,7 +205,7 @@ def _declare_deliveries(api: Api, desk: Desk) -> None:
         *, principal: Principal, query: models.DeliveriesQuery
     ) -> ListAnswer[models.DeliveryAnswer]:
         order = f"reports/deliveries {query.run} {query.state}"
-        found, following = await store.deliveries(
+        found, following = await store.deliveries.page(
             principal.tenant_id,
             before=place_of(query.cursor, order),
             limit=query.limit,
@@ -275,6 +276,6 @@ def _declare_decisions(api: Api, desk: Desk) -> None:
 
 
 async def _detail(store: ReportStore, tenant: TenantId, delivery_id: UUID) -> models.DeliveryDetail:
-    delivery = await store.delivery(tenant, delivery_id)
-    steps = await store.history(tenant, delivery_id)
+    delivery = await store.deliveries.one(tenant, delivery_id)
+    steps = await store.deliveries.history(tenant, delivery_id)
     return models.DeliveryDetail.with_history(delivery, steps)

@@ -108,7 +108,7 @@ def _declare_recipients(api: Api, desk: Desk) -> None:
     ) -> ListAnswer[models.RecipientAnswer]:
         order = f"reports/recipients {query.location}"
         place = decode_cursor(query.cursor, order, (str, str)) if query.cursor else None
-        found, following, total = await store.recipients(
+        found, following, total = await store.recipients.page(
             principal.tenant_id,
             after=None if place is None else (str(place[0]), str(place[1])),
             limit=query.limit,
@@ -135,7 +135,7 @@ def _declare_recipients(api: Api, desk: Desk) -> None:
         tenant = principal.tenant_id
         values = body.model_dump()
         values["time_zone"] = body.time_zone or (await store.look(tenant)).time_zone
-        made = await store.create_recipient(tenant, Recipient(**values), actor_of(principal))
+        made = await store.recipients.add(tenant, Recipient(**values), actor_of(principal))
         where = {"Location": f"/api/v1/reports/recipients/{made.id}"}
         answer = models.RecipientAnswer.of(made)
         return Answer(answer, 201, where, _recipient_tag(made))
@@ -149,7 +149,7 @@ def _declare_recipients(api: Api, desk: Desk) -> None:
         tag=TAG,
     )
     async def get_recipient(*, principal: Principal, recipient_id: UUID) -> Answer:
-        return _recipient_answer(await store.recipient(principal.tenant_id, recipient_id))
+        return _recipient_answer(await store.recipients.one(principal.tenant_id, recipient_id))
 
     @api.patch(
         "/api/v1/reports/recipients/<uuid:recipient_id>",
@@ -167,11 +167,11 @@ def _declare_recipients(api: Api, desk: Desk) -> None:
     ) -> Answer:
         """What is not given stays; `location_id: null` makes it the whole company."""
         tenant = principal.tenant_id
-        present = await store.recipient(tenant, recipient_id)
+        present = await store.recipients.one(tenant, recipient_id)
         require_match(_recipient_tag(present))
         given = {name: getattr(body, name) for name in body.model_fields_set}
         wanted = replace(present, **without_nulls(given, except_for="location_id"))
-        return _recipient_answer(await store.change_recipient(tenant, wanted, actor_of(principal)))
+        return _recipient_answer(await store.recipients.change(tenant, wanted, actor_of(principal)))
 
     @api.delete(
         "/api/v1/reports/recipients/<uuid:recipient_id>",
@@ -182,7 +182,7 @@ def _declare_recipients(api: Api, desk: Desk) -> None:
     )
     async def delete_recipient(*, principal: Principal, recipient_id: UUID) -> Answer:
         """What became of their mails stays known."""
-        await store.delete_recipient(principal.tenant_id, recipient_id, actor_of(principal))
+        await store.recipients.remove(principal.tenant_id, recipient_id, actor_of(principal))
         return Answer(None, 204)
 
 
@@ -210,7 +210,7 @@ def _declare_suppressions(api: Api, desk: Desk) -> None:
     ) -> ListAnswer[models.SuppressionAnswer]:
         order = "reports/suppressions"
         place = decode_cursor(query.cursor, order, (str,)) if query.cursor else None
-        found, following = await store.suppressions(
+        found, following = await store.suppressions.page(
             principal.tenant_id, after=None if place is None else str(place[0]), limit=query.limit
         )
         return ListAnswer[models.SuppressionAnswer](
@@ -229,7 +229,7 @@ def _declare_suppressions(api: Api, desk: Desk) -> None:
     )
     async def suppress_address(*, principal: Principal, body: models.SuppressionBody) -> Answer:
         """For all branches. Again does no harm."""
-        await store.suppress(principal.tenant_id, body.address, actor_of(principal))
+        await store.suppressions.add(principal.tenant_id, body.address, actor_of(principal))
         return Answer(None, 204)
 
     @api.delete(
@@ -241,7 +241,7 @@ def _declare_suppressions(api: Api, desk: Desk) -> None:
     )
     async def lift_suppression(*, principal: Principal, address: str) -> Answer:
         """Its bounces are forgotten. Ask whoever has unsubscribed before you do this."""
-        await store.lift(principal.tenant_id, address, actor_of(principal))
+        await store.suppressions.lift(principal.tenant_id, address, actor_of(principal))
         return Answer(None, 204)
 
 
@@ -265,7 +265,7 @@ def _declare_schedules(api: Api, desk: Desk) -> None:
     ) -> ListAnswer[models.ScheduleAnswer]:
         order = "reports/schedules"
         place = decode_cursor(query.cursor, order, (str,)) if query.cursor else None
-        found, following, total = await store.schedules(
+        found, following, total = await store.schedules.page(
             principal.tenant_id, after=None if place is None else str(place[0]), limit=query.limit
         )
         return ListAnswer[models.ScheduleAnswer](
@@ -287,7 +287,7 @@ def _declare_schedules(api: Api, desk: Desk) -> None:
     )
     async def create_schedule(*, principal: Principal, body: models.NewScheduleBody) -> Answer:
         """It is due once on each local day (or as its line says) of each recipient."""
-        made = await store.create_schedule(
+        made = await store.schedules.add(
             principal.tenant_id,
             ReportSchedule(**_renamed(body.model_dump())),
             actor_of(principal),
@@ -307,7 +307,7 @@ def _declare_schedules(api: Api, desk: Desk) -> None:
         endpoint="get_report_schedule",
     )
     async def get_schedule(*, principal: Principal, report_id: UUID) -> Answer:
-        return _schedule_answer(await store.schedule(principal.tenant_id, report_id))
+        return _schedule_answer(await store.schedules.one(principal.tenant_id, report_id))
 
     @api.get(
         "/api/v1/reports/schedules/<uuid:report_id>/next",
@@ -321,7 +321,7 @@ def _declare_schedules(api: Api, desk: Desk) -> None:
     async def next_runs(
         *, principal: Principal, report_id: UUID, query: models.NextQuery
     ) -> RunsAnswer:
-        schedule = await store.schedule(principal.tenant_id, report_id)
+        schedule = await store.schedules.one(principal.tenant_id, report_id)
         zone = query.zone or (await store.look(principal.tenant_id)).time_zone
         timetable = CronTimetable(schedule.cron, zone)
         runs = upcoming(timetable, desk.clock(), query.count) if schedule.enabled else []
@@ -344,11 +344,13 @@ def _declare_schedules(api: Api, desk: Desk) -> None:
     ) -> Answer:
         """Another line, and switching it on, count from this moment."""
         tenant = principal.tenant_id
-        present = await store.schedule(tenant, report_id)
+        present = await store.schedules.one(tenant, report_id)
         require_match(tag_of(present.id, present.version))
         given = _renamed({name: getattr(body, name) for name in body.model_fields_set})
         wanted = replace(present, **without_nulls(given, except_for="locations"))
-        changed = await store.change_schedule(tenant, wanted, actor_of(principal), now=desk.clock())
+        changed = await store.schedules.change(
+            tenant, wanted, actor_of(principal), now=desk.clock()
+        )
         return _schedule_answer(changed)
 
     @api.delete(
@@ -361,7 +363,7 @@ def _declare_schedules(api: Api, desk: Desk) -> None:
     )
     async def delete_schedule(*, principal: Principal, report_id: UUID) -> Answer:
         """Runs that it has made go on; cancel them to stop them."""
-        await store.delete_schedule(principal.tenant_id, report_id, actor_of(principal))
+        await store.schedules.remove(principal.tenant_id, report_id, actor_of(principal))
         return Answer(None, 204)
 
 

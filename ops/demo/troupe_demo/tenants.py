@@ -150,20 +150,20 @@ async def _prepare(
 async def _schedule_reports(database: Database, tenant: TenantId, profile: TenantProfile) -> None:
     """A report every morning and every week for the whole company, unless they are there."""
     store, actor = ReportStore(database), ("operator", None)
-    _, _, present = await store.schedules(tenant, limit=1)
+    _, _, present = await store.schedules.page(tenant, limit=1)
     if present:
         return
     reader = Recipient(
         location_id=None, address=READER, name="Dana", time_zone=profile.zone, language="en"
     )
-    await store.create_recipient(tenant, reader, actor)
+    await store.recipients.add(tenant, reader, actor)
     now = datetime.now(UTC)
     for name, period, cron in (
         ("Every morning", ReportPeriod.DAY, "0 8 * * *"),
         ("Every Monday", ReportPeriod.WEEK, "15 8 * * MON"),
     ):
         schedule = ReportSchedule(name=name, period=period, cron=cron)
-        await store.create_schedule(tenant, schedule, actor, now=now)
+        await store.schedules.add(tenant, schedule, actor, now=now)
 
 
 def _files(profile: TenantProfile, server: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class Office:
 
     async def add(self, address: str, branch: str | None = "b1", **more: Any) -> Recipient:
         new = Recipient(location_id=branch, address=address, **more)
-        return await self.store.create_recipient(self.shop.tenant, new, ACTOR)
+        return await self.store.recipients.add(self.shop.tenant, new, ACTOR)
 
     async def add_many(self, addresses: list[str], branch: str = "b1") -> None:
         """Many recipients in one statement."""
@@ -137,7 +137,7 @@ class Office:
                 supervisor.request_stop()
 
     async def deliveries(self, run: Run | None = None) -> list[Delivery]:
-        found, _ = await self.store.deliveries(
+        found, _ = await self.store.deliveries.page(
             self.shop.tenant, limit=1000, run_id=run.id if run else None
         )
         return found
@@ -146,10 +146,10 @@ class Office:
         identifier = run if isinstance(run, UUID) else run.id
 
         async def reached() -> bool:
-            return (await self.store.run(self.shop.tenant, identifier)).state == state
+            return (await self.store.runs.one(self.shop.tenant, identifier)).state == state
 
         await soon(reached, f"the run becomes {state}")
-        return await self.store.run(self.shop.tenant, identifier)
+        return await self.store.runs.one(self.shop.tenant, identifier)
 
     async def as_admin(self, sql: str, *arguments: object) -> None:
         """What time alone, or somebody else, would do."""

@@ -20,13 +20,13 @@ async def deliver_among_deaths(office: Office, mails: int, kills: int, seed: int
     url = office.where.runtime_url
     died = 0
     for step, count in fates(kills, random.Random(seed)):
-        if (await office.store.run(office.shop.tenant, run.id)).state == "done":
+        if (await office.store.runs.one(office.shop.tenant, run.id)).state == "done":
             break
         died += await die(url, step, count)
     with worker(url):
 
         async def over() -> bool:
-            return (await office.store.run(office.shop.tenant, run.id)).state == "done"
+            return (await office.store.runs.one(office.shop.tenant, run.id)).state == "done"
 
         await soon(over, "the run ends")
     states = {one.address: one.state.value for one in await office.deliveries(run)}
@@ -60,7 +60,7 @@ async def test_a_sender_that_slept_past_its_lease_sends_nothing_twice(
         with worker(url):
 
             async def over() -> bool:
-                return (await office.store.run(office.shop.tenant, run.id)).state == "done"
+                return (await office.store.runs.one(office.shop.tenant, run.id)).state == "done"
 
             await soon(over, "the other one ends the run")
             sleeper.send_signal(signal.SIGCONT)

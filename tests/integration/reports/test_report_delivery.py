@@ -29,7 +29,7 @@ async def test_a_report_arrives_with_all_its_parts(office: Office) -> None:
     assert len(html.encode()) < 100_000
     (delivery,) = await office.deliveries(run)
     assert (delivery.state, delivery.attempts) == (State.SENT, 1)
-    history = await office.store.history(office.shop.tenant, delivery.id)
+    history = await office.store.deliveries.history(office.shop.tenant, delivery.id)
     assert [step.state for step in history] == [State.QUEUED, State.SENDING, State.SENT]
 
 
@@ -88,7 +88,7 @@ async def test_a_mail_that_is_deferred_is_offered_again(office: Office) -> None:
             await office.hurry()
         await office.becomes(run, "done")
     (delivery,) = await office.deliveries(run)
-    history = await office.store.history(office.shop.tenant, delivery.id)
+    history = await office.store.deliveries.history(office.shop.tenant, delivery.id)
     assert [step.state.value for step in history] == [
         "queued", "deferred", "deferred", "sending", "sent",
     ]  # fmt: skip

@@ -46,7 +46,7 @@ async def plan(office: Office, schedule: ReportSchedule, zone: str, slot: dateti
 
 async def schedule_of(office: Office, **changes: object) -> ReportSchedule:
     new = ReportSchedule(**({"name": "daily"} | changes))
-    return await office.store.create_schedule(office.shop.tenant, new, ACTOR, now=datetime.now(UTC))
+    return await office.store.schedules.add(office.shop.tenant, new, ACTOR, now=datetime.now(UTC))
 
 
 async def test_two_years_in_five_zones_are_one_mail_for_each_local_day(office: Office) -> None:
@@ -93,11 +93,11 @@ async def test_each_zone_of_the_recipients_has_a_schedule(office: Office) -> Non
     count = "SELECT count(*) FROM platform.schedules WHERE kind = 'report_plan'"
     assert await office.value(count) == 2
     assert tokyo.id is not None
-    await office.store.delete_recipient(office.shop.tenant, tokyo.id, ACTOR)
-    assert (await office.store.schedule(office.shop.tenant, schedule.id)).zones == (
+    await office.store.recipients.remove(office.shop.tenant, tokyo.id, ACTOR)
+    assert (await office.store.schedules.one(office.shop.tenant, schedule.id)).zones == (
         "Europe/Berlin",
     )
-    await office.store.delete_schedule(office.shop.tenant, schedule.id, ACTOR)
+    await office.store.schedules.remove(office.shop.tenant, schedule.id, ACTOR)
     assert await office.value(count) == 0
 
 
@@ -142,7 +142,7 @@ async def test_a_report_waits_for_its_data(office: Office) -> None:
             )
 
         await soon(waited, "it has looked")
-    assert (await office.store.run(office.shop.tenant, run)).state == "waiting"
+    assert (await office.store.runs.one(office.shop.tenant, run)).state == "waiting"
     assert office.mail.rules.taken == []
 
 
@@ -219,10 +219,10 @@ async def test_hard_bounces_suppress_after_a_set_number(office: Office) -> None:
             run = await office.send()
             await office.becomes(run, "done")
             assert (await office.deliveries(run))[0].state is expected
-    (suppressed,), _ = await office.store.suppressions(office.shop.tenant, limit=10)
+    (suppressed,), _ = await office.store.suppressions.page(office.shop.tenant, limit=10)
     assert (suppressed.reason, suppressed.hard_bounces) == ("bounced", 2)
-    await office.store.lift(office.shop.tenant, "nobody@branch.example", ACTOR)
-    assert await office.store.suppressions(office.shop.tenant, limit=10) == ([], None)
+    await office.store.suppressions.lift(office.shop.tenant, "nobody@branch.example", ACTOR)
+    assert await office.store.suppressions.page(office.shop.tenant, limit=10) == ([], None)
 
 
 async def test_a_cancelled_run_sends_nothing_more(office: Office) -> None:
@@ -257,7 +257,7 @@ async def test_an_ambiguous_mail_is_a_person_s_to_decide(office: Office) -> None
         await office.becomes(run, "done")
         assert len(office.mail.rules.taken) == 2
         await settle_by_hand(office.database, tenant, delivery.id, ACTOR, again=False)
-    assert (await office.store.delivery(tenant, delivery.id)).state is State.SENT
+    assert (await office.store.deliveries.one(tenant, delivery.id)).state is State.SENT
     with pytest.raises(Conflict):
         await settle_by_hand(office.database, tenant, delivery.id, ACTOR, again=True)
     first, second = office.mail.rules.taken
@@ -285,7 +285,7 @@ async def test_a_refused_login_uses_up_nobody_s_attempts(office: Office) -> None
     async with office.running():
 
         async def told() -> bool:
-            return (await office.store.run(office.shop.tenant, run.id)).problem is not None
+            return (await office.store.runs.one(office.shop.tenant, run.id)).problem is not None
 
         await soon(told, "the run says why it does not go on")
     deliveries = await office.deliveries(run)
@@ -322,9 +322,9 @@ async def test_a_recipient_is_checked(office: Office) -> None:
 async def test_an_outdated_copy_changes_nothing(office: Office) -> None:
     recipient = await office.add("ada@branch.example")
     tenant = office.shop.tenant
-    await office.store.change_recipient(tenant, recipient, ACTOR)
+    await office.store.recipients.change(tenant, recipient, ACTOR)
     with pytest.raises(PreconditionFailed):
-        await office.store.change_recipient(tenant, recipient, ACTOR)
+        await office.store.recipients.change(tenant, recipient, ACTOR)
 
 
 async def test_a_rival_sees_and_changes_nothing(office: Office) -> None:
@@ -333,14 +333,14 @@ async def test_a_rival_sees_and_changes_nothing(office: Office) -> None:
     async with office.running():
         await office.becomes(run, "done")
     rival, store = office.rival.tenant, office.store
-    assert await store.recipients(rival, limit=10) == ([], None, 0)
-    assert await store.runs(rival, limit=10) == ([], None)
-    assert await store.deliveries(rival, limit=10) == ([], None)
+    assert await store.recipients.page(rival, limit=10) == ([], None, 0)
+    assert await store.runs.page(rival, limit=10) == ([], None)
+    assert await store.deliveries.page(rival, limit=10) == ([], None)
     assert recipient.id is not None
     for ask in (
-        store.recipient(rival, recipient.id),
-        store.run(rival, run.id),
-        store.delete_recipient(rival, recipient.id, ACTOR),
+        store.recipients.one(rival, recipient.id),
+        store.runs.one(rival, run.id),
+        store.recipients.remove(rival, recipient.id, ACTOR),
         cancel_run(office.database, rival, run.id, ACTOR),
     ):
         with pytest.raises(NotFound):
@@ -427,7 +427,7 @@ async def test_the_figures_are_those_of_the_warehouse(office: Office) -> None:
 async def test_nobody_to_send_to_is_said(office: Office) -> None:
     with pytest.raises(InvalidInput):
         await office.send()
-    await office.store.create_recipient(
+    await office.store.recipients.add(
         office.shop.tenant,
         Recipient(location_id="b1", address="off@branch.example", enabled=False),
         ACTOR,

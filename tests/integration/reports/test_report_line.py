@@ -127,8 +127,9 @@ async def test_a_wrong_password_is_the_line_s_fault(
             security="starttls", username="shop",
         )
     )  # fmt: skip
-    assert (reply.step, reply.code) == (Step.CONNECT, 535)
-    assert "wrong" not in str(reply).lower().replace("wrong user", "")
+    assert (reply.step, reply.code) == (Step.CONNECT, None)
+    assert "535" in reply.text
+    assert "wrong" not in reply.text
 
 
 async def test_no_encryption_needs_the_operator_s_word(bridge: None, start: Start) -> None:

@@ -10,7 +10,7 @@ from tests.integration.reports.conftest import LOOPBACK, Office, soon
 from tests.support.reports.postfix import HOST, SENDER, PostOffice, post_office
 from troupe.actors.analytics.reports.bounces import Collector, bounce_kind
 from troupe.actors.analytics.reports.outcomes import State
-from troupe.actors.analytics.reports.store import COLLECT, GROUP
+from troupe.actors.analytics.reports.statements import COLLECT, GROUP
 from troupe.platform.jobs import NewJob, enqueue
 
 READERS = [f"{name}@branch.example" for name in ("ada", "bob", "cleo", "dan", "eve")]

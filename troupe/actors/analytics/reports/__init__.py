@@ -12,7 +12,13 @@ module           what it holds
 `rendering`      content to HTML, text, picture, workbook
 `mail`           a rendered report to the bytes that leave
 `records`        recipients, schedules, runs, deliveries: plain values
-`store`          the same in the database
+`statements`     SQL, and what every transaction needs
+`recipients`     who gets reports
+`suppressions`   who gets none
+`schedules`      what is sent when
+`zones`          schedules of the platform that carry those
+`deliveries`     runs and their mails, to look at
+`store`          all of these together
 `outcomes`       what a server's answer means for a delivery
 `planning`       who gets which mail: runs and their deliveries
 `workshop`       the process that writes mails

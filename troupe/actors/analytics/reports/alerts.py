@@ -16,7 +16,7 @@ from troupe.actors.analytics.reports.mail import check_address
 from troupe.actors.analytics.reports.outcomes import Step
 from troupe.actors.analytics.reports.records import Run, TenantLook
 from troupe.actors.analytics.reports.smtp import MailLine
-from troupe.actors.analytics.reports.store import QUERIES
+from troupe.actors.analytics.reports.statements import QUERIES
 from troupe.common.connections import SmtpConfig
 from troupe.common.database import Database
 from troupe.common.errors import InvalidInput

@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from troupe.actors.analytics.reports.outcomes import LONGEST_ANSWER, Reply, Step, is_hard
-from troupe.actors.analytics.reports.store import QUERIES, ReportStore
+from troupe.actors.analytics.reports.statements import QUERIES
+from troupe.actors.analytics.reports.store import ReportStore
 from troupe.common.connections import (
     SmtpConfig,
     load_connection,

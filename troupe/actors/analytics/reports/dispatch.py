@@ -47,7 +47,8 @@ from troupe.actors.analytics.reports.outcomes import (
 from troupe.actors.analytics.reports.planning import job_of, plan_slot
 from troupe.actors.analytics.reports.records import Delivery, ReportSchedule, Run, TenantLook
 from troupe.actors.analytics.reports.smtp import MailLine, Withdrawn
-from troupe.actors.analytics.reports.store import DELIVER, PLAN, QUERIES, ReportStore
+from troupe.actors.analytics.reports.statements import DELIVER, PLAN, QUERIES
+from troupe.actors.analytics.reports.store import ReportStore
 from troupe.actors.analytics.reports.writing import Edition, Press, secret_of
 from troupe.common.connections import NotConnected, SmtpConfig, load_connection
 from troupe.common.database import Database
@@ -188,7 +189,7 @@ class Dispatch:
             waited = await self._wait_for_data(run, tenant, report)
             if waited:
                 return None
-            report = await self.store.run(tenant, run_id)
+            report = await self.store.runs.one(tenant, run_id)
         look = await self.store.look(tenant)
         try:
             connection = await load_connection(self._database, self._vault, tenant, "smtp")
@@ -197,7 +198,7 @@ class Dispatch:
             return None
         config, secret = connection.config, connection.secret
         assert isinstance(config, SmtpConfig)  # noqa: S101  # the kind's form
-        counts = await self.store.counts(tenant, run_id)
+        counts = await self.store.runs.counts(tenant, run_id)
         round_ = _Round(
             tenant=tenant,
             run=report,

@@ -15,7 +15,7 @@ from uuid import UUID
 from troupe.actors.analytics.reports.mail import check_address
 from troupe.actors.analytics.reports.periods import ReportPeriod, period_of
 from troupe.actors.analytics.reports.records import ReportSchedule, Run
-from troupe.actors.analytics.reports.store import DELIVER, GROUP, QUERIES, Actor
+from troupe.actors.analytics.reports.statements import DELIVER, GROUP, QUERIES, Actor
 from troupe.common.database import Database
 from troupe.common.dates import DateRange
 from troupe.common.errors import Conflict, InvalidInput, NotFound, TooManyRequests

@@ -78,7 +78,7 @@ async def preview(
     look = await store.look(tenant)
     reader = Recipient(location_id=sample.location, address=NOBODY, language=sample.language)
     if sample.recipient is not None:
-        reader = await store.recipient(tenant, sample.recipient)
+        reader = await store.recipients.one(tenant, sample.recipient)
     days = _days(look, sample, now)
     delivery = _as_delivery(sample, reader, days)
     secret = None if sample.recipient is None else await secret_of(store, tenant, delivery)
@@ -95,8 +95,8 @@ async def of_delivery(
         NotFound: There is no such delivery.
         DatabaseError: The database failed.
     """
-    delivery = await store.delivery(tenant, delivery_id)
-    run = await store.run(tenant, delivery.run_id)
+    delivery = await store.deliveries.one(tenant, delivery_id)
+    run = await store.runs.one(tenant, delivery.run_id)
     secret = await secret_of(store, tenant, delivery)
     edition = press.edition(tenant, await store.look(tenant), await _sender(store, tenant))
     return await edition.write(

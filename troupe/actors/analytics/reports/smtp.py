@@ -4,11 +4,8 @@ A `MailLine` offers one mail at a time in the four steps that `outcomes` tells a
 caller do something between RCPT and DATA: that is where the database is told that the mail may
 arrive from now on.
 
-- The host passes the outbound guard, and the connection goes to an address that was checked. The
-  certificate must name the host that the tenant gave, not that address.
-- ``starttls`` is demanded, not hoped for: a server that does not offer it is not spoken to, so
-  nobody in between can take it away. ``none`` is for servers that the operator has allowed as
-  private ones: elsewhere a password would cross the network in the clear.
+- Sessions are those of `mail_server`, which says what is checked and verified before a password is
+  shown: what a tenant has tried is what will be used.
 - After a mail the session is reset (RSET) and used for the next one. A connection that has carried
   many mails, or that has failed in any way, is closed: the state of a session that went wrong is
   nobody's to guess.
@@ -17,7 +14,6 @@ aiosmtplib sends DATA and the message in one call, so a connection that breaks b
 counts as having broken during the message. That errs on the side of asking a person.
 """
 
-import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -28,7 +24,8 @@ import trio
 from troupe.actors.analytics.reports.outcomes import Reply, Step
 from troupe.common.bridge import aio
 from troupe.common.connections import SmtpConfig
-from troupe.common.errors import PeerError, PeerUnavailable
+from troupe.common.errors import PeerError
+from troupe.common.mail_server import open_session
 from troupe.common.outbound import OutboundGuard
 from troupe.common.units import SECONDS
 
@@ -38,7 +35,6 @@ DATA_DEADLINE: Final = 120 * SECONDS
 """RFC 5321 asks for ten minutes after the final dot; a job that waits so long holds up a tenant."""
 QUIT_DEADLINE: Final = 2 * SECONDS
 MAILS_PER_CONNECTION: Final = 100
-_HELLO: Final = "troupe.invalid"
 _BYE: Final = 421
 """The server ends the session."""
 
@@ -146,64 +142,18 @@ class MailLine:
         if self._client is not None and self._client.is_connected:
             return self._client
         self.drop()
-        with trio.move_on_after(CONNECT_DEADLINE):
-            try:
-                self._client = await self._connect()
-            except (PeerError, aiosmtplib.SMTPException, OSError, ValueError) as error:
-                raise _Refused(Step.CONNECT, error) from None
-            return self._client
-        raise _Refused(Step.CONNECT, PeerUnavailable("The mail server did not answer in time."))
-
-    async def _connect(self) -> aiosmtplib.SMTP:
-        config = self._config
-        addresses = await self._guard.resolve(config.host, config.port)
-        if config.security == "none" and not all(map(self._guard.is_excepted, addresses)):
-            raise PeerUnavailable(
-                "Mail is sent without encryption only to servers that the operator has allowed"
-                " (auth.allow_private_peers)."
-            )
-        failure: Exception | None = None
-        for address in addresses:
-            family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-            plain = trio.socket.socket(family, socket.SOCK_STREAM)
-            try:
-                await plain.connect((str(address), config.port))
-            except OSError as error:
-                plain.close()
-                failure = error
-                continue
-            except BaseException:
-                plain.close()
-                raise
-            descriptor = socket.socket(fileno=plain.detach())
-            descriptor.setblocking(False)
-            return await self._greet(descriptor)
-        raise PeerUnavailable(f"The mail server cannot be reached: {failure}.")
-
-    async def _greet(self, descriptor: socket.socket) -> aiosmtplib.SMTP:
-        config = self._config
-        client = aiosmtplib.SMTP(
-            # With a socket of our own, the name serves to check the certificate only.
-            hostname=config.host,
-            sock=descriptor,
-            use_tls=config.security == "tls",
-            start_tls=False,
-            tls_context=self._context,
-            local_hostname=_HELLO,
-            timeout=ANSWER_DEADLINE,
-        )
         try:
-            await aio(client.connect())
-            if config.security == "starttls":
-                await aio(client.starttls(server_hostname=config.host))
-            if config.username:
-                password = (self._secret or b"").decode("utf-8", "replace")
-                await aio(client.login(config.username, password))
-        except BaseException:
-            client.close()
-            descriptor.close()
-            raise
-        return client
+            self._client = await open_session(
+                self._config,
+                self._secret,
+                self._guard,
+                tls=self._context,
+                deadline=CONNECT_DEADLINE,
+            )
+        except PeerError as error:
+            raise _Refused(Reply(Step.CONNECT, None, str(error))) from None
+        self._client.timeout = ANSWER_DEADLINE
+        return self._client
 
     async def _announce(self, client: aiosmtplib.SMTP, recipient: str) -> Reply | None:
         """MAIL and RCPT; None: both were taken."""
@@ -241,11 +191,9 @@ class MailLine:
 
 
 class _Refused(Exception):
-    def __init__(self, step: Step, error: Exception) -> None:
-        code = getattr(error, "code", None)
-        text = str(getattr(error, "message", "") or _told(error))
-        super().__init__(text)
-        self.reply = Reply(step, code if isinstance(code, int) and code > 0 else None, text)
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.text)
+        self.reply = reply
 
 
 def _told(error: Exception) -> str:

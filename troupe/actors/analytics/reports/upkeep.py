@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from troupe.actors.analytics.reports.planning import job_of
-from troupe.actors.analytics.reports.store import COLLECT, GROUP, QUERIES
+from troupe.actors.analytics.reports.statements import COLLECT, GROUP, QUERIES
 from troupe.common.connections import NotConnected, SmtpConfig, read_connection
 from troupe.common.database import Database
 from troupe.common.ids import TenantId

@@ -16,7 +16,8 @@ from troupe.actors.analytics.reports.content import ReportContent, ReportReader,
 from troupe.actors.analytics.reports.mail import Envelope
 from troupe.actors.analytics.reports.records import Delivery, TenantLook
 from troupe.actors.analytics.reports.rendering import Links, Reader, Rendered
-from troupe.actors.analytics.reports.store import QUERIES, ReportStore
+from troupe.actors.analytics.reports.statements import QUERIES
+from troupe.actors.analytics.reports.store import ReportStore
 from troupe.actors.analytics.reports.unsubscribe import link_of
 from troupe.actors.analytics.reports.workshop import Order, Writer
 from troupe.common.ids import TenantId
