@@ -24,10 +24,11 @@ unit: setup  ## run the tests without any input or output
 integration: setup  ## run the tests against real PostgreSQL, SFTP, SMTP and identity provider
 	$(BIN)/python -m pytest tests/integration $(ARGS)
 
-e2e: setup  ## run the whole system and a browser against it (installs Chromium and Node.js when root on Debian)
+e2e: setup  ## run the whole system and a browser against it (installs Chromium, Node.js and mail servers when root on Debian)
 	ops/install_browser.sh
 	ops/install_node.sh
 	ops/install_network.sh
+	ops/install_mail.sh
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
 
 chaos: setup  ## kill, stop, cut and restart for as long as it takes to be sure (about half an hour)

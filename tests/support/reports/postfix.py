@@ -1,8 +1,10 @@
 """Debian's postfix and dovecot: processes of their own, a directory of their own, loopback.
 
-Mail is taken over STARTTLS from whoever logs in, put into maildirs by postfix, and read over IMAP
-from dovecot, which also knows the passwords. ``nobody@branch.example`` is unknown, which is said at
-once; ``gone@branch.example`` is taken, and a report of non-delivery comes later.
+Mail is taken over STARTTLS or TLS from whoever logs in, put into maildirs by postfix, and read over
+IMAP from dovecot, which also knows the passwords. ``nobody@branch.example`` is unknown, which is
+said at once; ``gone@branch.example`` is taken, and a report of non-delivery comes later.
+
+Both run in the foreground, under ``timeout``: whatever becomes of the tests, they end.
 """
 
 import imaplib
@@ -25,11 +27,14 @@ from tests.support.reports.certificates import Certificate, issue
 INSTALL = Path(__file__).parents[3] / "ops" / "install_mail.sh"
 HOME = Path("/srv")
 READY_WITHIN = 20.0
+LIFE = ["timeout", "--kill-after=5", "300"]
 HOST = "localhost"
 SENDER = "reports@shop.example"
 
 _SERVICES = """\
 127.0.0.1:{port} inet n - n - - smtpd
+127.0.0.1:{tls_port} inet n - n - - smtpd
+  -o smtpd_tls_wrappermode=yes
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
@@ -126,6 +131,7 @@ class PostOffice:
     Attributes:
         root: Holds everything of theirs.
         port: Of SMTP with STARTTLS.
+        tls_port: Of SMTP over TLS from the start.
         imap_port: Of IMAP over TLS.
         password: Of every account.
         certificate: For `HOST`.
@@ -133,6 +139,7 @@ class PostOffice:
 
     root: Path
     port: int
+    tls_port: int
     imap_port: int
     password: str
     certificate: Certificate
@@ -182,7 +189,7 @@ def _write(office: PostOffice, addresses: Sequence[str], uid: int, gid: int) -> 
     root = office.root
     values = {
         "root": root, "uid": uid, "gid": gid, "certificate": office.certificate,
-        "port": office.port, "imap_port": office.imap_port,
+        "port": office.port, "tls_port": office.tls_port, "imap_port": office.imap_port,
     }  # fmt: skip
     (root / "postfix").mkdir()
     (root / "postfix" / "main.cf").write_text(_SETTINGS.format(**values))
@@ -218,7 +225,9 @@ def post_office(addresses: Sequence[str]) -> Iterator[PostOffice]:
     entry = subprocess.run(
         ["getent", "passwd", user], check=True, capture_output=True, text=True
     ).stdout.split(":")
-    office = PostOffice(root, _free_port(), _free_port(), secrets.token_hex(8), issue(root, HOST))
+    office = PostOffice(
+        root, *(_free_port() for _ in range(3)), secrets.token_hex(8), issue(root, HOST)
+    )
     started: list[subprocess.Popen[bytes]] = []
     postfix = ["/usr/sbin/postfix", "-c", str(root / "postfix")]
     try:
@@ -226,12 +235,12 @@ def post_office(addresses: Sequence[str]) -> Iterator[PostOffice]:
         with (root / "start.log").open("wb") as log:
             subprocess.run([*postfix, "check"], stdout=log, stderr=log, check=False)
             commands = (
-                ["/usr/sbin/dovecot", "-F", "-c", str(root / "dovecot.conf")],
-                [*postfix, "start-fg"],
+                [*LIFE, "/usr/sbin/dovecot", "-F", "-c", str(root / "dovecot.conf")],
+                [*LIFE, *postfix, "start-fg"],
             )
             started += [subprocess.Popen(command, stdout=log, stderr=log) for command in commands]
         end = time.monotonic() + READY_WITHIN
-        while not (_listens(office.port) and _listens(office.imap_port)):
+        while not all(map(_listens, (office.port, office.tls_port, office.imap_port))):
             if time.monotonic() > end:
                 told = (root / "start.log").read_text()
                 pytest.fail(f"the mail servers have not started: {told}\n{office.log}")
