@@ -25,8 +25,9 @@ from troupe.cli.operators import find_tenant
 from troupe.common.config import Configuration
 from troupe.common.database import Database
 from troupe.common.errors import InvalidInput
+from troupe.control import NotRunning
 from troupe.platform.threads import Threads
-from troupe.supervisor import NotRunning, read_run_file
+from troupe.supervisor import read_run_file
 
 THREADS = 1
 

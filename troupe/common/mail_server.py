@@ -9,6 +9,7 @@ allowed are spoken to. What the server says is not repeated beyond its code, sin
 up to something could put anything into our log.
 """
 
+import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -109,7 +110,7 @@ async def _connect(
                 "(auth.allow_private_peers)."
             )
     connected = await guard.connect(config.host, config.port)
-    client = aiosmtplib.SMTP(
+    client = _Client(
         hostname=config.host,
         sock=connected,
         timeout=deadline,
@@ -125,9 +126,24 @@ async def _connect(
             await aio(client.connect())
     except BaseException:
         client.close()
+        with trio.move_on_after(FAREWELL, shield=True):
+            await aio(asyncio.sleep(0))  # now the loop has let go of the socket, if it had it
         connected.close()
         raise
     return client
+
+
+class _Client(aiosmtplib.SMTP):
+    """A session that ends at once.
+
+    asyncio's way to close TLS is to wait for the other side's farewell, for half a minute. Closing
+    the socket under it instead leaves the loop with a descriptor that may be somebody else's next.
+    """
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+        super().close()
 
 
 async def _leave(client: aiosmtplib.SMTP) -> None:

@@ -13,6 +13,7 @@ from troupe.actors.analytics.answers import Answers, Snapshot
 from troupe.actors.analytics.filters import Filters
 from troupe.actors.analytics.reports.content import (
     TASK_KINDS,
+    Phrase,
     ReportReader,
     Subject,
     TaskColumn,
@@ -395,10 +396,10 @@ class Doubles:
 
     async def read(self, snapshot: Snapshot, days: DateRange, filters: Filters) -> TaskTable:
         del snapshot, days
-        titles = {"en": "Performance", "de": "Leistung"}
-        column = TaskColumn("branch", {"en": "Branch", "de": "Filiale"})
+        title = Phrase("Performance", "Leistung")
+        column = TaskColumn("branch", Phrase("Branch", "Filiale"))
         rows = tuple((branch,) for branch in filters.locations)
-        return TaskTable(self.kind, titles, (column,), rows, len(rows))
+        return TaskTable(self.kind, title, (column,), rows, len(rows))
 
 
 async def test_task_lists_come_through_a_seam(office: Office) -> None:

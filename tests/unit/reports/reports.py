@@ -10,6 +10,7 @@ from troupe.actors.analytics.reports.content import (
     FIGURES,
     ChartDay,
     FigureLine,
+    Phrase,
     ReportContent,
     Subject,
     TaskColumn,
@@ -40,14 +41,14 @@ def figures() -> tuple[FigureLine, ...]:
 
 def tasks(rows: int = 3, text: str = HOSTILE, columns: int = 1) -> TaskTable:
     fields = [
-        TaskColumn(f"who{number}", {"en": f"Who {number}", "de": f"Wer {number}"})
+        TaskColumn(f"who{number}", Phrase(f"Who {number}", f"Wer {number}"))
         for number in range(columns)
     ]
-    fields.append(TaskColumn("value", {"en": "Value", "de": "Wert"}, Unit.MONEY))
-    fields.append(TaskColumn("when", {"en": "When", "de": "Wann"}))
+    fields.append(TaskColumn("value", Phrase("Value", "Wert"), Unit.MONEY))
+    fields.append(TaskColumn("when", Phrase("When", "Wann")))
     cells = (*([text] * columns), Decimal("9.99"), DAY)
     return TaskTable(
-        "purchases", {"en": "Purchases", "de": "Käufe"}, tuple(fields), (cells,) * rows, rows
+        "purchases", Phrase("Purchases", "Käufe"), tuple(fields), (cells,) * rows, rows
     )
 
 

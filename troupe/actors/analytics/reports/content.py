@@ -11,7 +11,7 @@ given and says which of `TASK_KINDS` nobody offers, instead of leaving a gap tha
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Final, Protocol
 
@@ -71,21 +71,42 @@ class ChartDay:
 
 
 @dataclass(frozen=True, slots=True)
+class Phrase:
+    """Something said in every language of reports."""
+
+    en: str
+    de: str
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An amount in a currency of its own."""
+
+    amount: Decimal
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaskColumn:
     """One field of a task list.
 
     Attributes:
         name: Of the field in the API.
-        titles: Language to heading.
+        title: Its heading.
         unit: How a number is written; None: as text.
+        in_mail: Whether the mail shows it; there is little room.
+        in_workbook: Whether the attachment does.
     """
 
     name: str
-    titles: dict[str, str]
+    title: Phrase
     unit: Unit | None = None
+    in_mail: bool = True
+    in_workbook: bool = True
 
 
-Cell = str | int | Decimal | date | None
+Cell = str | int | Decimal | datetime | date | Money | Phrase | None
+"""An instant is written as it stands: on the clock of the reporting zone, without a zone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +115,14 @@ class TaskTable:
 
     Attributes:
         kind: One of `TASK_KINDS`.
-        titles: Language to heading.
+        title: Its heading.
         columns: In order.
         rows: At most `MOST_TASKS`, the most urgent first.
         total: How many there are.
     """
 
     kind: str
-    titles: dict[str, str]
+    title: Phrase
     columns: tuple[TaskColumn, ...]
     rows: tuple[tuple[Cell, ...], ...]
     total: int

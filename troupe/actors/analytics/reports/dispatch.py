@@ -164,7 +164,7 @@ class Dispatch:
         async def unit(connection: "Connection") -> None:
             about = await connection.fetchrow(QUERIES["tenant"], tenant)
             row = await connection.fetchrow(QUERIES["schedule"], tenant, report_id)
-            result = {"run_id": None}
+            result: dict[str, str | None] = {"run_id": None}
             if row is not None and about is not None and about["active"] and row["enabled"]:
                 schedule = ReportSchedule.of(row)
                 planned = await plan_slot(

@@ -12,7 +12,7 @@ capped and, should that not do, halved until it fits.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from importlib.resources import files
 from typing import Final
@@ -23,7 +23,14 @@ from markupsafe import Markup
 
 from troupe.actors.analytics.metrics import Unit
 from troupe.actors.analytics.reports.chart import picture
-from troupe.actors.analytics.reports.content import Cell, ReportContent, TaskColumn, TaskTable
+from troupe.actors.analytics.reports.content import (
+    Cell,
+    Money,
+    Phrase,
+    ReportContent,
+    TaskColumn,
+    TaskTable,
+)
 from troupe.actors.analytics.reports.settings import ReportSettings
 from troupe.actors.analytics.reports.wording import Wording, tone
 from troupe.actors.analytics.reports.workbook import write_workbook
@@ -35,6 +42,8 @@ CHART_ID: Final = "chart@report.invalid"
 LOGO_ID: Final = "logo@report.invalid"
 LONGEST_CELL: Final = 80
 _MOST_OTHERS: Final = 10
+_GLANCED: Final = 3
+"""Figures that an inbox shows beside the subject."""
 _LARGEST_WORKBOOK: Final = 8192 * KiB
 
 
@@ -223,6 +232,11 @@ class Renderer:
             "words": words,
             "others": others,
             "until": until,
+            "glance": " · ".join(
+                f"{words.title(line.name, line.title)} {words.figure(line.value, line.unit)}"
+                + (f" ({words.change(line.change)})" if line.change is not None else "")
+                for line in content.figures[:_GLANCED]
+            ),
             "missing": words.say("tasks.missing", kinds=", ".join(content.missing)),
             "chart": CHART_ID,
             "chart_alt": words.say(
@@ -277,8 +291,9 @@ def _tables(
 ) -> tuple[_Table, ...]:
     found = []
     for table in tasks:
+        shown = [index for index, field in enumerate(table.columns) if field.in_mail]
         rows = tuple(
-            tuple(_cell(cell, one, words) for cell, one in zip(row, table.columns, strict=True))
+            tuple(_cell(row[index], table.columns[index], words) for index in shown)
             for row in table.rows[:most]
         )
         more = ""
@@ -286,10 +301,13 @@ def _tables(
             key = "tasks.more" if attached else "tasks.more.unattached"
             more = words.say(key, shown=str(len(rows)), total=str(table.total))
         heads = tuple(
-            _Written(_one_line(column.titles[words.language]), column.unit is not None)
-            for column in table.columns
+            _Written(
+                _one_line(words.phrase(table.columns[index].title)),
+                is_number=table.columns[index].unit is not None,
+            )
+            for index in shown
         )
-        found.append(_Table(table.titles[words.language], heads, rows, more))
+        found.append(_Table(words.phrase(table.title), heads, rows, more))
     return tuple(found)
 
 
@@ -299,10 +317,16 @@ def _cell(cell: Cell, column: TaskColumn, words: Wording) -> _Written:
             return _Written("", column.unit is not None)
         case int() | Decimal() if column.unit is not None:
             return _Written(words.figure(cell, column.unit), is_number=True)
+        case Money():
+            amount = words.figure(cell.amount, Unit.MONEY, _one_line(cell.currency)[:3])
+            return _Written(amount, is_number=True)
+        case datetime():
+            return _Written(words.moment(cell), is_number=False)
         case date():
             return _Written(words.short_day(cell), is_number=False)
         case _:
-            text = _one_line(str(cell))
+            said = words.phrase(cell) if isinstance(cell, Phrase) else str(cell)
+            text = _one_line(said)
             short = text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
             return _Written(short, is_number=False)
 

@@ -10,7 +10,6 @@ from datetime import date, datetime
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from babel.dates import format_date, format_datetime
 from babel.numbers import (
@@ -23,6 +22,7 @@ from babel.numbers import (
 )
 
 from troupe.actors.analytics.metrics import Better, Figure, Unit
+from troupe.actors.analytics.reports.content import Phrase
 from troupe.actors.analytics.reports.periods import ReportPeriod
 from troupe.common.dates import DateRange
 
@@ -140,6 +140,10 @@ class Wording:
         """A text with its values put in; not escaped."""
         return _WORDS[self.language][key].format(**values)
 
+    def phrase(self, phrase: Phrase) -> str:
+        """What is said in this language."""
+        return phrase.de if self.language == "de" else phrase.en
+
     def title(self, name: str, english: str) -> str:
         """What a metric is called."""
         return METRIC_TITLES_DE.get(name, english) if self.language == "de" else english
@@ -205,11 +209,9 @@ class Wording:
         )  # fmt: skip
         return f"{first} – {format_date(days.end, 'd MMM y', locale=self.language)}"
 
-    def moment(self, value: datetime, zone: str) -> str:
-        """22 Nov 2026, 14:05, on the clock of a zone."""
-        return str(
-            format_datetime(value, "d MMM y, HH:mm", tzinfo=ZoneInfo(zone), locale=self.language)
-        )
+    def moment(self, value: datetime) -> str:
+        """22 Nov, 14:05; on the clock that it was read from."""
+        return str(format_datetime(value, "d MMM, HH:mm", locale=self.language))
 
     def headline(self, period: ReportPeriod, branch: str | None) -> str:
         """What a report is called, for a branch or for all of them."""

@@ -28,7 +28,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import trio
 
@@ -163,8 +163,7 @@ class Workshop:
                 answer = await self._ask(frame)
         if isinstance(answer, Exception):
             raise answer
-        made: Made = answer
-        return made
+        return cast("Made", answer)
 
     async def close(self) -> None:
         """End the child."""
