@@ -13,7 +13,10 @@ from pathlib import Path
 from socket import socket
 from typing import Any, Final
 
+from troupe.actors.analytics.alarms import watch_everybody
+from troupe.actors.analytics.alerts import Alerts
 from troupe.actors.analytics.answers import Answers
+from troupe.actors.analytics.following import Bell, follow_everybody
 from troupe.actors.analytics.keeping import AnswerCache
 from troupe.actors.analytics.reports.bounces import Collector, bounce_kind
 from troupe.actors.analytics.reports.content import ReportReader
@@ -21,9 +24,12 @@ from troupe.actors.analytics.reports.dispatch import Dispatch, report_kinds
 from troupe.actors.analytics.reports.smtp import MailLine
 from troupe.actors.analytics.reports.statements import COLLECT
 from troupe.actors.analytics.reports.store import ReportStore
+from troupe.actors.analytics.reports.task_lists import every_list
 from troupe.actors.analytics.reports.upkeep import look_after_reports
 from troupe.actors.analytics.reports.workshop import open_workshop
 from troupe.actors.analytics.reports.writing import Press
+from troupe.actors.analytics.tasks import Tasks
+from troupe.actors.analytics.timelines import Timelines
 from troupe.actors.auth.backchannel import BackchannelLogouts
 from troupe.actors.auth.login import Logins, LoginSettings
 from troupe.actors.auth.peer_http import PeerHttp
@@ -46,10 +52,13 @@ from troupe.common.database import CACHED_STATEMENTS, Database, PoolSettings, op
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
 from troupe.common.units import MiB
+from troupe.http import alerts as alert_routes
 from troupe.http import analytics as analytics_routes
 from troupe.http import auth as auth_routes
-from troupe.http import auth_login, data_imports, reports
+from troupe.http import auth_login, data_imports, exports, performance, reports
 from troupe.http import data as data_routes
+from troupe.http import history as history_routes
+from troupe.http import tasks as task_routes
 from troupe.http.admission import Limits
 from troupe.http.answering import Answering
 from troupe.http.application import OWN_PAGE_POLICY, Application, HttpSettings, create_app
@@ -111,6 +120,11 @@ class Site:
     def dashboard_url(self) -> str:
         """Where browsers reach the dashboard."""
         return self.configuration.auth.dashboard_url or self.urls["analytics"]
+
+    @property
+    def data_url(self) -> str:
+        """Where browsers reach the data group."""
+        return self.configuration.auth.data_url or self.urls["data"]
 
     def guard(self) -> OutboundGuard:
         """What decides which hosts a tenant may name."""
@@ -416,19 +430,11 @@ def _data(site: Site) -> Group:
     return group
 
 
-def _analytics(site: Site) -> Group:
-    group, database = _new_group(site, "analytics")
-    addresses = pages.Addresses(auth=site.auth_url, dashboard=site.dashboard_url)
-    auth_origin = origin_of(site.auth_url)
-    peers = _add_peers(site, group)
-    settings, jobs = site.configuration.analytics, site.configuration.jobs
-    cache = AnswerCache(settings.answer_cache * MiB)
-    vault, guard = Vault(site.keys), site.guard()
-    workshop = group.resource("workshop", open_workshop)
-
-    def press() -> Press:
-        reader = ReportReader(Answers(database.get()))
-        return Press(reader, workshop.get(), site.dashboard_url)
+def _add_reports(
+    site: Site, group: Group, database: Resource[Database], press: Callable[[], Press]
+) -> None:
+    """The jobs of reports, and what looks after them."""
+    vault, guard, jobs = Vault(site.keys), site.guard(), site.configuration.jobs
 
     async def run_jobs(child: ChildContext) -> None:
         pool = database.get()
@@ -458,6 +464,23 @@ def _analytics(site: Site) -> Group:
 
     group.add_actor(ChildSpec(name="report_upkeep", start=look_after))
 
+
+def _analytics(site: Site) -> Group:
+    group, database = _new_group(site, "analytics")
+    addresses = pages.Addresses(site.auth_url, site.dashboard_url, site.data_url)
+    auth_origin, data_origin = origin_of(site.auth_url), origin_of(site.data_url)
+    peers = _add_peers(site, group)
+    settings = site.configuration.analytics
+    cache = AnswerCache(settings.answer_cache * MiB)
+    vault, guard = Vault(site.keys), site.guard()
+    workshop = group.resource("workshop", open_workshop)
+
+    def press() -> Press:
+        reader = ReportReader(Answers(database.get()), every_list())
+        return Press(reader, workshop.get(), site.dashboard_url)
+
+    _add_reports(site, group, database, press)
+
     @asynccontextmanager
     async def open_answering() -> AsyncIterator[Answering]:
         yield Answering(Answers(database.get()), cache=cache)
@@ -474,13 +497,31 @@ def _analytics(site: Site) -> Group:
             Gauge("troupe_answers_computed", "Questions not found there.", found.misses),
         ]
 
+    bell = Bell()
+
     async def freshness(child: ChildContext) -> None:
         child.started()
         await stay_current(
-            database.get(), answering.get(), child.stopping, warm=settings.warm_presets
+            database.get(),
+            answering.get(),
+            child.stopping,
+            warm=settings.warm_presets,
+            told=bell.ring,
         )
 
     group.add_actor(ChildSpec(name="freshness", start=freshness))
+
+    async def follow_data(child: ChildContext) -> None:
+        child.started()
+        await follow_everybody(database.get(), bell, child.stopping)
+
+    group.add_actor(ChildSpec(name="tasks", start=follow_data))
+
+    async def watch(child: ChildContext) -> None:
+        child.started()
+        await watch_everybody(database.get(), vault, guard, child.stopping)
+
+    group.add_actor(ChildSpec(name="alerts", start=watch))
 
     def build() -> Application:
         credentials = _credentials(site, database.get(), peers.get())
@@ -493,10 +534,16 @@ def _analytics(site: Site) -> Group:
             own_gauges=kept,
             settings=site.http(
                 public_url=site.dashboard_url,
-                page_policy=page_policy(forms=[auth_origin]),
+                page_policy=page_policy(connect=[auth_origin, data_origin], forms=[auth_origin]),
             ),
         )
         analytics_routes.declare(app.api, answering.get())
+        performance.declare(app.api, answering.get())
+        tasks = Tasks(database.get())
+        task_routes.declare(app.api, answering.get(), tasks)
+        exports.declare(app.api, answering.get(), tasks)
+        alert_routes.declare(app.api, Alerts(database.get(), vault))
+        history_routes.declare(app.api, answering.get(), Timelines(database.get()))
         reports.declare(app.api, Desk(ReportStore(database.get()), press()))
         pages.declare(app, answering.get().answers, addresses)
         app.front = KeptAnswers(app, answering.get(), credentials)

@@ -17,6 +17,7 @@ from troupe.actors.analytics.reports.planning import SendNow, send_now
 from troupe.actors.analytics.reports.previewing import Part, Sample
 from troupe.actors.analytics.reports.records import Run
 from troupe.actors.analytics.reports.store import ReportStore
+from troupe.actors.analytics.reports.task_lists import every_list
 from troupe.actors.analytics.reports.workshop import ThreadWriter
 from troupe.actors.analytics.reports.writing import Press
 from troupe.cli.boundary import reported
@@ -57,7 +58,9 @@ def press_of(configuration: Configuration, database: Database) -> Press:
             origin = read_run_file(configuration.state_directory).urls["analytics"]
         except (NotRunning, KeyError):
             origin = f"http://127.0.0.1:{configuration.groups.analytics.port}"
-    return Press(ReportReader(Answers(database)), ThreadWriter(Threads(THREADS)), origin)
+    return Press(
+        ReportReader(Answers(database), every_list()), ThreadWriter(Threads(THREADS)), origin
+    )
 
 
 def _date(given: datetime | None) -> date | None:

@@ -141,7 +141,7 @@ class _Client(aiosmtplib.SMTP):
     """
 
     def close(self) -> None:
-        if self.transport is not None:
+        if isinstance(self.transport, asyncio.Transport):
             self.transport.abort()
         super().close()
 

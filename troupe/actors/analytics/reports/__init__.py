@@ -21,6 +21,7 @@ module           what it holds
 `store`          all of these together
 `outcomes`       what a server's answer means for a delivery
 `planning`       who gets which mail: runs and their deliveries
+`task_lists`     the task lists of a report
 `workshop`       the process that writes mails
 `writing`        the mails of one run, one after another
 `previewing`     a report looked at before it is sent
