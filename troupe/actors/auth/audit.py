@@ -34,6 +34,12 @@ action                     target; detail
 ``schedule.created``       the schedule; kind of job, line, zone, whether it is on
 ``schedule.changed``       likewise, and the names of the fields
 ``schedule.deleted``       the schedule; likewise, as it was
+``report.settings_put``    nothing; the version
+``report.recipient_added``, ``…_changed``, ``…_removed``  the recipient; the branch
+``report.schedule_made``, ``…_changed``, ``…_removed``  the schedule; its name and line
+``report.suppressed``, ``report.suppression_lifted``  the address
+``report.sent_now``, ``report.run_cancelled``  the run; how many mails
+``report.sent_again``, ``report.taken_as_sent``  the delivery, about which a person has decided
 =========================  =========================================================
 
 The database writes the chain (see 0002_auth.sql); a detail never holds a secret.

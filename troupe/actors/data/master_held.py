@@ -69,6 +69,7 @@ async def hold_upload(
     Raises:
         Conflict: Too many uploads wait already.
     """
+    await release_old(connection, tenant)
     await connection.execute(QUERIES["lock_uploads"], tenant)
     if await connection.fetchval(QUERIES["held_uploads"], tenant) >= MAX_UPLOADS:
         raise Conflict(f"{MAX_UPLOADS} uploads wait already; try again when one has been loaded.")
