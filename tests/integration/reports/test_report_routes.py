@@ -253,6 +253,9 @@ async def test_unsubscribing_takes_one_post_and_no_look(office: Office, port: Po
     (suppressed,) = (await port.ask("GET", "suppressions")).json["data"]
     assert suppressed["reason"] == "unsubscribed"
     assert (await port.ask("DELETE", "suppressions/ada@branch.example")).status == 204
+    log = await office.value("SELECT string_agg(action || target, ' ') FROM auth.audit_log")
+    assert "report.suppression_lifted" in log
+    assert "branch.example" not in log, "the log cannot forget, so it names nobody"
     assert (await port.ask("POST", path[:-4] + "AAAA", role=None)).status == 404
 
 

@@ -37,7 +37,7 @@ action                     target; detail
 ``report.settings_put``    nothing; the version
 ``report.recipient_added``, ``…_changed``, ``…_removed``  the recipient; the branch
 ``report.schedule_made``, ``…_changed``, ``…_removed``  the schedule; its name and line
-``report.suppressed``, ``report.suppression_lifted``  the address
+``report.suppressed``, ``report.suppression_lifted``  a pseudonym of the address
 ``report.sent_now``, ``report.run_cancelled``  the run; how many mails
 ``report.sent_again``, ``report.taken_as_sent``  the delivery, about which a person has decided
 =========================  =========================================================

@@ -1,6 +1,7 @@
 """Addresses that get no mail, whichever branches they are listed for."""
 
 from typing import TYPE_CHECKING
+from uuid import uuid5
 
 from troupe.actors.analytics.reports.mail import check_address
 from troupe.actors.analytics.reports.records import Suppression
@@ -47,7 +48,7 @@ class Suppressions:
 
         async def unit(connection: "Connection") -> None:
             await connection.execute(QUERIES["suppress"], tenant, lowered, "person")
-            await audit(connection, actor, "report.suppressed", lowered, {})
+            await audit(connection, actor, "report.suppressed", _pseudonym(tenant, lowered), {})
 
         await self._database.run(unit, tenant=tenant)
 
@@ -62,6 +63,12 @@ class Suppressions:
             lowered = address.lower()
             if await connection.fetchval(QUERIES["lift"], tenant, lowered) is None:
                 raise NotFound("The address is not suppressed.")
-            await audit(connection, actor, "report.suppression_lifted", lowered, {})
+            target = _pseudonym(tenant, lowered)
+            await audit(connection, actor, "report.suppression_lifted", target, {})
 
         await self._database.run(unit, tenant=tenant)
+
+
+def _pseudonym(tenant: TenantId, address: str) -> str:
+    """Stands for an address in the audit log, which names nobody, because it cannot forget."""
+    return str(uuid5(tenant, address))
