@@ -11,7 +11,7 @@ registry and the exact value, for programs that read the page.
 from troupe.http.answering import Answering
 from troupe.http.application import Application
 from troupe.http.asked import Clock, utc_now
-from troupe.http.dashboard import overview_page
+from troupe.http.dashboard import data_page, overview_page
 from troupe.http.dashboard.frame import Addresses, Frame
 from troupe.http.dashboard.static_files import StaticFiles
 
@@ -37,4 +37,5 @@ def declare(
     frame = Frame(answering.answers, addresses, static, clock)
     static.declare(app.api)
     overview_page.declare(app.api, frame, answering)
+    data_page.declare(app.api, frame, answering.answers)
     app.error_page = frame.error_page
