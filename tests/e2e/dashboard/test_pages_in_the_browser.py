@@ -215,14 +215,15 @@ def test_a_job_is_started_and_followed(visit: Any, tenant: Tenant) -> None:
 
 
 def test_lists_say_what_the_api_says(demo: Demo, tenant: Tenant) -> None:
-    query = "preset=7d&compare=previous&device=desktop"
+    query = {"preset": "7d", "compare": "previous", "device": "desktop"}
     answer = httpx2.get(
-        f"{demo.ready['urls']['analytics']}/?{query}",
+        f"{demo.ready['urls']['analytics']}/",
+        params=query,
         headers={"Authorization": f"Bearer {tenant.token}", "Accept": "text/html"},
     )
     assert answer.status_code == 200
     page = Parsed(answer.text)
-    funnel = tenant.get("analytics", f"/api/v1/funnel?{query}").json()["steps"]
+    funnel = tenant.get("analytics", "/api/v1/funnel", **query).json()["steps"]
     assert {one.attributes["data-step"]: int(one.attributes["data-value"])
             for one in page.all("li") if "data-step" in one.attributes} == {
         step["name"]: step["sessions"] for step in funnel
@@ -232,7 +233,7 @@ def test_lists_say_what_the_api_says(demo: Demo, tenant: Tenant) -> None:
         ("devices", "device"),
         ("countries", "country"),
     ):
-        rows = tenant.get("analytics", f"/api/v1/{route}?{query}").json()["data"]
+        rows = tenant.get("analytics", f"/api/v1/{route}", **query).json()["data"]
         wanted = {
             row["name"]: [_exact(row["metrics"][name]["value"]) for name in PART_METRICS]
             for row in rows
@@ -241,7 +242,7 @@ def test_lists_say_what_the_api_says(demo: Demo, tenant: Tenant) -> None:
         shown = _rows(page, f"data-{parameter}", "data-part-metric")
         assert shown == dict(list(wanted.items())[:TOP_ROWS])
     for kind, by in RANKED_BY.items():
-        rows = tenant.get("analytics", f"/api/v1/top/{kind}s?{query}&limit={TOP_ROWS}").json()
+        rows = tenant.get("analytics", f"/api/v1/top/{kind}s", **query, limit=TOP_ROWS).json()
         found = {row["name"]: _exact(row["metrics"][by]["value"]) for row in rows["data"]}
         shown = _rows(page, "data-subject", "data-subject-metric")
         assert {name: values[0] for name, values in shown.items() if name in found} == found
