@@ -3,7 +3,7 @@
 Starts the demonstration with a fixed seed in a directory of its own, logs in, and looks at every
 section in light, dark and on a narrow screen, and at what pages show when something is opened, when
 there is nothing, and when something is wrong. The pictures are to be looked at by people: they lie
-in ``docs/screenshots``, small enough for a repository (they have a palette of 64 colours).
+in ``docs/screenshots``, small enough for a repository (they have a palette of 128 colours).
 """
 
 import argparse
@@ -28,7 +28,7 @@ from troupe.http.dashboard.sections import SECTIONS
 ROOT: Final = Path(__file__).parents[1]
 FOLDER: Final = ROOT / "docs" / "screenshots"
 MOST_BYTES: Final = 6_000_000
-COLOURS: Final = 64
+COLOURS: Final = 128
 READY_SECONDS: Final = 300
 CHROMIUM: Final = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 WIDE: Final = {"width": 1280, "height": 800}
@@ -151,7 +151,7 @@ def take(page: Page, base: str, shot: Shot) -> bytes | None:
 def small(picture: bytes) -> bytes:
     """The same with a palette."""
     image = Image.open(io.BytesIO(picture)).convert("RGB")
-    image = image.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    image = image.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     written = io.BytesIO()
     image.save(written, "PNG", optimize=True)
     return written.getvalue()
