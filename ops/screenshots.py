@@ -49,6 +49,7 @@ class Shot:
         keys: Pressed before.
         empty: As somebody whose tenant has no data.
         click: Clicked before, if there is such an element.
+        stranger: As somebody who is not signed in.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Shot:
     keys: tuple[str, ...] = ()
     empty: bool = False
     click: str = ""
+    stranger: bool = False
 
 
 def shots() -> Iterator[Shot]:
@@ -74,6 +76,9 @@ def shots() -> Iterator[Shot]:
     yield Shot("overview-nothing", "/?start_date=2020-01-01&end_date=2020-01-31", whole=False)
     yield Shot("help", "/", whole=False, keys=("?",))
     yield Shot("account", "/", whole=False, click=".account summary")
+    yield Shot("login", "/", stranger=True)
+    yield Shot("login-dark", "/", stranger=True, dark=True)
+    yield Shot("login-narrow", "/", stranger=True, narrow=True)
     yield Shot("error", "/?preset=8d", whole=False)
     yield Shot("error-dark", "/nowhere", dark=True, whole=False)
     yield Shot("error-narrow", "/?preset=8d", narrow=True, whole=False)
@@ -173,7 +178,7 @@ def make(state: Path, only: str) -> int:
             context = browser.new_context(
                 viewport=NARROW if shot.narrow else WIDE,  # type: ignore[arg-type]
                 color_scheme="dark" if shot.dark else "light",
-                storage_state=None if shot.empty else session,
+                storage_state=None if shot.empty or shot.stranger else session,
                 extra_http_headers=nobody if shot.empty else {},
                 reduced_motion="reduce",
             )
