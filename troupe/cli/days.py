@@ -119,10 +119,10 @@ def compare(
         return
     table = Table("day", "event", "source", "loaded", "difference")
     for day in found.days:
-        table.add_row(str(day["day"]), day["state"], *_counts(day), style="bold")
+        table.add_row(str(day["day"]), day["state"], *_counts(dict(day)), style="bold")
         for event in found.events:
             if event["source_day"] == day["day"]:
-                table.add_row("", event["event_name"], *_counts(event))
+                table.add_row("", event["event_name"], *_counts(dict(event)))
     Console().print(table)
 
 
