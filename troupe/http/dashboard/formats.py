@@ -1,7 +1,7 @@
 """Figures as a person reads them. The API sends exact values; only pages and mails round."""
 
 import re
-from datetime import date, datetime
+from datetime import date, datetime, tzinfo
 from decimal import Decimal
 from typing import Final
 
@@ -140,3 +140,50 @@ def days(start: date, end: date, *, year: bool = True) -> str:
     if start == end:
         return day(start, year=year)
     return f"{day(start, year=year and start.year != end.year)} – {day(end, year=year)}"
+
+
+def moment(value: datetime, zone: tzinfo) -> str:
+    """26 Nov 2026, 14:05 in a zone."""
+    local = value.astimezone(zone)
+    return f"{day(local.date(), year=True)}, {clock(local)}"
+
+
+def moment_in_full(value: datetime, zone: tzinfo) -> str:
+    """Thu 26 Nov 2026, 14:05:09 Europe/Berlin."""
+    local = value.astimezone(zone)
+    return f"{weekday(local.date())}, {local:%H:%M:%S} {zone}"
+
+
+def count(value: int) -> str:
+    """12,345."""
+    return figure(value, Unit.COUNT, "")
+
+
+def ratio(value: float | None) -> str:
+    """12.3%, of a ratio as the API tells it."""
+    return figure_of(value, Unit.RATIO, "")
+
+
+def signed_count(value: Decimal) -> str:
+    """+12 or −3: how many more or fewer, as whole numbers."""
+    whole = round(value)
+    text = figure(whole, Unit.COUNT, "")
+    return f"+{text}" if whole > 0 else text
+
+
+def figure_of(value: float | Decimal | None, unit: Unit, currency: str) -> str:
+    """A figure as the API or a task's facts tell it, which may be a binary number."""
+    exactly = None if value is None else Decimal(str(value))
+    return figure(
+        exactly if unit is not Unit.COUNT or exactly is None else int(exactly), unit, currency
+    )
+
+
+def relative_of(value: float | Decimal | None) -> str:
+    """A relative change as the API tells it."""
+    return relative(None if value is None else Decimal(str(value)))
+
+
+def tone_of(value: float | Decimal | None, better: Better) -> str:
+    """As `tone`, of a change as the API tells it."""
+    return tone(None if value is None else Decimal(str(value)), better)
