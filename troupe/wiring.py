@@ -101,6 +101,11 @@ class Site:
         """Where browsers reach the dashboard."""
         return self.configuration.auth.dashboard_url or self.urls["analytics"]
 
+    @property
+    def data_url(self) -> str:
+        """Where browsers reach the data group."""
+        return self.configuration.auth.data_url or self.urls["data"]
+
     def guard(self) -> OutboundGuard:
         """What decides which hosts a tenant may name."""
         return outbound_guard(self.configuration)
@@ -407,8 +412,8 @@ def _data(site: Site) -> Group:
 
 def _analytics(site: Site) -> Group:
     group, database = _new_group(site, "analytics")
-    addresses = pages.Addresses(auth=site.auth_url, dashboard=site.dashboard_url)
-    auth_origin = origin_of(site.auth_url)
+    addresses = pages.Addresses(site.auth_url, site.dashboard_url, site.data_url)
+    auth_origin, data_origin = origin_of(site.auth_url), origin_of(site.data_url)
     peers = _add_peers(site, group)
     settings = site.configuration.analytics
     cache = AnswerCache(settings.answer_cache * MiB)
@@ -448,7 +453,7 @@ def _analytics(site: Site) -> Group:
             own_gauges=kept,
             settings=site.http(
                 public_url=site.dashboard_url,
-                page_policy=page_policy(forms=[auth_origin]),
+                page_policy=page_policy(connect=[auth_origin, data_origin], forms=[auth_origin]),
             ),
         )
         analytics_routes.declare(app.api, answering.get())

@@ -411,10 +411,13 @@ class Answers:
 
     Args:
         database: The group's pool.
+
+    Attributes:
+        database: The same.
     """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
 
     async def ask(self, tenant: TenantId, question: Question[T]) -> T:
         """Ask a question of one snapshot.
@@ -435,7 +438,7 @@ class Answers:
                 raise NotFound("There is no such tenant.")
             return await question(Snapshot(connection, Reporting(tenant, *row.values())))
 
-        return await self._database.run(
+        return await self.database.run(
             unit, tenant=tenant, read_only=True, isolation="repeatable_read"
         )
 
@@ -446,7 +449,7 @@ class Answers:
             NotFound: There is no such tenant.
             DatabaseError: The database failed.
         """
-        row = await self._database.fetch_row(
+        row = await self.database.fetch_row(
             QUERIES["reporting"], tenant, tenant=tenant, read_only=True
         )
         if row is None:
@@ -463,7 +466,7 @@ class Answers:
             after: `LocationPage.place` of the page before.
             limit: At most so many.
         """
-        rows = await self._database.fetch(
+        rows = await self.database.fetch(
             QUERIES["locations"],
             tenant,
             *(after or (None, None)),
