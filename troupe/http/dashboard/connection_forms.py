@@ -215,8 +215,15 @@ class ConnectionForm:
 
     @property
     def usual(self) -> tuple[Field | FieldGroup, ...]:
-        """What everybody fills in."""
-        return tuple(one for one in self.fields if not _is_advanced(one))
+        """What everybody fills in, before the secret."""
+        return tuple(
+            one for one in self.fields if isinstance(one, Field) and not _is_advanced(one)
+        )
+
+    @property
+    def groups(self) -> tuple[Field | FieldGroup, ...]:
+        """What is there together or not at all, after the secret."""
+        return tuple(one for one in self.fields if isinstance(one, FieldGroup))
 
     @property
     def advanced(self) -> tuple[Field | FieldGroup, ...]:

@@ -10,6 +10,7 @@ A field's name is its place in the request's body (``settings.cart_idle_hours``)
 sends a form, and the pointers of an answer that refuses it, need no table of their own.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -19,6 +20,7 @@ from pydantic import BaseModel
 FieldKind = Literal["text", "number", "choice", "switch", "area"]
 
 _DELIMITERS: Final[Mapping[str, str]] = {"\t": "Tab", ",": "Comma", ";": "Semicolon", "|": "Bar"}
+_NONE: Final = re.compile(r"\bNone:")
 _SHORT: Final = 12
 """Texts of at most so many characters get a narrow field."""
 
@@ -93,8 +95,9 @@ class Field:
         """The default and the bounds, for a person."""
         parts = []
         if self.low and self.high:
-            parts.append(f"{self.low} to {self.high}")
-        if self.default and self.default != self.value:
+            high = f"{int(self.high):,}" if self.high.isdigit() else self.high
+            parts.append(f"{self.low} to {high}")
+        if self.kind != "choice" and self.default not in {"", self.value}:
             parts.append(f"usually {self.default}")
         return ", ".join(parts)
 
@@ -245,5 +248,5 @@ def as_text(value: object) -> str:
 
 
 def plain(text: str) -> str:
-    """An explanation without the marks of its source."""
-    return " ".join(text.replace("``", "").replace("`", "").split())
+    """An explanation without the marks of its source; what is None there is left empty here."""
+    return _NONE.sub("empty:", " ".join(text.replace("``", "").replace("`", "").split()))

@@ -129,11 +129,23 @@ window.troupe = (() => {
     place[last] = value;
   }
 
+  // Whether somebody has made something else of a field than what the page came with.
+  function differs(field) {
+    if (field.type === "hidden") return true;
+    if (field.tagName === "SELECT") {
+      const initial = [...field.options].find((one) => one.defaultSelected) || field.options[0];
+      return initial !== field.selectedOptions[0];
+    }
+    return field.type === "checkbox" ? field.checked !== field.defaultChecked
+      : field.value !== field.defaultValue;
+  }
+
   function bodyOf(form) {
     const body = {};
     for (const field of form.elements) {
       if (!field.name || field.disabled || field.type === "submit") continue;
       if (field.type === "radio" && !field.checked) continue;
+      if (form.hasAttribute("data-changed-only") && !differs(field)) continue;
       const value = valueOf(field);
       if (value !== undefined) put(body, field.name, value);
     }
@@ -233,5 +245,5 @@ window.troupe = (() => {
     act(button, body, (problem) => notify(problem.message, { bad: true }));
   });
 
-  return { call, notify, refresh, confirmed, address, Problem };
+  return { call, notify, refresh, confirmed, address, differs, Problem };
 })();

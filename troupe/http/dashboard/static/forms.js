@@ -21,18 +21,10 @@ document.addEventListener("change", (event) => {
 
 // --- sending only what is different ------------------------------------------------------------------
 
-function differs(field) {
-  if (field.tagName === "SELECT") {
-    const initial = [...field.options].find((one) => one.defaultSelected) || field.options[0];
-    return initial !== field.selectedOptions[0];
-  }
-  return field.type === "checkbox" ? field.checked !== field.defaultChecked
-    : field.value !== field.defaultValue;
-}
-
 function changesOf(form) {
   return [...form.elements].filter(
-    (field) => field.name && field.type !== "submit" && !field.disabled && differs(field),
+    (field) => field.name && field.type !== "submit" && field.type !== "hidden" && !field.disabled
+      && troupe.differs(field),
   );
 }
 
@@ -44,22 +36,12 @@ document.addEventListener("input", (event) => {
   note.textContent = count ? `${count} ${count === 1 ? "change is" : "changes are"} not saved yet.` : "";
 });
 
-// What is not different is left out of the body, which api.js makes right after this.
 document.addEventListener("submit", (event) => {
   const form = event.target.closest("form[data-changed-only]");
-  if (!form) return;
-  const changed = new Set(changesOf(form));
-  if (!changed.size) {
-    event.preventDefault();
-    event.stopImmediatePropagation();
-    troupe.notify("Nothing is different.");
-    return;
-  }
-  const same = [...form.elements].filter(
-    (field) => field.name && !field.disabled && field.type !== "submit" && !changed.has(field),
-  );
-  for (const field of same) field.disabled = true;
-  queueMicrotask(() => { for (const field of same) field.disabled = false; });
+  if (!form || changesOf(form).length) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  troupe.notify("Nothing is different.");
 }, { capture: true });
 
 // --- what went wrong -----------------------------------------------------------------------------------
