@@ -457,7 +457,7 @@ def _analytics(site: Site) -> Group:
             ),
         )
         analytics_routes.declare(app.api, answering.get())
-        pages.declare(app, answering.get().answers, addresses)
+        pages.declare(app, answering.get(), addresses)
         app.front = KeptAnswers(app, answering.get(), credentials)
         return app
 

@@ -128,6 +128,18 @@ class Answering:
             self.offer(tenant, asked, tag)
         return Answer(written.body, etag=written.tag)
 
+    async def page(self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q) -> tuple[Asked, bytes]:
+        """What an answer means, and its bytes, for a page that they are part of.
+
+        Raises: as `answer`.
+        """
+        inquiry.check(query)
+        asked = Asked.of(await self.standing.of(tenant), query, self.clock)
+        written = await self._written(tenant, inquiry, query, inquiry.tag(asked, query))
+        if written.tag != inquiry.tag(asked, query):  # something was published meanwhile
+            asked = Asked.of(await self.standing.of(tenant), query, self.clock)
+        return asked, written.body
+
     async def keep(self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q) -> None:
         """Have an answer ready before anybody asks; errors as for `answer`."""
         asked = Asked.of(await self.standing.of(tenant), query, self.clock)

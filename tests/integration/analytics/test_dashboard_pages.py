@@ -141,7 +141,7 @@ async def test_custom_dates_stay_when_something_else_changes(site: Site) -> None
     assert all("start_date=2026-03-10&end_date=2026-03-20" in link for link in links)
     assert all("location=b1" in link for link in links)
     chip = page.one("a", class_="chip")
-    assert chip.text == "North, show all branches"
+    assert chip.text == "North, show all again"
     assert "location" not in chip.attributes["href"]
 
 

@@ -44,6 +44,16 @@ def figure(value: Figure, unit: Unit, currency: str) -> str:
             return _signed(format_decimal(value, locale=LOCALE))
 
 
+def count(value: int) -> str:
+    """A whole number with its thousands apart."""
+    return figure(value, Unit.COUNT, "")
+
+
+def share(value: Decimal | None) -> str:
+    """A part of a whole in percent, as in the table of branches."""
+    return figure(value, Unit.RATIO, "")
+
+
 def headline(value: Figure, unit: Unit, currency: str) -> str:
     """A figure for a card: no cents once they do not matter, and short once it is very large."""
     if value is None or unit is Unit.RATIO:

@@ -220,6 +220,11 @@ window.troupe = (() => {
     }
   }
 
+  // What goes to an API does not also go to the page's own address, as moving between pages would.
+  document.addEventListener("htmx:confirm", (event) => {
+    if (event.target.closest("form[data-api], button[data-api]")) event.preventDefault();
+  });
+
   document.addEventListener("submit", (event) => {
     const form = event.target.closest("form[data-api]");
     if (!form) return;
