@@ -12,8 +12,13 @@ from pathlib import Path
 from socket import socket
 from typing import Any, Final
 
+from troupe.actors.analytics.alarms import watch_everybody
+from troupe.actors.analytics.alerts import Alerts
 from troupe.actors.analytics.answers import Answers
+from troupe.actors.analytics.following import Bell, follow_everybody
 from troupe.actors.analytics.keeping import AnswerCache
+from troupe.actors.analytics.tasks import Tasks
+from troupe.actors.analytics.timelines import Timelines
 from troupe.actors.auth.backchannel import BackchannelLogouts
 from troupe.actors.auth.login import Logins, LoginSettings
 from troupe.actors.auth.peer_http import PeerHttp
@@ -36,10 +41,13 @@ from troupe.common.database import CACHED_STATEMENTS, Database, PoolSettings, op
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
 from troupe.common.units import MiB
+from troupe.http import alerts as alert_routes
 from troupe.http import analytics as analytics_routes
 from troupe.http import auth as auth_routes
-from troupe.http import auth_login, data_imports
+from troupe.http import auth_login, data_imports, exports, performance
 from troupe.http import data as data_routes
+from troupe.http import history as history_routes
+from troupe.http import tasks as task_routes
 from troupe.http.admission import Limits
 from troupe.http.answering import Answering
 from troupe.http.application import OWN_PAGE_POLICY, Application, HttpSettings, create_app
@@ -434,13 +442,32 @@ def _analytics(site: Site) -> Group:
             Gauge("troupe_answers_computed", "Questions not found there.", found.misses),
         ]
 
+    bell = Bell()
+
     async def freshness(child: ChildContext) -> None:
         child.started()
         await stay_current(
-            database.get(), answering.get(), child.stopping, warm=settings.warm_presets
+            database.get(),
+            answering.get(),
+            child.stopping,
+            warm=settings.warm_presets,
+            told=bell.ring,
         )
 
     group.add_actor(ChildSpec(name="freshness", start=freshness))
+
+    async def follow_data(child: ChildContext) -> None:
+        child.started()
+        await follow_everybody(database.get(), bell, child.stopping)
+
+    group.add_actor(ChildSpec(name="tasks", start=follow_data))
+    vault, guard = Vault(site.keys), site.guard()
+
+    async def watch(child: ChildContext) -> None:
+        child.started()
+        await watch_everybody(database.get(), vault, guard, child.stopping)
+
+    group.add_actor(ChildSpec(name="alerts", start=watch))
 
     def build() -> Application:
         credentials = _credentials(site, database.get(), peers.get())
@@ -457,7 +484,14 @@ def _analytics(site: Site) -> Group:
             ),
         )
         analytics_routes.declare(app.api, answering.get())
-        pages.declare(app, answering.get(), addresses)
+        performance.declare(app.api, answering.get())
+        tasks = Tasks(database.get())
+        task_routes.declare(app.api, answering.get(), tasks)
+        exports.declare(app.api, answering.get(), tasks)
+        alerts = Alerts(database.get(), vault)
+        alert_routes.declare(app.api, alerts)
+        history_routes.declare(app.api, answering.get(), Timelines(database.get()))
+        pages.declare(app, answering.get(), addresses, alerts)
         app.front = KeptAnswers(app, answering.get(), credentials)
         return app
 

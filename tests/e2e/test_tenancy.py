@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -22,6 +23,10 @@ MAY_BE_EMPTY = frozenset(
         "data.held_files",
         "data.held_pieces",
         "data.row_reports",
+        "analytics.alarm_messages",
+        "analytics.alarms",
+        "analytics.alerts",
+        "analytics.task_changes",
         "data.source_event_counts",
         "platform.schedules",
         "platform.schedule_slots",
@@ -30,7 +35,8 @@ MAY_BE_EMPTY = frozenset(
 """Rows are there only while a day or a file is being loaded, where a file had bad rows, or once
 somebody was erased, has made a schedule or counted a day at the source. Files are asked in
 tests/integration/master_data, erasures in tests/integration/tenancy, schedules in
-tests/integration/schedules, counts in tests/integration/data."""
+tests/integration/schedules, counts in tests/integration/data, changes of tasks and
+alerts in tests/integration/analytics."""
 
 Check = Callable[[asyncpg.Connection, asyncpg.Connection], Awaitable[Any]]
 
@@ -82,7 +88,18 @@ def filled(demo: Demo) -> Demo:
                 )
                 await enqueue_many(runtime, [waiting])
 
+    async def follow(admin: asyncpg.Connection, _runtime: asyncpg.Connection) -> None:
+        """Tasks follow a load by a second or two."""
+        deadline = time.monotonic() + 60
+        while True:
+            count = await admin.fetchval("SELECT count(DISTINCT tenant_id) FROM analytics.tasks")
+            if count >= len(demo.tenants):
+                return
+            assert time.monotonic() < deadline, "no tasks"
+            await asyncio.sleep(0.2)
+
     _with_connections(demo, enqueue)
+    _with_connections(demo, follow)
     return demo
 
 

@@ -216,9 +216,7 @@ class ConnectionForm:
     @property
     def usual(self) -> tuple[Field | FieldGroup, ...]:
         """What everybody fills in, before the secret."""
-        return tuple(
-            one for one in self.fields if isinstance(one, Field) and not _is_advanced(one)
-        )
+        return tuple(one for one in self.fields if isinstance(one, Field) and not _is_advanced(one))
 
     @property
     def groups(self) -> tuple[Field | FieldGroup, ...]:

@@ -1,9 +1,10 @@
 """Figures as a person reads them. The API sends exact values; only pages and mails round."""
 
 import re
-from datetime import date, datetime, tzinfo
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from babel.dates import format_date, format_time
 from babel.numbers import (
@@ -24,6 +25,8 @@ _WITHOUT_CENTS_FROM: Final = 100_000
 _COMPACT_FROM: Final = 10**9
 _FINE_BELOW: Final = Decimal("0.1")
 """Conversion rates of shops differ in the second place after the point."""
+_SHORT: Final = 10
+"""Seconds below which tenths matter."""
 _ABSURD_FROM: Final = 10**15
 """Whoever can send a hit can claim a purchase of any size; it must not break the page."""
 
@@ -145,6 +148,31 @@ def clock(value: datetime) -> str:
     return str(format_time(value, "HH:mm", tzinfo=value.tzinfo, locale=LOCALE))
 
 
+def moment(value: datetime, zone: ZoneInfo) -> str:
+    """27 Nov 2026, 00:36, in the zone.
+
+    >>> moment(datetime(2026, 11, 26, 23, 36, tzinfo=UTC), ZoneInfo("Europe/Berlin"))
+    '27 Nov 2026, 00:36'
+    """
+    local = value.astimezone(zone)
+    return f"{day(local.date(), year=True)}, {clock(local)}"
+
+
+def duration(seconds: float) -> str:
+    """How long something took: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min.
+
+    >>> duration(0.42), duration(200), duration(7500)
+    ('0.4 s', '3 min 20 s', '2 h 5 min')
+    """
+    if seconds < _SHORT:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
 def days(start: date, end: date, *, year: bool = True) -> str:
     """25 Oct – 21 Nov 2026, as short as it can be understood."""
     if start == end:
@@ -163,21 +191,10 @@ def initials(name: str) -> str:
     return "".join(word[0] for word in chosen).upper() or name[:1] or "\N{MIDDLE DOT}"
 
 
-def moment(value: datetime, zone: tzinfo) -> str:
-    """26 Nov 2026, 14:05 in a zone."""
-    local = value.astimezone(zone)
-    return f"{day(local.date(), year=True)}, {clock(local)}"
-
-
-def moment_in_full(value: datetime, zone: tzinfo) -> str:
+def moment_in_full(value: datetime, zone: ZoneInfo) -> str:
     """Thu 26 Nov 2026, 14:05:09 Europe/Berlin."""
     local = value.astimezone(zone)
     return f"{weekday(local.date())}, {local:%H:%M:%S} {zone}"
-
-
-def count(value: int) -> str:
-    """12,345."""
-    return figure(value, Unit.COUNT, "")
 
 
 def ratio(value: float | None) -> str:

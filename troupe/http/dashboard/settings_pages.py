@@ -42,6 +42,7 @@ class Tab:
 TABS: Final = (
     Tab("General", "/settings"),
     Tab("Connections", "/settings/connections", Role.ADMIN),
+    Tab("Alerts", "/settings/alerts"),
     Tab("Audit log", "/settings/audit", Role.ADMIN),
 )
 
