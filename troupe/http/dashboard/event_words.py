@@ -26,6 +26,10 @@ _TONES: Final[Mapping[str, str]] = {
     "begin_checkout": "accent",
     "session_start": "start",
     "first_visit": "start",
+    "scroll": "quiet-event",
+    "user_engagement": "quiet-event",
+    "view_item_list": "quiet-event",
+    "select_item": "quiet-event",
 }
 _PLAIN: Final[Mapping[str, str]] = {
     "session_start": "Came to the shop",
@@ -64,7 +68,8 @@ class Moment:
         at: When.
         text: What happened, in words.
         more: Details, each in a few words.
-        tone: ``good``, ``bad``, ``warn``, ``accent``, ``start`` or ``flat``.
+        tone: ``good``, ``bad``, ``warn``, ``accent``, ``start``, ``quiet-event`` or
+            ``flat``.
         pause: The gap before it in words, where it is long; else empty.
         name: Of the event.
         device: Letter of the device, where there are several.

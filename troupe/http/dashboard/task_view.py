@@ -178,19 +178,20 @@ class TaskView:
             ValidationError: Never, because the page's query is as narrow.
         """
         query = self.query
-        return TaskQuery(
-            start_date=query.start_date,
-            end_date=query.end_date,
-            preset=query.preset,
-            location=() if query.location is None else (query.location,),
-            status=self.question.statuses,
-            assignee=self.question.assignee,
-            snoozed=self.question.snoozed,
-            customers=query.customers,
-            min_value=query.min_value,
-            q=query.q,
-            sort=query.sort,
-        )
+        asked: dict[str, Any] = {
+            "start_date": query.start_date,
+            "end_date": query.end_date,
+            "preset": query.preset,
+            "location": None if query.location is None else (query.location,),
+            "status": self.question.statuses,
+            "assignee": self.question.assignee,
+            "snoozed": self.question.snoozed,
+            "customers": query.customers,
+            "min_value": query.min_value,
+            "q": query.q,
+            "sort": query.sort,
+        }
+        return TaskQuery(**{name: value for name, value in asked.items() if value is not None})
 
     def given(self) -> dict[str, str]:
         """What the address says beyond the defaults."""
