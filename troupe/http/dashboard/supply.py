@@ -42,6 +42,13 @@ STATES: Final[Mapping[str, tuple[str, str, str]]] = {
 }
 """A day's state: what it is called, its tone, and its sign in the calendar."""
 _WEEK: Final = 7
+_FLAGS: Final = (
+    ("duplicates", "not counted again"),
+    ("without_key", "without a key"),
+    ("currency_missing", "without a currency"),
+    ("other_currency", "in another currency"),
+    ("value_mismatch", "whose value differs"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +78,7 @@ class ReconciledDay:
     @property
     def flags(self) -> tuple[str, ...]:
         """What is odd about its purchases."""
-        named = (
-            ("duplicates", "duplicate"),
-            ("without_key", "without a key"),
-            ("currency_missing", "without a currency"),
-            ("value_mismatch", "with another value"),
-        )
-        return tuple(f"{self.row[name]} {text}" for name, text in named if self.row[name])
+        return flags_of(self.row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,11 @@ class DayDetail:
     status: SourceDayStatus
     row: Mapping[str, Any]
     events: Sequence[Mapping[str, Any]]
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What is odd about its purchases."""
+        return flags_of(self.row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +223,11 @@ def lay_out(
         months.append(Month(first, laid))
         first = _month(first - timedelta(days=1))
     return tuple(reversed(months))
+
+
+def flags_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is odd about a day's purchases, in words; what is not odd is left out."""
+    return tuple(f"{row[name]} {text}" for name, text in _FLAGS if row[name])
 
 
 def _month(day: date) -> date:

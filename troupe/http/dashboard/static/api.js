@@ -220,15 +220,12 @@ window.troupe = (() => {
     }
   }
 
-  // What goes to an API does not also go to the page's own address, as moving between pages would.
-  document.addEventListener("htmx:confirm", (event) => {
-    if (event.target.closest("form[data-api], button[data-api]")) event.preventDefault();
-  });
-
+  // Caught on the way down: htmx would take the form for one that chooses what is shown.
   document.addEventListener("submit", (event) => {
     const form = event.target.closest("form[data-api]");
     if (!form) return;
     event.preventDefault();
+    event.stopPropagation();
     clear(form);
     let body;
     if (form.dataset.body !== "none") {
@@ -238,9 +235,13 @@ window.troupe = (() => {
         show(form, new Problem(0, { detail: `A field cannot be read: ${error.message}` }));
         return;
       }
+      if (form.hasAttribute("data-changed-only") && !Object.keys(body).length) {
+        notify("Nothing is different.");
+        return;
+      }
     }
     act(form, body, (problem) => show(form, problem));
-  });
+  }, true);
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-api]");

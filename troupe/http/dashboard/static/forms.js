@@ -36,14 +36,6 @@ document.addEventListener("input", (event) => {
   note.textContent = count ? `${count} ${count === 1 ? "change is" : "changes are"} not saved yet.` : "";
 });
 
-document.addEventListener("submit", (event) => {
-  const form = event.target.closest("form[data-changed-only]");
-  if (!form || changesOf(form).length) return;
-  event.preventDefault();
-  event.stopImmediatePropagation();
-  troupe.notify("Nothing is different.");
-}, { capture: true });
-
 // --- what went wrong -----------------------------------------------------------------------------------
 
 const FASTER = "Somebody else has changed this since you opened it. Nothing was overwritten, and what "
