@@ -12,7 +12,14 @@ from uuid import UUID
 from pydantic import Field
 
 from troupe.actors.analytics.answers import Answers
-from troupe.actors.auth import access_tokens, audit, members, providers, sessions
+from troupe.actors.auth import (
+    access_tokens,
+    audit,
+    invitations,
+    members,
+    providers,
+    sessions,
+)
 from troupe.actors.auth.members import ROLES
 from troupe.common.database import Database
 from troupe.common.ids import TenantId
@@ -39,6 +46,7 @@ MEMBERS: Final = "members"
 ACCOUNT: Final = "account"
 MEMBERS_AT_ONCE: Final = 100
 ENTRIES_AT_ONCE: Final = 50
+INVITATIONS_SHOWN: Final = 200
 SESSIONS_SHOWN: Final = 100
 TOKENS_SHOWN: Final = 200
 
@@ -135,6 +143,11 @@ def _declare_members(api: Api, frame: Frame, database: Database) -> None:
         page = found[:MEMBERS_AT_ONCE]
         is_admin = principal.role >= Role.ADMIN
         doors = await providers.list_providers(database, principal.tenant_id) if is_admin else []
+        waiting: list[invitations.Invitation] = []
+        if is_admin:
+            waiting, _ = await invitations.list_invitations(
+                database, principal.tenant_id, after=None, limit=INVITATIONS_SHOWN
+            )
         return await frame.page(
             "members.html",
             section=MEMBERS,
@@ -145,6 +158,7 @@ def _declare_members(api: Api, frame: Frame, database: Database) -> None:
                 encode_cursor(MEMBERS, [page[-1].user_id]) if len(found) > len(page) else None
             ),
             providers=[(door, provider_tag(door)) for door in doors],
+            invitations=waiting,
             may_change=is_admin,
             is_owner=principal.role >= Role.OWNER,
             ranks={name: ROLES.index(name) for name in ROLES},
