@@ -3,7 +3,7 @@
 Starts the demonstration with a fixed seed in a directory of its own, logs in, and looks at every
 section in light, dark and on a narrow screen, and at what pages show when something is opened, when
 there is nothing, and when something is wrong. The pictures are to be looked at by people: they lie
-in ``docs/screenshots``, small enough for a repository (they have a palette of 64 colours).
+in ``docs/screenshots``, small enough for a repository (they have a palette of 128 colours).
 """
 
 import argparse
@@ -28,7 +28,7 @@ from troupe.http.dashboard.sections import SECTIONS
 ROOT: Final = Path(__file__).parents[1]
 FOLDER: Final = ROOT / "docs" / "screenshots"
 MOST_BYTES: Final = 6_000_000
-COLOURS: Final = 64
+COLOURS: Final = 128
 READY_SECONDS: Final = 300
 CHROMIUM: Final = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 WIDE: Final = {"width": 1280, "height": 800}
@@ -49,6 +49,7 @@ class Shot:
         keys: Pressed before.
         empty: As somebody whose tenant has no data.
         click: Clicked before, if there is such an element.
+        stranger: As somebody who is not signed in.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Shot:
     keys: tuple[str, ...] = ()
     empty: bool = False
     click: str = ""
+    stranger: bool = False
 
 
 def shots() -> Iterator[Shot]:
@@ -74,6 +76,9 @@ def shots() -> Iterator[Shot]:
     yield Shot("overview-nothing", "/?start_date=2020-01-01&end_date=2020-01-31", whole=False)
     yield Shot("help", "/", whole=False, keys=("?",))
     yield Shot("account", "/", whole=False, click=".account summary")
+    yield Shot("login", "/", stranger=True)
+    yield Shot("login-dark", "/", stranger=True, dark=True)
+    yield Shot("login-narrow", "/", stranger=True, narrow=True)
     yield Shot("error", "/?preset=8d", whole=False)
     yield Shot("error-dark", "/nowhere", dark=True, whole=False)
     yield Shot("error-narrow", "/?preset=8d", narrow=True, whole=False)
@@ -151,7 +156,7 @@ def take(page: Page, base: str, shot: Shot) -> bytes | None:
 def small(picture: bytes) -> bytes:
     """The same with a palette."""
     image = Image.open(io.BytesIO(picture)).convert("RGB")
-    image = image.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    image = image.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     written = io.BytesIO()
     image.save(written, "PNG", optimize=True)
     return written.getvalue()
@@ -173,7 +178,7 @@ def make(state: Path, only: str) -> int:
             context = browser.new_context(
                 viewport=NARROW if shot.narrow else WIDE,  # type: ignore[arg-type]
                 color_scheme="dark" if shot.dark else "light",
-                storage_state=None if shot.empty else session,
+                storage_state=None if shot.empty or shot.stranger else session,
                 extra_http_headers=nobody if shot.empty else {},
                 reduced_motion="reduce",
             )

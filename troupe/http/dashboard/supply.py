@@ -165,7 +165,7 @@ async def read_supply(
     coverage = await read_coverage(database, tenant)
     yesterday = today_in(coverage.zone, now) - timedelta(days=1)
     kept = coverage.kept_from(now)
-    days = await read_days(database, tenant, first=None, last=None, limit=MAX_LISTED_DAYS)
+    days = await _known_days(database, tenant, yesterday)
     last = max(yesterday, days[-1].day) if days else yesterday
     first = min((one.day for one in days), default=last)
     shown = min(max(until or last, first), last)
@@ -232,6 +232,22 @@ def flags_of(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _month(day: date) -> date:
     return day.replace(day=1)
+
+
+async def _known_days(
+    database: Database, tenant: TenantId, yesterday: date
+) -> list[SourceDayStatus]:
+    """From the first day that is known to the last, or to yesterday if that is later."""
+    days = await read_days(database, tenant, first=None, last=None, limit=MAX_LISTED_DAYS)
+    if days and days[-1].day < yesterday:
+        days += await read_days(
+            database,
+            tenant,
+            first=days[-1].day + timedelta(days=1),
+            last=yesterday,
+            limit=MAX_LISTED_DAYS,
+        )
+    return days
 
 
 async def _reconciled(
