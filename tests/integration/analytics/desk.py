@@ -11,6 +11,7 @@ from tests.integration.analytics.page import Page
 from troupe.actors.analytics.alerts import Alerts
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.keeping import AnswerCache
+from troupe.actors.analytics.reports.store import ReportStore
 from troupe.actors.analytics.standing import Standing
 from troupe.actors.analytics.tasks import Tasks
 from troupe.actors.analytics.timelines import Timelines
@@ -123,5 +124,7 @@ def make_desk(database: Database) -> Desk:
     history.declare(app.api, answering, Timelines(database))
     addresses = pages.Addresses("https://auth.example", "https://board.example")
     alerts = Alerts(database, Vault(KeyRing([new_key()])))
-    pages.declare(app, answering, addresses, alerts, lambda: desk.now)
+    pages.declare(
+        app, answering, addresses, alerts, ReportStore(answers.database), lambda: desk.now
+    )
     return desk

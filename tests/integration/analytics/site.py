@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from troupe.actors.analytics.alerts import Alerts
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.keeping import AnswerCache
+from troupe.actors.analytics.reports.store import ReportStore
 from troupe.actors.analytics.standing import Standing
 from troupe.common.ids import TenantId
 from troupe.common.secrets import KeyRing, Vault, new_key
@@ -103,5 +104,7 @@ def make_site(answers: Answers, shops: Sequence[Shop], *, max_age: float = 0) ->
     analytics.declare(app.api, answering)
     addresses = pages.Addresses("https://auth.example", "https://board.example")
     alerts = Alerts(answers.database, Vault(KeyRing([new_key()])))
-    pages.declare(app, answering, addresses, alerts, lambda: site.now)
+    pages.declare(
+        app, answering, addresses, alerts, ReportStore(answers.database), lambda: site.now
+    )
     return site

@@ -12,7 +12,7 @@ import pytest
 from troupe.actors.auth import audit
 from troupe.common.connections import CONFIGS
 from troupe.common.tenant_settings import TenantSettings
-from troupe.http.dashboard import audit_words, browsers, event_words
+from troupe.http.dashboard import audit_words, browsers, event_words, report_words
 from troupe.http.dashboard.connection_forms import ABOUT, CONNECTION_WORDS
 from troupe.http.dashboard.fields import Field, FieldGroup, fields_of
 from troupe.http.dashboard.tenant_forms import SETTING_WORDS, zones
@@ -106,7 +106,7 @@ def test_zones_are_those_that_the_api_takes() -> None:
 
 
 def test_examples_hold() -> None:
-    for module in (browsers, event_words):
+    for module in (browsers, event_words, report_words):
         result = doctest.testmod(module)
         assert result.attempted > 0
         assert result.failed == 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from troupe.actors.analytics.alerts import COMPARING, MOST_ALERTS, Alert, AlertKind, Alerts
@@ -73,7 +73,7 @@ def declare(api: Api, frame: Frame, answers: Answers, alerts: Alerts) -> None:
         return {one.location_id: one.name for one in page.locations}
 
     async def render(
-        principal: Principal, template: str, *, alert: Alert | None, kind: AlertKind, **more: object
+        principal: Principal, template: str, *, alert: Alert | None, kind: AlertKind, **more: Any
     ) -> Answer:
         return await frame.page(
             template,

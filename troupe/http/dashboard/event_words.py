@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from troupe.actors.analytics.metrics import Unit
 from troupe.actors.analytics.timelines import Event
@@ -90,7 +91,7 @@ class Moment:
 
 def moments_of(
     events: Sequence[Event],
-    zone: tzinfo,
+    zone: ZoneInfo,
     sessions: Sequence[str | None],
     devices: Mapping[str, str] | None = None,
 ) -> list[Moment]:
@@ -259,7 +260,7 @@ STATUS_WORDS: Final[Mapping[str, str]] = {
 
 
 def change_in_words(
-    changes: Mapping[str, Any], people: Mapping[UUID, str], zone: tzinfo
+    changes: Mapping[str, Any], people: Mapping[UUID, str], zone: ZoneInfo
 ) -> list[str]:
     """One entry of a task's history: what was changed, each in a few words."""
     told = []
@@ -290,7 +291,7 @@ def _named(value: object, people: Mapping[UUID, str]) -> str:
         return "somebody who has left"
 
 
-def snoozes(now: datetime, zone: tzinfo) -> list[tuple[str, str]]:
+def snoozes(now: datetime, zone: ZoneInfo) -> list[tuple[str, str]]:
     """Until when a task may rest: instants and what people call them, eight in the morning each."""
     local = now.astimezone(zone)
     morning = local.replace(hour=8, minute=0, second=0, microsecond=0)

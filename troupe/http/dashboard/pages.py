@@ -9,6 +9,7 @@ registry and the exact value, for programs that read the page.
 """
 
 from troupe.actors.analytics.alerts import Alerts
+from troupe.actors.analytics.reports.store import ReportStore
 from troupe.actors.analytics.tasks import Tasks
 from troupe.actors.analytics.timelines import Timelines
 from troupe.http.answering import Answering
@@ -20,6 +21,7 @@ from troupe.http.dashboard import (
     overview_page,
     people_pages,
     performance_page,
+    report_pages,
     settings_pages,
     task_pages,
     timeline_pages,
@@ -35,6 +37,7 @@ def declare(
     answering: Answering,
     addresses: Addresses,
     alerts: Alerts,
+    reports: ReportStore,
     clock: Clock = utc_now,
 ) -> None:
     """Declare the pages and let people, unlike programs, see errors as pages.
@@ -45,6 +48,7 @@ def declare(
             people) read them through `answering.answers.database`.
         addresses: Where browsers reach us and the other groups.
         alerts: Of all tenants.
+        reports: Of all tenants.
         clock: The present instant; tests bring their own.
     """
     static = StaticFiles()
@@ -57,6 +61,7 @@ def declare(
     timeline_pages.declare(app.api, frame, answering, Timelines(answers.database))
     performance_page.declare(app.api, frame, answers)
     alert_pages.declare(app.api, frame, answers, alerts)
+    report_pages.declare(app.api, frame, answers, reports)
     people_pages.declare(app.api, frame, answers)
     settings_pages.declare(app.api, frame, answers)
     app.error_page = frame.error_page

@@ -56,6 +56,9 @@ SECTIONS: Final = (
         name="tasks/performance", title="Performance", path="/tasks/performance",
         heading="Tasks", icon="gauge", key="e",
     ),
+    Section(
+        name="reports", title="Reports", path="/reports", heading="Operation", icon="mail", key="r"
+    ),
     Section(name="data", title="Data", path="/data", heading="Operation", icon="database", key="d"),
     Section(
         name="members", title="Members", path="/members", heading="Operation", icon="people",

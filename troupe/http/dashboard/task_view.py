@@ -7,7 +7,6 @@ overview's, the address is read as a form sends it: an empty field counts as non
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlencode
@@ -195,7 +194,7 @@ class TaskView:
 
     def given(self) -> dict[str, str]:
         """What the address says beyond the defaults."""
-        said: dict[str, str | date] = self.query.model_dump(
+        said: dict[str, object] = self.query.model_dump(
             mode="json", exclude_defaults=True, exclude_none=True
         )
         return {
