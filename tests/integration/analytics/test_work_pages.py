@@ -35,6 +35,12 @@ PAGES = {
     "/settings/audit": Role.ADMIN,
     "/members": Role.ANALYST,
     "/account": Role.VIEWER,
+    "/reports": Role.VIEWER,
+    "/reports/schedules": Role.VIEWER,
+    "/reports/look": Role.VIEWER,
+    "/reports/recipients": Role.ANALYST,
+    "/reports/deliveries": Role.ANALYST,
+    "/reports/preview": Role.ANALYST,
 }
 
 

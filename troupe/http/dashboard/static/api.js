@@ -95,9 +95,8 @@ window.troupe = (() => {
     const text = field.type === "password" || field.tagName === "TEXTAREA"
       ? field.value : field.value.trim();
     if (text === "") {
-      if (type === "list") return [];
-      if (type === "claims") return {};
-      return { null: null, text: "" }[field.dataset.empty];
+      if (field.dataset.empty) return { null: null, text: "" }[field.dataset.empty];
+      return { list: [], claims: {} }[type];
     }
     switch (type) {
       case "boolean": return text === "true";

@@ -16,7 +16,41 @@ function settlePart(part) {
 
 document.addEventListener("change", (event) => {
   if (event.target.matches(".part-switch")) settlePart(event.target.closest("[data-optional]"));
+  if (event.target.matches("select[data-toggles]")) settleToggle(event.target);
+  if (event.target.matches("select[data-collects]")) collect(event.target);
+  if (event.target.matches("input[data-reads]")) read(event.target);
   if (event.target.matches("select[data-submits]")) event.target.form.requestSubmit();
+});
+
+// Whoever chooses "all" chooses no branch.
+function settleToggle(select) {
+  const field = select.form.elements.namedItem(select.dataset.toggles);
+  field.disabled = select.value === "all";
+}
+
+// Several choices as one value: the list of them, or null for none.
+function collect(select) {
+  const chosen = [...select.selectedOptions].map((option) => option.value);
+  document.getElementById(select.dataset.collects).value = JSON.stringify(chosen.length ? chosen : null);
+}
+
+// A file as base64, in the field that is sent.
+function read(input) {
+  const [file] = input.files;
+  if (!file) return;
+  const reader = new FileReader();
+  reader.addEventListener("load", () => {
+    document.getElementById(input.dataset.reads).value = reader.result.replace(/^[^,]*,/, "");
+    troupe.notify(`${file.name} is chosen; save to use it.`);
+  });
+  reader.readAsDataURL(file);
+}
+
+document.addEventListener("click", (event) => {
+  const clearer = event.target.closest("[data-clears]");
+  if (!clearer) return;
+  document.getElementById(clearer.dataset.clears).value = "";
+  troupe.notify("It is taken away as soon as you save.");
 });
 
 // --- sending only what is different ------------------------------------------------------------------
