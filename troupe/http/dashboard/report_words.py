@@ -37,6 +37,7 @@ _OVER: Final = (State.SENT, State.BOUNCED, State.SUPPRESSED, State.FAILED, State
 _WEEKDAYS: Final = ("Sundays", "Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays",
                     "Saturdays", "Sundays")  # fmt: skip
 _PLAIN_LINE: Final = re.compile(r"(\d{1,2}) (\d{1,2}) (\*|\d{1,2}) \* (\*|[0-7]|1-5|1-6)")
+_NAMES: Final = {"SUN": "0", "MON": "1", "TUE": "2", "WED": "3", "THU": "4", "FRI": "5", "SAT": "6"}
 
 
 def due_in_words(cron: str) -> str:
@@ -44,10 +45,13 @@ def due_in_words(cron: str) -> str:
 
     >>> due_in_words("0 8 * * *"), due_in_words("30 7 * * 1-5"), due_in_words("0 6 1 * *")
     ('every day at 08:00', 'Mondays to Fridays at 07:30', 'on day 1 of each month at 06:00')
+    >>> due_in_words("15 8 * * MON"), due_in_words("0 8 * * mon-fri")
+    ('Mondays at 08:15', 'Mondays to Fridays at 08:00')
     >>> due_in_words("*/5 * * * *")
     '*/5 * * * *'
     """
-    match = _PLAIN_LINE.fullmatch(" ".join(cron.split()))
+    line = " ".join(_NAMES.get(part.upper(), part) for part in cron.split())
+    match = _PLAIN_LINE.fullmatch(line.upper().replace("MON-FRI", "1-5").replace("MON-SAT", "1-6"))
     if match is None:
         return cron
     minute, hour, day, weekday = match.groups()
