@@ -115,7 +115,14 @@ def _shown(page: Page, axe: str) -> dict[str, list[str]]:
 def test_axe_finds_nothing_on_any_page(visit: Any, tenant: Tenant, axe: str, look: str) -> None:
     visitor = visit(**LOOKS[look])
     branch = tenant.get("analytics", "/api/v1/locations").json()["data"][0]["location_id"]
+    carts = tenant.get("analytics", "/api/v1/tasks/cart-abandonment").json()["data"]
     paths = [
+        f"/tasks/cart-abandonment?task={carts[0]['id']}",
+        f"/history/users/{carts[0]['user_id']}",
+        "/settings/connections/sftp",
+        "/settings/alerts/new?kind=drop",
+        "/account",
+        "/reports/schedules",
         *(section.path for section in SECTIONS),
         f"/?preset=7d&compare=none&location={branch}&device=desktop",
         f"/data?day={tenant.last_day}",
