@@ -61,6 +61,7 @@ def declare(api: Api, frame: Frame, answers: Answers) -> None:
         requires=Role.VIEWER,
         query=DataQuery,
         answers={200: PAGE},
+        problems=(404,),
         summary="The data page",
     )
     async def data_page(*, principal: Principal, query: DataQuery) -> Answer:
