@@ -77,6 +77,9 @@ def filled(demo: Demo) -> Demo:
             timeout=60,
         )
         assert answer.status_code == 202, answer.text
+        path = f"/api/v1/tenants/{tenant.id}/invitations"
+        invited = tenant.post("auth", path, {"email": "guest@x.example", "role": "viewer"})
+        assert invited.status_code == 201, invited.text
 
     async def enqueue(_admin: asyncpg.Connection, runtime: asyncpg.Connection) -> None:
         """A live job with a key, of a kind that nobody runs."""

@@ -28,7 +28,7 @@ LEAST: Final[tuple[tuple[str, str, str], ...]] = (
     ("GET", r"/api/v1/(me|validate|tenants|sessions)(/\{session_id\})?", "signed_in"),
     ("DELETE|POST|PUT|PATCH", r"/api/v1/(me|sessions|tokens)(/.*)?", "signed_in"),
     # How a tenant is run.
-    ("GET", r"/api/v1/tenants/\{tenant_id\}/(connections|audit|providers).*", "admin"),
+    ("GET", r"/api/v1/tenants/\{tenant_id\}/(connections|audit|providers|invitations).*", "admin"),
     ("GET", r"/api/v1/tenants/\{tenant_id\}/.*", "viewer"),
     ("POST|PUT|PATCH|DELETE", r"/api/v1/tenants/.*/(export|deactivate)", "owner"),
     ("POST|PUT|PATCH|DELETE", r"/api/v1/tenants/.*", "admin"),

@@ -17,6 +17,9 @@ action                     target; detail
 ``member.removed``         the user; the role
 ``member.erased``          the user, whose identifier leads to nobody from then on
 ``member.joined``          the user; the role and the provider that vouched
+``invitation.made``        the invitation; role, provider and expiry. Never the address
+``invitation.taken_back``  the invitation; the role
+``invitation.accepted``    the invitation; the role
 ``provider.put``           the provider; issuer and client id
 ``provider.deleted``       the provider; issuer and client id
 ``session.started``        the session; the provider
