@@ -18,6 +18,14 @@ from troupe.platform.jobs import NewJob, enqueue_many
 
 MAY_BE_EMPTY = frozenset(
     {
+        "analytics.report_addresses",
+        "analytics.report_deliveries",
+        "analytics.report_history",
+        "analytics.report_recipients",
+        "analytics.report_runs",
+        "analytics.report_schedules",
+        "analytics.report_settings",
+        "analytics.report_zones",
         "data.staged_days",
         "data.erased_persons",
         "data.held_files",
@@ -36,7 +44,7 @@ MAY_BE_EMPTY = frozenset(
 somebody was erased, has made a schedule or counted a day at the source. Files are asked in
 tests/integration/master_data, erasures in tests/integration/tenancy, schedules in
 tests/integration/schedules, counts in tests/integration/data, changes of tasks and
-alerts in tests/integration/analytics."""
+alerts in tests/integration/analytics, reports in tests/integration/reports."""
 
 Check = Callable[[asyncpg.Connection, asyncpg.Connection], Awaitable[Any]]
 

@@ -24,6 +24,8 @@ LEAST: Final[tuple[tuple[str, str, str], ...]] = (
     ("GET", r"/api/v1/(login|callback)(/.*)?", "public"),
     ("GET|POST", r"/api/v1/(logout|backchannel-logout)", "public"),
     ("GET", r"/(?!api/)[a-z/-]*", "public"),  # pages, which ask the API for what they show
+    # Whoever has the link of a mail may end it.
+    ("GET|POST", r"/api/v1/reports/unsubscribe", "public"),
     # What anybody may do with themselves.
     ("GET", r"/api/v1/(me|validate|tenants|sessions)(/\{session_id\})?", "signed_in"),
     ("DELETE|POST|PUT|PATCH", r"/api/v1/(me|sessions|tokens)(/.*)?", "signed_in"),

@@ -277,6 +277,18 @@ class Snapshot:
             answer[row["period"] - 1][branch] = self._summary(row)
         return answer
 
+    @property
+    def connection(self) -> "asyncpg.Connection[asyncpg.Record]":
+        """The transaction, for lists that are read beside figures."""
+        return self._connection
+
+    async def branch(self, location_id: str) -> Branch:
+        """What a branch is called; without a name when the master data does not know it."""
+        rows = await self._connection.fetch(
+            QUERIES["branches_known"], self.reporting.tenant, [location_id]
+        )
+        return Branch(*rows[0].values()) if rows else Branch(location_id, None, None)
+
     async def parts(
         self,
         dimension: Dimension,

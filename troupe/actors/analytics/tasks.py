@@ -228,6 +228,28 @@ class Change:
     changes: Mapping[str, Any]
 
 
+async def read_page(
+    connection: "Connection",
+    tenant: TenantId,
+    wanted: Wanted,
+    *,
+    sorting: Sorting,
+    now: datetime,
+    after: tuple[Value, UUID] | None,
+    limit: int,
+) -> TaskPage:
+    """One page of a list, in the transaction of whoever asks; see `Tasks.page`."""
+    arguments = wanted.arguments(now)
+    await connection.execute(TASKS["custom_plans"])
+    rows = await connection.fetch(
+        sorting.statement, tenant, *arguments, *(after or (None, None)), limit + 1
+    )
+    total = await connection.fetchval(TASKS["count_tasks"], tenant, *arguments)
+    tasks = [Task.of(row) for row in rows[:limit]]
+    more = len(rows) > limit
+    return TaskPage(tasks, total, tasks[-1].place(sorting) if more else None)
+
+
 class Tasks:
     """Tasks of all tenants.
 
@@ -261,17 +283,11 @@ class Tasks:
         Raises:
             DatabaseError: The database failed.
         """
-        arguments = wanted.arguments(now)
 
         async def unit(connection: "Connection") -> TaskPage:
-            await connection.execute(TASKS["custom_plans"])
-            rows = await connection.fetch(
-                sorting.statement, tenant, *arguments, *(after or (None, None)), limit + 1
+            return await read_page(
+                connection, tenant, wanted, sorting=sorting, now=now, after=after, limit=limit
             )
-            total = await connection.fetchval(TASKS["count_tasks"], tenant, *arguments)
-            tasks = [Task.of(row) for row in rows[:limit]]
-            more = len(rows) > limit
-            return TaskPage(tasks, total, tasks[-1].place(sorting) if more else None)
 
         return await self._database.run(
             unit, tenant=tenant, read_only=True, isolation="repeatable_read"
