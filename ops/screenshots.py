@@ -3,7 +3,7 @@
 Starts the demonstration with a fixed seed in a directory of its own, logs in, and looks at every
 section in light, dark and on a narrow screen, and at what pages show when something is opened, when
 there is nothing, and when something is wrong. The pictures are to be looked at by people: they lie
-in ``docs/screenshots``, small enough for a repository (they have a palette of 128 colours).
+in ``docs/screenshots``, small enough for a repository (they have a palette of 256 colours).
 """
 
 import argparse
@@ -28,7 +28,7 @@ from troupe.http.dashboard.sections import SECTIONS
 ROOT: Final = Path(__file__).parents[1]
 FOLDER: Final = ROOT / "docs" / "screenshots"
 MOST_BYTES: Final = 6_000_000
-COLOURS: Final = 128
+COLOURS: Final = 256
 READY_SECONDS: Final = 300
 CHROMIUM: Final = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 WIDE: Final = {"width": 1280, "height": 800}

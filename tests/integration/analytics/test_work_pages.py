@@ -2,16 +2,19 @@
 
 import json
 from dataclasses import replace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from tests.integration.analytics.office import NINE, Office
 from tests.integration.analytics.page import Page
+from troupe.actors.analytics.reports.records import Recipient, ReportSchedule
+from troupe.actors.analytics.reports.store import ReportStore
 from troupe.actors.auth import audit, connections, members, tenants
 from troupe.actors.auth.members import add_member
 from troupe.common.secrets import KeyRing, Vault, new_key
 from troupe.common.tenant_settings import TenantSettings
 from troupe.http.dashboard.connection_forms import Trial
 from troupe.http.principal import Role
+from troupe.http.reports import recipient_tag
 from troupe.http.tenants import connection_tag, tag_of
 from troupe.platform.jobs import JobState
 
@@ -227,3 +230,27 @@ async def test_timelines_show_every_event_with_its_pauses_and_devices(office: Of
     assert letters == {"A", "B"}
     assert (await office.desk.visit(office.tenant, "/history/users/nobody")).status == 404
     assert NINE.isoformat() in page.html
+
+
+async def test_reports_show_who_gets_them_and_when(office: Office) -> None:
+    store, person = ReportStore(office.database), ("user", UUID(int=1))
+    recipient = await store.recipients.add(
+        office.tenant, Recipient(location_id="B1", address="bo@kiel.example", name="<Bo>"), person
+    )
+    schedule = await store.schedules.add(
+        office.tenant, ReportSchedule(name="Mondays", cron="0 8 * * 1"), person, now=NINE
+    )
+    path = f"/reports/recipients?recipient={recipient.id}"
+    page = await office.desk.visit(office.tenant, path, role="admin")
+    assert rows_of(page) == [str(recipient.id)]
+    (form,) = [one for one in page.all("form") if "data-changed-only" in one.attributes]
+    assert form.attributes["data-etag"] == f'"{recipient_tag(recipient)}"'
+    assert page.one("input", name="name").attributes["value"] == "<Bo>"
+    looking = await office.desk.visit(office.tenant, path)
+    assert rows_of(looking) == []
+    assert "bo@kiel.example" in looking.html
+    page = await office.desk.visit(office.tenant, "/reports/schedules", role="admin")
+    assert rows_of(page) == [str(schedule.id)]
+    assert "Mondays at 08:00 on each recipient’s clock" in page.html
+    empty = await office.desk.visit(office.tenant, "/reports/deliveries?state=&run=")
+    assert [one.text for one in empty.all("h2")][:1] == ["No mails"]
