@@ -1,0 +1,332 @@
+-- A day's digest: what follows from the day's rows alone is worked out before anything is locked, so
+-- that publications of a tenant, which come one after the other, take no longer than they must.
+-- docs/adr/0020-digests.md tells why.
+
+-- The tables of a digest: the ending of a name in schema staging beside the staged table's own (which
+-- leaves eight characters), the name by which statements know it, and the columns.
+CREATE FUNCTION data.digest_tables() RETURNS TABLE (ending text, name text, columns text)
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    VALUES ('_visits', 'day_sessions', 'SELECT * FROM data.sessions'),
+           ('_hours', 'day_activity', 'SELECT * FROM data.activity'),
+           ('_looks', 'day_interests', 'SELECT * FROM data.interests'),
+           ('_acts', 'day_acts',
+            'SELECT tenant_id, event_at, event_name, stream_id, user_pseudo_id, ga_session_id,'
+            ' customer_id, location_id, search_term, currency, event_value, transaction_id,'
+            ' purchase_revenue, refund_value, items, bundle_sequence_id, batch_event_index'
+            ' FROM data.events')
+$$;
+
+-- Drops what a staged table's digest left; the caller has made sure whose it is.
+CREATE FUNCTION data.drop_digest(p_table text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    ending text;
+BEGIN
+    FOR ending IN SELECT d.ending FROM data.digest_tables() AS d LOOP
+        IF to_regclass(format('staging.%I', p_table || ending)) IS NOT NULL THEN
+            EXECUTE format('DROP TABLE staging.%I', p_table || ending);
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- As before, and autovacuum leaves a staged table alone: it cannot help a table that is about to be
+-- complete, and it would stand in the way of those who seal and publish it.
+CREATE OR REPLACE FUNCTION data.stage_day(p_tenant uuid, p_source_day date, p_job uuid) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    parent text := data.tenant_partition(p_tenant);
+    name text := format('%s_%s_%s', parent, to_char(p_source_day, 'YYYYMMDD'),
+                        left(replace(gen_random_uuid()::text, '-', ''), 6));
+BEGIN
+    PERFORM data.demand_tenant(p_tenant);
+    IF to_regclass(format('data.%I', parent)) IS NULL THEN
+        -- Two days of a new tenant may come here at once. The lock is the one that attaching takes
+        -- anyway; waiting for it also makes what the other one did visible.
+        LOCK TABLE data.events IN SHARE UPDATE EXCLUSIVE MODE;
+        IF to_regclass(format('data.%I', parent)) IS NULL THEN
+            -- Made, guarded, then attached: CREATE … PARTITION OF would lock out every reader.
+            EXECUTE format('CREATE TABLE data.%I (LIKE data.events INCLUDING ALL)'
+                           ' PARTITION BY RANGE (source_day)', parent);
+            PERFORM data.guard_table('data', parent);
+            EXECUTE format('ALTER TABLE data.events ATTACH PARTITION data.%I FOR VALUES IN (%L)',
+                           parent, p_tenant);
+        END IF;
+    END IF;
+    EXECUTE format(
+        'CREATE TABLE staging.%I (LIKE data.events INCLUDING ALL,'
+        ' CONSTRAINT one_day CHECK (tenant_id = %L::uuid'
+        ' AND source_day >= %L::date AND source_day < %L::date))'
+        ' WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false)',
+        name, p_tenant, p_source_day, p_source_day + 1);
+    EXECUTE format('GRANT INSERT ON staging.%I TO troupe_runtime', name);
+    INSERT INTO data.staged_days (tenant_id, table_name, source_day, job_id)
+    VALUES (p_tenant, name, p_source_day, p_job);
+    RETURN name;
+END
+$$;
+
+-- As before. The lock comes first: whoever changes a table's row in pg_class and only then waits for
+-- those who are at the table (ANALYZE, VACUUM) waits for ever, because they want to write that row.
+CREATE OR REPLACE FUNCTION data.seal_day(p_tenant uuid, p_table text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET default_statistics_target = 20
+AS $$
+BEGIN
+    PERFORM data.demand_tenant(p_tenant);
+    PERFORM FROM data.staged_days WHERE tenant_id = p_tenant AND table_name = p_table;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no staged table of that name' USING ERRCODE = 'undefined_table';
+    END IF;
+    EXECUTE format('LOCK TABLE staging.%I IN ACCESS EXCLUSIVE MODE', p_table);
+    EXECUTE format('REVOKE INSERT ON staging.%I FROM troupe_runtime', p_table);
+    PERFORM data.guard_table('staging', p_table);
+    EXECUTE format('GRANT SELECT ON staging.%I TO troupe_runtime', p_table);
+    EXECUTE format('CREATE INDEX %I ON staging.%I (user_pseudo_id, event_at)',
+                   p_table || '_visitor', p_table);
+    EXECUTE format('ANALYZE staging.%I (tenant_id, source_day, event_at, event_name, stream_id,'
+                   ' user_pseudo_id, ga_session_id)', p_table);
+END
+$$;
+
+-- As before, with the digest, the lock first, and autovacuum from now on.
+CREATE OR REPLACE FUNCTION data.publish_day(p_tenant uuid, p_table text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET lock_timeout = '4s'
+AS $$
+DECLARE
+    parent text := data.tenant_partition(p_tenant);
+    live text;
+    replaced date;
+BEGIN
+    PERFORM data.demand_tenant(p_tenant);
+    DELETE FROM data.staged_days WHERE tenant_id = p_tenant AND table_name = p_table
+        RETURNING source_day INTO replaced;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no staged table of that name' USING ERRCODE = 'undefined_table';
+    END IF;
+    live := format('%s_%s', parent, to_char(replaced, 'YYYYMMDD'));
+    PERFORM data.drop_digest(p_table);
+    EXECUTE format('LOCK TABLE staging.%I IN ACCESS EXCLUSIVE MODE', p_table);
+    EXECUTE format('REVOKE ALL ON staging.%I FROM troupe_runtime', p_table);
+    EXECUTE format('ALTER TABLE staging.%I RESET (autovacuum_enabled, toast.autovacuum_enabled)',
+                   p_table);
+    EXECUTE format('DROP TABLE IF EXISTS data.%I', live);
+    EXECUTE format('ALTER TABLE staging.%I SET SCHEMA data', p_table);
+    EXECUTE format('ALTER TABLE data.%I RENAME TO %I', p_table, live);
+    EXECUTE format('ALTER INDEX data.%I RENAME TO %I', p_table || '_visitor', live || '_visitor');
+    EXECUTE format('ALTER TABLE data.%I ATTACH PARTITION data.%I FOR VALUES FROM (%L) TO (%L)',
+                   parent, live, replaced, replaced + 1);
+END
+$$;
+
+-- As before, with the digests.
+CREATE OR REPLACE FUNCTION data.discard_staged(p_tenant uuid, p_job uuid, p_table text DEFAULT NULL)
+    RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET lock_timeout = '4s'
+AS $$
+DECLARE
+    name text;
+    dropped integer := 0;
+BEGIN
+    PERFORM data.demand_tenant(p_tenant);
+    FOR name IN
+        DELETE FROM data.staged_days
+        WHERE tenant_id = p_tenant
+          AND CASE WHEN p_table IS NULL THEN job_id = p_job OR staged_at < now() - interval '1 day'
+                   ELSE table_name = p_table END
+        RETURNING table_name
+    LOOP
+        PERFORM data.drop_digest(name);
+        EXECUTE format('DROP TABLE IF EXISTS staging.%I', name);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION data.drop_events(p_tenant uuid, p_limit integer) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET lock_timeout = '4s'
+AS $$
+DECLARE
+    name text;
+    parent text := data.tenant_partition(p_tenant);
+    dropped integer := 0;
+BEGIN
+    PERFORM data.demand_tenant(p_tenant);
+    FOR name IN
+        DELETE FROM data.staged_days WHERE tenant_id = p_tenant RETURNING table_name
+    LOOP
+        PERFORM data.drop_digest(name);
+        EXECUTE format('DROP TABLE IF EXISTS staging.%I', name);
+    END LOOP;
+    FOR name IN
+        SELECT i.inhrelid::regclass::text FROM pg_inherits AS i
+        WHERE i.inhparent = to_regclass(format('data.%I', parent)) LIMIT p_limit
+    LOOP
+        EXECUTE format('DROP TABLE %s', name);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped = p_limit;
+END
+$$;
+
+-- As before, and with the digest: pg_temp.day_* are views of the staged table's digest, which is made
+-- here if it is not there yet, or (p_table NULL) empty tables for this transaction. A digest is not
+-- logged: a crash empties it, and a publication looks whether it is whole.
+CREATE OR REPLACE FUNCTION data.open_workbench(p_tenant uuid, p_table text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    replaced date;
+    part record;
+    part_table text;
+BEGIN
+    PERFORM data.demand_tenant(p_tenant);
+    IF p_table IS NULL THEN
+        CREATE TEMP VIEW events_after WITH (security_invoker) AS SELECT * FROM data.events;
+    ELSE
+        SELECT source_day INTO replaced FROM data.staged_days
+        WHERE tenant_id = p_tenant AND table_name = p_table;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'there is no staged table of that name' USING ERRCODE = 'undefined_table';
+        END IF;
+        EXECUTE format(
+            'CREATE TEMP VIEW events_after WITH (security_invoker) AS'
+            ' SELECT * FROM data.events WHERE source_day < %L OR source_day >= %L'
+            ' UNION ALL SELECT * FROM staging.%I',
+            replaced, replaced + 1, p_table);
+    END IF;
+    GRANT SELECT ON pg_temp.events_after TO troupe_runtime;
+    FOR part IN SELECT * FROM data.digest_tables() LOOP
+        IF p_table IS NULL THEN
+            EXECUTE format('CREATE TEMP TABLE %I ON COMMIT DROP AS %s WITH NO DATA',
+                           part.name, part.columns);
+        ELSE
+            part_table := p_table || part.ending;
+            IF to_regclass(format('staging.%I', part_table)) IS NULL THEN
+                EXECUTE format('CREATE UNLOGGED TABLE staging.%I'
+                               ' WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false)'
+                               ' AS %s WITH NO DATA', part_table, part.columns);
+                PERFORM data.guard_table('staging', part_table);
+                EXECUTE format('GRANT SELECT, INSERT, DELETE ON staging.%I TO troupe_runtime',
+                               part_table);
+            END IF;
+            EXECUTE format('CREATE TEMP VIEW %I WITH (security_invoker) AS SELECT * FROM staging.%I',
+                           part.name, part_table);
+        END IF;
+        EXECUTE format('GRANT SELECT, INSERT, DELETE ON pg_temp.%I TO troupe_runtime', part.name);
+    END LOOP;
+    CREATE TEMP TABLE changed_transactions (
+        user_pseudo_id text NOT NULL, transaction_id text NOT NULL
+    ) ON COMMIT DROP;
+    CREATE TEMP TABLE changed_sessions (
+        stream_id text NOT NULL, user_pseudo_id text NOT NULL, ga_session_id bigint NOT NULL,
+        PRIMARY KEY (user_pseudo_id, ga_session_id, stream_id)
+    ) ON COMMIT DROP;
+    CREATE TEMP TABLE known_sessions (
+        stream_id text NOT NULL, user_pseudo_id text NOT NULL, ga_session_id bigint NOT NULL,
+        day date NOT NULL, last_day date NOT NULL, first_source_day date NOT NULL,
+        last_source_day date NOT NULL
+    ) ON COMMIT DROP;
+    CREATE TEMP TABLE spanning_sessions (
+        stream_id text NOT NULL, user_pseudo_id text NOT NULL, ga_session_id bigint NOT NULL
+    ) ON COMMIT DROP;
+    CREATE TEMP TABLE changed_days (day date PRIMARY KEY) ON COMMIT DROP;
+    GRANT SELECT, INSERT ON pg_temp.changed_transactions, pg_temp.changed_sessions,
+        pg_temp.known_sessions, pg_temp.spanning_sessions, pg_temp.changed_days TO troupe_runtime;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION data.measure_workbench() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET default_statistics_target = 20
+AS $$
+BEGIN
+    ANALYZE pg_temp.changed_transactions, pg_temp.changed_sessions;
+END
+$$;
+
+-- Statistics of a staged table's digest (NULL: of the workbench's own).
+CREATE FUNCTION data.measure_digest(p_tenant uuid, p_table text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET default_statistics_target = 20
+AS $$
+DECLARE
+    part record;
+BEGIN
+    PERFORM data.demand_tenant(p_tenant);
+    IF p_table IS NOT NULL THEN
+        PERFORM FROM data.staged_days WHERE tenant_id = p_tenant AND table_name = p_table;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'there is no staged table of that name' USING ERRCODE = 'undefined_table';
+        END IF;
+    END IF;
+    FOR part IN
+        SELECT d.ending, d.name, CASE d.name WHEN 'day_acts' THEN ', event_name' ELSE '' END AS more
+        FROM data.digest_tables() AS d WHERE d.name IN ('day_sessions', 'day_acts')
+    LOOP
+        EXECUTE format('ANALYZE %I.%I (stream_id, user_pseudo_id, ga_session_id%s)',
+                       CASE WHEN p_table IS NULL THEN 'pg_temp' ELSE 'staging' END,
+                       coalesce(p_table || part.ending, part.name), part.more);
+    END LOOP;
+END
+$$;
+
+-- Takes the views away; the tables go by themselves when the transaction ends.
+CREATE OR REPLACE FUNCTION data.close_workbench() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    name text;
+BEGIN
+    FOR name IN
+        SELECT c.relname FROM pg_class AS c
+        WHERE c.relnamespace = pg_my_temp_schema() AND c.relkind = 'v'
+          AND (c.relname = 'events_after' OR c.relname IN (SELECT d.name FROM data.digest_tables() AS d))
+    LOOP
+        EXECUTE format('DROP VIEW pg_temp.%I', name);
+    END LOOP;
+END
+$$;
+
+-- What activity says of the changed days, each row under the branch of its session: what hours and
+-- visitors are added up from. Gone when the transaction ends.
+CREATE FUNCTION data.open_roll_bench() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    CREATE TEMP TABLE placed_activity (
+        day date NOT NULL, hour_start timestamptz NOT NULL, location_id text NOT NULL,
+        user_pseudo_id text, complete boolean NOT NULL, events bigint NOT NULL,
+        page_views bigint NOT NULL, searches bigint NOT NULL, failed_searches bigint NOT NULL,
+        active boolean NOT NULL, new boolean NOT NULL, "returning" boolean NOT NULL
+    ) ON COMMIT DROP;
+    GRANT SELECT, INSERT ON pg_temp.placed_activity TO troupe_runtime;
+END
+$$;
+
+DO $$
+DECLARE
+    door text;
+BEGIN
+    FOREACH door IN ARRAY ARRAY[
+        'digest_tables()', 'drop_digest(text)', 'measure_digest(uuid, text)', 'open_roll_bench()'
+    ] LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION data.%s FROM PUBLIC', door);
+    END LOOP;
+    FOREACH door IN ARRAY ARRAY['measure_digest(uuid, text)', 'open_roll_bench()'] LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION data.%s TO troupe_runtime', door);
+    END LOOP;
+END
+$$;
+
+-- The same address as before, without a regular expression: those of a day took as long as its sort.
+CREATE OR REPLACE FUNCTION data.page_of(p_location text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN left(split_part(split_part(p_location, '?', 1), '#', 1), 1024);
