@@ -223,9 +223,9 @@ async def derive(
 
     await run("note_changed_transactions", tenant, source_day)
     await run("note_changed_sessions", tenant, source_day)
-    await run("measure_workbench")
     await run("note_known_sessions", tenant)
     await run("note_spanning_sessions", source_day)
+    await run("measure_workbench")
     await run("note_days_before", tenant, source_day)
     await run("drop_changed_sessions", tenant)
     spanned = await connection.fetchval(DERIVE["source_days_of_spanning"], source_day)
@@ -235,9 +235,10 @@ async def derive(
             DIGEST["digest_sessions"], tenant, source_day, spanned, zone, False
         )
     await run("put_sessions", tenant, digest.days)
+    await put_interests(connection, tenant, source_day)
     await run("drop_activity", tenant, source_day)
     await run("put_activity", tenant)
-    await put_interests(connection, tenant, source_day)
+    await run("measure_new_tables")
     for name in ("purchases", "refunds"):
         await run(f"drop_{name}", tenant, source_day)
         await run(f"derive_{name}", tenant, source_day, zone, reporting.currency)
@@ -268,20 +269,21 @@ async def derive(
 async def roll(connection: "Connection", reporting: Reporting) -> None:
     """Roll anew the days that were noted as changed."""
     tenant, zone = reporting.tenant, reporting.zone
+
+    async def run(name: str, *arguments: Any) -> None:
+        await connection.execute(DERIVE[name], *arguments)
+
     days = await connection.fetchval(DERIVE["changed_days"])
     if not days:
         return
     sources = await connection.fetchval(DERIVE["source_days_of_days"], tenant, days, zone) or []
     earliest = await connection.fetchval(DERIVE["earliest_session_day"], tenant, days)
-    await connection.execute(DERIVE["open_roll_bench"])
-    for name, arguments in (
-        ("drop_rollups", (days,)),
-        ("place_activity", (days, sources, earliest)),
-        ("roll_hours", (days, zone)),
-        ("roll_days", (days,)),
-        ("drop_outdated_users", (days,)),
-        ("roll_users", (days,)),
-        ("roll_money", (days, zone)),
-    ):
-        await connection.execute(DERIVE[name], tenant, *arguments)
-    await connection.execute(DERIVE["close_roll_bench"])
+    await run("open_roll_bench")
+    await run("place_activity", tenant, days, sources, earliest)
+    await run("close_roll_bench")
+    await run("drop_rollups", tenant, days)
+    await run("roll_hours", tenant, days, zone)
+    await run("roll_days", tenant, days)
+    await run("drop_outdated_users", tenant, days)
+    await run("roll_users", tenant, days)
+    await run("roll_money", tenant, days, zone)

@@ -25,7 +25,7 @@ SHOPPING: Final = load(__package__, "shopping.sql")
 
 
 async def put_interests(connection: "Connection", tenant: TenantId, source_day: date) -> None:
-    """Replace the interests of one source day by those of its digest.
+    """Replace the interests of one source day by those of its digest; before its activity is.
 
     Args:
         connection: In the publication's transaction, with its workbench open.

@@ -2,8 +2,10 @@
 -- the same transaction, from the day's digest.
 
 -- name: drop_interests
--- $1 tenant, $2 source day.
-DELETE FROM data.interests WHERE tenant_id = $1 AND source_day = $2
+-- $1 tenant, $2 source day. They lie on the days of the day's activity, which is not replaced yet.
+DELETE FROM data.interests i
+WHERE i.tenant_id = $1 AND i.kind IN ('page', 'product', 'term') AND i.source_day = $2
+  AND i.day IN (SELECT a.day FROM data.activity a WHERE a.tenant_id = $1 AND a.source_day = $2)
 
 -- name: put_interests
 -- $1 tenant.
