@@ -80,9 +80,9 @@ SELECT $1, (g.started_at AT TIME ZONE $4)::date, g.stream_id, g.user_pseudo_id, 
        g.erp_customer_ids[cardinality(g.erp_customer_ids)],
        coalesce(g.location_ids[cardinality(g.location_ids)], ''),
        coalesce(g.channels[1], data.default_channel_group(
-           g.campaigns[1][1], g.campaigns[1][2], g.campaigns[1][3])),
+           g.sources[1], g.media[1], g.campaigns[1])),
        CASE WHEN g.channels[1] IS NULL THEN data.channel_rules() END,
-       g.campaigns[1][1], g.campaigns[1][2], g.campaigns[1][3],
+       g.sources[1], g.media[1], g.campaigns[1],
        g.devices[1], g.countries[1], g.pages[1],
        g.events, g.page_views, g.item_views, g.cart_additions, g.checkouts, 0
 FROM (
@@ -97,7 +97,11 @@ FROM (
                FILTER (WHERE o.erp_customer_id IS NOT NULL) AS erp_customer_ids,
            array_agg(o.location_id) FILTER (WHERE o.location_id IS NOT NULL) AS location_ids,
            array_agg(o.channel) FILTER (WHERE o.channel IS NOT NULL) AS channels,
-           array_agg(ARRAY[o.source, o.medium, o.campaign])
+           array_agg(o.source)
+               FILTER (WHERE coalesce(o.source, o.medium, o.campaign) IS NOT NULL) AS sources,
+           array_agg(o.medium)
+               FILTER (WHERE coalesce(o.source, o.medium, o.campaign) IS NOT NULL) AS media,
+           array_agg(o.campaign)
                FILTER (WHERE coalesce(o.source, o.medium, o.campaign) IS NOT NULL) AS campaigns,
            array_agg(o.device_category)
                FILTER (WHERE o.device_category IS NOT NULL) AS devices,
