@@ -39,7 +39,7 @@ from troupe_demo.bigquery import StandIn, create_service_account, start
 PLACE: Final = ROOT / ".bench"
 PINS: Final = Path(__file__).with_name("peers.txt")
 OURS: Final = "troupe"
-ROWS_ONLY: Final = "troupe, rows only"
+ROWS_ONLY: Final = "troupe rows"
 DEFAULT: Final = "dlt rows"
 DEFAULT_ARROW: Final = "dlt arrow"
 TEMPLATE: Final = "ingest_ours"
