@@ -32,6 +32,7 @@ from functools import partial
 from typing import Final
 
 import asyncpg
+import pyarrow as pa
 import trio
 
 from troupe.actors.data.bigquery import Export, ExportTable
@@ -45,6 +46,7 @@ from troupe.actors.data.publication import Reporting, StagedDay, digest, publish
 from troupe.actors.data.reporting import TENANT, reporting_of
 from troupe.actors.data.scan_budget import ScanBudget, ScanBudgetSpent, daily_bytes
 from troupe.actors.data.source import Source
+from troupe.common.allocation import give_large_blocks_back
 from troupe.common.config import DataSettings
 from troupe.common.connections import BigQueryConfig, load_connection
 from troupe.common.database import Database
@@ -129,6 +131,9 @@ class Ingestor:
         self._pool = pool
         self._connect = connect
         self._memory = Memory(settings.memory_mib * MiB)
+        # What `Memory` counts is what the process takes only if it gives back what is not used.
+        give_large_blocks_back()
+        pa.set_memory_pool(pa.system_memory_pool())
 
     async def handle(self, run: JobRun) -> JobValue:
         """Do one attempt at a job; see the module's text."""
