@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test unit integration e2e chaos exact fuzz soak bench bench-answers bench-hostile bench-ingest bench-isolation lint format types contracts check lock clean
+.PHONY: help setup demo test unit integration e2e chaos exact fuzz soak bench bench-answers bench-hostile bench-ingest bench-isolation bench-reports lint format types contracts check lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,10 +24,11 @@ unit: setup  ## run the tests without any input or output
 integration: setup  ## run the tests against real PostgreSQL, SFTP, SMTP and identity provider
 	$(BIN)/python -m pytest tests/integration $(ARGS)
 
-e2e: setup  ## run the whole system and a browser against it (installs Chromium and Node.js when root on Debian)
+e2e: setup  ## run the whole system and a browser against it (installs Chromium, Node.js and mail servers when root on Debian)
 	ops/install_browser.sh
 	ops/install_node.sh
 	ops/install_network.sh
+	ops/install_mail.sh
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
 
 chaos: setup  ## kill, stop, cut and restart for as long as it takes to be sure (about half an hour)
@@ -57,6 +58,9 @@ bench-ingest: setup  ## measure loading days beside dlt, which it installs; ARGS
 
 bench-isolation: setup  ## measure what the dashboard notices of ingestion, and of a data group gone wrong
 	$(BIN)/python -m ops.bench.isolation $(ARGS)
+
+bench-reports: setup  ## measure writing and sending reports, and what the dashboard notices of it
+	$(BIN)/python -m ops.bench.reports $(ARGS)
 
 lint: setup  ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ what the groups have in common is PostgreSQL and this file.
 """
 
 import ipaddress
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -12,8 +13,23 @@ from pathlib import Path
 from socket import socket
 from typing import Any, Final
 
+from troupe.actors.analytics.alarms import watch_everybody
+from troupe.actors.analytics.alerts import Alerts
 from troupe.actors.analytics.answers import Answers
+from troupe.actors.analytics.following import Bell, follow_everybody
 from troupe.actors.analytics.keeping import AnswerCache
+from troupe.actors.analytics.reports.bounces import Collector, bounce_kind
+from troupe.actors.analytics.reports.content import ReportReader
+from troupe.actors.analytics.reports.dispatch import Dispatch, report_kinds
+from troupe.actors.analytics.reports.smtp import MailLine
+from troupe.actors.analytics.reports.statements import COLLECT
+from troupe.actors.analytics.reports.store import ReportStore
+from troupe.actors.analytics.reports.task_lists import every_list
+from troupe.actors.analytics.reports.upkeep import look_after_reports
+from troupe.actors.analytics.reports.workshop import open_workshop
+from troupe.actors.analytics.reports.writing import Press
+from troupe.actors.analytics.tasks import Tasks
+from troupe.actors.analytics.timelines import Timelines
 from troupe.actors.auth.backchannel import BackchannelLogouts
 from troupe.actors.auth.login import Logins, LoginSettings
 from troupe.actors.auth.peer_http import PeerHttp
@@ -31,15 +47,18 @@ from troupe.actors.data.rederivation import DERIVE_AGAIN, derive_kind
 from troupe.actors.data.retention import RETENTION, retention_kind
 from troupe.actors.data.upkeep import look_after_days
 from troupe.common.config import Configuration, GroupSettings
-from troupe.common.connections import TEST_CONNECTION
+from troupe.common.connections import TEST_CONNECTION, SmtpConfig
 from troupe.common.database import CACHED_STATEMENTS, Database, PoolSettings, open_database
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
 from troupe.common.units import MiB
+from troupe.http import alerts as alert_routes
 from troupe.http import analytics as analytics_routes
 from troupe.http import auth as auth_routes
-from troupe.http import auth_login, data_imports
+from troupe.http import auth_login, data_imports, exports, performance, reports
 from troupe.http import data as data_routes
+from troupe.http import history as history_routes
+from troupe.http import tasks as task_routes
 from troupe.http.admission import Limits
 from troupe.http.answering import Answering
 from troupe.http.application import OWN_PAGE_POLICY, Application, HttpSettings, create_app
@@ -48,6 +67,7 @@ from troupe.http.dashboard import pages
 from troupe.http.front import KeptAnswers
 from troupe.http.idempotency import PostgresIdempotencyStore, sweep_answers
 from troupe.http.operations import Gauge, Others, Readiness, nobody_else
+from troupe.http.report_desk import Desk
 from troupe.http.security import Rate, page_policy
 from troupe.http.server import serve
 from troupe.http.warming import stay_current
@@ -100,6 +120,11 @@ class Site:
     def dashboard_url(self) -> str:
         """Where browsers reach the dashboard."""
         return self.configuration.auth.dashboard_url or self.urls["analytics"]
+
+    @property
+    def data_url(self) -> str:
+        """Where browsers reach the data group."""
+        return self.configuration.auth.data_url or self.urls["data"]
 
     def guard(self) -> OutboundGuard:
         """What decides which hosts a tenant may name."""
@@ -405,13 +430,56 @@ def _data(site: Site) -> Group:
     return group
 
 
+def _add_reports(
+    site: Site, group: Group, database: Resource[Database], press: Callable[[], Press]
+) -> None:
+    """The jobs of reports, and what looks after them."""
+    vault, guard, jobs = Vault(site.keys), site.guard(), site.configuration.jobs
+
+    async def run_jobs(child: ChildContext) -> None:
+        pool = database.get()
+        context = ssl.create_default_context()
+
+        def line_of(config: SmtpConfig, secret: bytes | None) -> MailLine:
+            return MailLine(config, secret, guard, context=context)
+
+        dispatch = Dispatch(pool, vault, press(), line_of)
+        collector = Collector(pool, vault, guard, group.threads, context=context)
+        runner = JobRunner(
+            group.name,
+            {**report_kinds(dispatch), COLLECT: bounce_kind(collector)},
+            pool=group.pool,
+            database=database.get,
+            settings=RunnerSettings(
+                lease=jobs.lease, poll=jobs.poll, history_days=jobs.history_days
+            ),
+        )
+        await runner.child_spec().start(child)
+
+    group.add_actor(ChildSpec(name="jobs", start=run_jobs, kind="job_runner"))
+
+    async def look_after(child: ChildContext) -> None:
+        child.started()
+        await look_after_reports(database.get(), child.stopping)
+
+    group.add_actor(ChildSpec(name="report_upkeep", start=look_after))
+
+
 def _analytics(site: Site) -> Group:
     group, database = _new_group(site, "analytics")
-    addresses = pages.Addresses(auth=site.auth_url, dashboard=site.dashboard_url)
-    auth_origin = origin_of(site.auth_url)
+    addresses = pages.Addresses(site.auth_url, site.dashboard_url, site.data_url)
+    auth_origin, data_origin = origin_of(site.auth_url), origin_of(site.data_url)
     peers = _add_peers(site, group)
     settings = site.configuration.analytics
     cache = AnswerCache(settings.answer_cache * MiB)
+    vault, guard = Vault(site.keys), site.guard()
+    workshop = group.resource("workshop", open_workshop)
+
+    def press() -> Press:
+        reader = ReportReader(Answers(database.get()), every_list())
+        return Press(reader, workshop.get(), site.dashboard_url)
+
+    _add_reports(site, group, database, press)
 
     @asynccontextmanager
     async def open_answering() -> AsyncIterator[Answering]:
@@ -429,13 +497,31 @@ def _analytics(site: Site) -> Group:
             Gauge("troupe_answers_computed", "Questions not found there.", found.misses),
         ]
 
+    bell = Bell()
+
     async def freshness(child: ChildContext) -> None:
         child.started()
         await stay_current(
-            database.get(), answering.get(), child.stopping, warm=settings.warm_presets
+            database.get(),
+            answering.get(),
+            child.stopping,
+            warm=settings.warm_presets,
+            told=bell.ring,
         )
 
     group.add_actor(ChildSpec(name="freshness", start=freshness))
+
+    async def follow_data(child: ChildContext) -> None:
+        child.started()
+        await follow_everybody(database.get(), bell, child.stopping)
+
+    group.add_actor(ChildSpec(name="tasks", start=follow_data))
+
+    async def watch(child: ChildContext) -> None:
+        child.started()
+        await watch_everybody(database.get(), vault, guard, child.stopping)
+
+    group.add_actor(ChildSpec(name="alerts", start=watch))
 
     def build() -> Application:
         credentials = _credentials(site, database.get(), peers.get())
@@ -448,10 +534,17 @@ def _analytics(site: Site) -> Group:
             own_gauges=kept,
             settings=site.http(
                 public_url=site.dashboard_url,
-                page_policy=page_policy(forms=[auth_origin]),
+                page_policy=page_policy(connect=[auth_origin, data_origin], forms=[auth_origin]),
             ),
         )
         analytics_routes.declare(app.api, answering.get())
+        performance.declare(app.api, answering.get())
+        tasks = Tasks(database.get())
+        task_routes.declare(app.api, answering.get(), tasks)
+        exports.declare(app.api, answering.get(), tasks)
+        alert_routes.declare(app.api, Alerts(database.get(), vault))
+        history_routes.declare(app.api, answering.get(), Timelines(database.get()))
+        reports.declare(app.api, Desk(ReportStore(database.get()), press()))
         pages.declare(app, answering.get().answers, addresses)
         app.front = KeptAnswers(app, answering.get(), credentials)
         return app

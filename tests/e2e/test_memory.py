@@ -68,6 +68,7 @@ def _tenant(state: Path, exports: Path, bigquery: dict[str, Any]) -> DemoTenant:
         client_id="troupe",
         client_secret="unused",
         subject="nobody",
+        mail="127.0.0.1:1",
     )
     installation = _RunningElsewhere(
         load(environment={}, overrides={"state_directory": state}), running_server(state).runtime

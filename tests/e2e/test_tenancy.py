@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,11 +18,23 @@ from troupe.platform.jobs import NewJob, enqueue_many
 
 MAY_BE_EMPTY = frozenset(
     {
+        "analytics.report_addresses",
+        "analytics.report_deliveries",
+        "analytics.report_history",
+        "analytics.report_recipients",
+        "analytics.report_runs",
+        "analytics.report_schedules",
+        "analytics.report_settings",
+        "analytics.report_zones",
         "data.staged_days",
         "data.erased_persons",
         "data.held_files",
         "data.held_pieces",
         "data.row_reports",
+        "analytics.alarm_messages",
+        "analytics.alarms",
+        "analytics.alerts",
+        "analytics.task_changes",
         "data.source_event_counts",
         "platform.schedules",
         "platform.schedule_slots",
@@ -30,7 +43,8 @@ MAY_BE_EMPTY = frozenset(
 """Rows are there only while a day or a file is being loaded, where a file had bad rows, or once
 somebody was erased, has made a schedule or counted a day at the source. Files are asked in
 tests/integration/master_data, erasures in tests/integration/tenancy, schedules in
-tests/integration/schedules, counts in tests/integration/data."""
+tests/integration/schedules, counts in tests/integration/data, changes of tasks and
+alerts in tests/integration/analytics, reports in tests/integration/reports."""
 
 Check = Callable[[asyncpg.Connection, asyncpg.Connection], Awaitable[Any]]
 
@@ -71,6 +85,9 @@ def filled(demo: Demo) -> Demo:
             timeout=60,
         )
         assert answer.status_code == 202, answer.text
+        path = f"/api/v1/tenants/{tenant.id}/invitations"
+        invited = tenant.post("auth", path, {"email": "guest@x.example", "role": "viewer"})
+        assert invited.status_code == 201, invited.text
 
     async def enqueue(_admin: asyncpg.Connection, runtime: asyncpg.Connection) -> None:
         """A live job with a key, of a kind that nobody runs."""
@@ -82,7 +99,18 @@ def filled(demo: Demo) -> Demo:
                 )
                 await enqueue_many(runtime, [waiting])
 
+    async def follow(admin: asyncpg.Connection, _runtime: asyncpg.Connection) -> None:
+        """Tasks follow a load by a second or two."""
+        deadline = time.monotonic() + 60
+        while True:
+            count = await admin.fetchval("SELECT count(DISTINCT tenant_id) FROM analytics.tasks")
+            if count >= len(demo.tenants):
+                return
+            assert time.monotonic() < deadline, "no tasks"
+            await asyncio.sleep(0.2)
+
     _with_connections(demo, enqueue)
+    _with_connections(demo, follow)
     return demo
 
 

@@ -193,6 +193,14 @@ def furnish(started: Program, party: Party) -> None:
             f"{role} of {party.name}",
         )
         started.sql("INSERT INTO auth.members VALUES ($1, $2, $3)", tenant, user, role)
+    started.sql(
+        "INSERT INTO auth.invitations"
+        " (tenant_id, invitation_id, provider_id, email, role, expires_at)"
+        " VALUES ($1, gen_random_uuid(), $2, $3, 'viewer', now() + '1 day')",
+        tenant,
+        party.provider_id,
+        f"guest@{party.name.lower()}.example",
+    )
     # Nobody runs this kind, and not before tomorrow.
     started.sql(
         "INSERT INTO platform.jobs (tenant_id, job_id, group_name, kind, max_attempts, run_at)"

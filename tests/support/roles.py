@@ -24,11 +24,13 @@ LEAST: Final[tuple[tuple[str, str, str], ...]] = (
     ("GET", r"/api/v1/(login|callback)(/.*)?", "public"),
     ("GET|POST", r"/api/v1/(logout|backchannel-logout)", "public"),
     ("GET", r"/(?!api/)[a-z/-]*", "public"),  # pages, which ask the API for what they show
+    # Whoever has the link of a mail may end it.
+    ("GET|POST", r"/api/v1/reports/unsubscribe", "public"),
     # What anybody may do with themselves.
     ("GET", r"/api/v1/(me|validate|tenants|sessions)(/\{session_id\})?", "signed_in"),
     ("DELETE|POST|PUT|PATCH", r"/api/v1/(me|sessions|tokens)(/.*)?", "signed_in"),
     # How a tenant is run.
-    ("GET", r"/api/v1/tenants/\{tenant_id\}/(connections|audit|providers).*", "admin"),
+    ("GET", r"/api/v1/tenants/\{tenant_id\}/(connections|audit|providers|invitations).*", "admin"),
     ("GET", r"/api/v1/tenants/\{tenant_id\}/.*", "viewer"),
     ("POST|PUT|PATCH|DELETE", r"/api/v1/tenants/.*/(export|deactivate)", "owner"),
     ("POST|PUT|PATCH|DELETE", r"/api/v1/tenants/.*", "admin"),

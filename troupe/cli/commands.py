@@ -16,7 +16,7 @@ import click
 import trio
 
 from troupe import supervisor
-from troupe.cli import jobs, keys, live, operators, schedules
+from troupe.cli import jobs, keys, live, operators, reports, schedules
 from troupe.cli.boundary import reported
 from troupe.cli.context import Settings, as_json
 from troupe.cli.doctor import doctor
@@ -153,3 +153,4 @@ jobs.add_to(main)
 keys.add_to(main)
 main.add_command(doctor)
 schedules.add_to(main)
+reports.add_to(main)

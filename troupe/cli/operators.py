@@ -15,6 +15,8 @@ from rich.table import Table
 
 from troupe.actors.auth.access_tokens import issue_token
 from troupe.actors.auth.audit import OPERATOR
+from troupe.actors.auth.invitations import MAX_LIFETIME, Invitation
+from troupe.actors.auth.invitations import invite as invite_address
 from troupe.actors.auth.tenants import (
     Tenant,
     TenantChange,
@@ -30,6 +32,7 @@ from troupe.common.database import Database
 from troupe.common.erasure import erase_tenant
 from troupe.common.errors import InvalidInput, NotFound
 from troupe.common.tenants import all_tenants as known_tenants
+from troupe.common.units import DAYS
 
 
 async def find_tenant(database: Database, text: str) -> Tenant:
@@ -131,6 +134,69 @@ def token(settings: Settings, tenant: str, *, token_name: str, role: Any) -> Non
             return issued.token
 
     click.echo(trio.run(work))
+
+
+@tenants.command()
+@click.argument("tenant")
+@click.argument("email")
+@click.option(
+    "--role",
+    type=click.Choice(["viewer", "analyst", "admin", "owner"]),
+    default="viewer",
+    show_default=True,
+)
+@click.option(
+    "--days",
+    type=click.IntRange(1, int(MAX_LIFETIME / DAYS)),
+    default=7,
+    show_default=True,
+    help="Within which they have to log in.",
+)
+@click.option("--provider", type=click.UUID, help="Who vouches, if the tenant has several.")
+@as_json
+@click.pass_obj
+@reported
+def invite(
+    settings: Settings,
+    tenant: str,
+    email: str,
+    *,
+    role: Any,
+    days: int,
+    provider: UUID | None,
+    json_output: bool,
+) -> None:
+    """Let in whoever logs in with a verified e-mail address, once. Nothing is sent."""
+
+    async def work() -> tuple[Tenant, Invitation]:
+        async with database_of(settings.load()) as database:
+            found = await find_tenant(database, tenant)
+            return found, await invite_address(
+                database,
+                found.tenant_id,
+                email=email,
+                role=role,
+                lifetime=days * DAYS,
+                provider=provider,
+                by="owner",
+                invited_by=None,
+                actor=OPERATOR,
+            )
+
+    found, made = trio.run(work)
+    if json_output:
+        told = {
+            "id": str(made.invitation_id),
+            "email": made.email,
+            "role": made.role,
+            "expires_at": made.expires_at.isoformat(),
+        }
+        click.echo(json.dumps(told))
+        return
+    click.echo(
+        f"{made.email} becomes {made.role} of {found.name} by logging in before "
+        f"{made.expires_at:%Y-%m-%d %H:%M} UTC."
+    )
 
 
 @tenants.command()

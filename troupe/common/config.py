@@ -224,6 +224,8 @@ class AuthSettings(_Section):
     """URL under which browsers reach the auth group; empty: its own address and port."""
     dashboard_url: str = ""
     """URL under which browsers reach the dashboard; empty: the analytics group's own address."""
+    data_url: str = ""
+    """URL under which the dashboard's pages reach the data group; empty: its own address."""
     session_idle: Annotated[float, Field(gt=0)] = 12 * HOURS
     """Seconds without a request after which a session ends."""
     session_absolute: Annotated[float, Field(gt=0)] = 7 * DAYS

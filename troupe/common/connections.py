@@ -222,6 +222,15 @@ class SmtpConfig(_Config):
     """Account; empty: the server asks for none."""
     sender: Annotated[str, Field(min_length=3, max_length=320, pattern=r"^[^\s@,]+@[^\s@,]+$")]
     """Address that reports come from."""
+    bounce_address: Annotated[str, Field(max_length=320, pattern=r"^([^\s@,]+@[^\s@,]+)?$")] = ""
+    """Address that reports of non-delivery are sent to; empty: the sender's."""
+    bounce_host: Annotated[str, Field(max_length=253, pattern=r"^[A-Za-z0-9._:\-]*$")] = ""
+    """IMAP server of that address's mailbox, over TLS; empty: nobody reads them. The secret is the
+    password there, too."""
+    bounce_port: Port = 993
+    """Its TCP port."""
+    bounce_username: Annotated[str, Field(max_length=255)] = ""
+    """Account there; empty: the one for sending."""
 
 
 ConnectionConfig = BigQueryConfig | SftpConfig | SmtpConfig

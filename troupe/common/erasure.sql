@@ -6,6 +6,11 @@ SELECT data.identifiers_of($1, $2);
 -- How many rows changed, by table. $1 tenant, $2 identifiers, $3 the job that does so.
 SELECT data.erase_person($1, $2, $3);
 
+-- name: erase_invitations
+-- Those that wait for a person. $1 tenant, $2 identifiers.
+DELETE FROM auth.invitations
+WHERE tenant_id = $1 AND lower(email) = ANY (SELECT lower(named) FROM unnest($2::text[]) AS named);
+
 -- name: drop_events
 -- Whether days are left. $1 tenant, $2 how many to drop at most.
 SELECT data.drop_events($1, $2);

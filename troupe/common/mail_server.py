@@ -9,6 +9,7 @@ allowed are spoken to. What the server says is not repeated beyond its code, sin
 up to something could put anything into our log.
 """
 
+import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -26,6 +27,8 @@ from troupe.common.units import SECONDS
 DEADLINE: Final = 20 * SECONDS
 """For resolving, connecting, TLS and login together; and for each later answer."""
 FAREWELL: Final = 3 * SECONDS
+GREETING: Final = "troupe.invalid"
+"""What we call ourselves: the host's own name is nobody's business, and looking it up may block."""
 
 
 @asynccontextmanager
@@ -52,10 +55,7 @@ async def mail_session(
         PeerRefused: The server's certificate does not hold, or it speaks no TLS.
         PeerUnavailable: It does not answer.
     """
-    with trio.move_on_after(deadline) as scope:
-        client = await _connect(config, secret, guard, tls, deadline)
-    if scope.cancelled_caught:
-        raise PeerUnavailable(f"The mail server did not answer within {deadline:g} seconds.")
+    client = await open_session(config, secret, guard, tls=tls, deadline=deadline)
     try:
         yield client
     finally:
@@ -79,6 +79,20 @@ async def accepts_sender(client: aiosmtplib.SMTP, sender: str) -> None:
         await aio(ask())
 
 
+async def open_session(
+    config: SmtpConfig,
+    secret: bytes | None,
+    guard: OutboundGuard,
+    *,
+    tls: ssl.SSLContext | None = None,
+    deadline: float = DEADLINE,
+) -> aiosmtplib.SMTP:
+    """A session that the caller ends; as `mail_session`."""
+    with trio.move_on_after(deadline):
+        return await _connect(config, secret, guard, tls, deadline)
+    raise PeerUnavailable(f"The mail server did not answer within {deadline:g} seconds.")
+
+
 async def _connect(
     config: SmtpConfig,
     secret: bytes | None,
@@ -96,7 +110,7 @@ async def _connect(
                 "(auth.allow_private_peers)."
             )
     connected = await guard.connect(config.host, config.port)
-    client = aiosmtplib.SMTP(
+    client = _Client(
         hostname=config.host,
         sock=connected,
         timeout=deadline,
@@ -105,15 +119,31 @@ async def _connect(
         tls_context=tls or ssl.create_default_context(),
         username=config.username or None,
         password=(secret or b"").decode() if config.username else None,
+        local_hostname=GREETING,
     )
     try:
         with sorted_errors():
             await aio(client.connect())
     except BaseException:
         client.close()
+        with trio.move_on_after(FAREWELL, shield=True):
+            await aio(asyncio.sleep(0))  # now the loop has let go of the socket, if it had it
         connected.close()
         raise
     return client
+
+
+class _Client(aiosmtplib.SMTP):
+    """A session that ends at once.
+
+    asyncio's way to close TLS is to wait for the other side's farewell, for half a minute. Closing
+    the socket under it instead leaves the loop with a descriptor that may be somebody else's next.
+    """
+
+    def close(self) -> None:
+        if isinstance(self.transport, asyncio.Transport):
+            self.transport.abort()
+        super().close()
 
 
 async def _leave(client: aiosmtplib.SMTP) -> None:

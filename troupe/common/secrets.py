@@ -83,6 +83,11 @@ class Place:
     row: str
 
 
+def alert_secret_place(alert_id: uuid.UUID) -> Place:
+    """What the secret is sealed for that signs an alert's webhooks."""
+    return Place("analytics.alerts", "webhook_secret", str(alert_id))
+
+
 def _additional_data(*parts: str | bytes) -> bytes:
     """Parts joined so that no two different lists give the same bytes."""
     encoded = [part.encode() if isinstance(part, str) else part for part in parts]

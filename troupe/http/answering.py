@@ -128,6 +128,12 @@ class Answering:
             self.offer(tenant, asked, tag)
         return Answer(written.body, etag=written.tag)
 
+    async def document(self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q) -> bytes:
+        """The answer as it travels, whatever the current request's client has; errors as above."""
+        inquiry.check(query)
+        asked = Asked.of(await self.standing.of(tenant), query, self.clock)
+        return (await self._written(tenant, inquiry, query, inquiry.tag(asked, query))).body
+
     async def keep(self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q) -> None:
         """Have an answer ready before anybody asks; errors as for `answer`."""
         asked = Asked.of(await self.standing.of(tenant), query, self.clock)

@@ -24,6 +24,7 @@ from troupe.common.secrets import Vault
 from troupe.common.units import DAYS
 from troupe.http import auth_models as models
 from troupe.http.application import Application
+from troupe.http.auth_invitations import declare_invitations
 from troupe.http.auth_login import Addresses, Desk, declare_login
 from troupe.http.auth_providers import ProviderDesk, declare_providers
 from troupe.http.auth_sessions import declare_sessions
@@ -78,6 +79,7 @@ def declare(
     _declare_identity(app.api)
     _declare_tokens(app.api, database)
     _declare_tenants(app.api, database)
+    declare_invitations(app.api, database, addresses)
     _declare_connections(app.api, database, vault)
     _declare_audit(app.api, database)
     declare_running(app.api, database=database, vault=vault)

@@ -29,10 +29,12 @@ class Media:
     Attributes:
         content_type: ``text/html``, ``text/event-stream``, …
         description: For the document.
+        others: What else it may be, if whoever asks may choose; such bodies are files.
     """
 
     content_type: str
     description: str = ""
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,9 +253,10 @@ def _responses(route: Route, schemas: Mapping[_Key, Json]) -> Json:
         if isinstance(answer, Media):
             response["description"] = answer.description or response["description"]
             # A schema of an event stream would be about its events, not about its text.
-            is_text = not answer.content_type.startswith("text/event-stream")
+            is_text = not answer.content_type.startswith("text/event-stream") and not answer.others
             response["content"] = {
-                answer.content_type: {"schema": {"type": "string"}} if is_text else {}
+                answer.content_type: {"schema": {"type": "string"}} if is_text else {},
+                **{other: {} for other in answer.others},
             }
         elif answer is not None:
             response["content"] = {JSON_TYPE: {"schema": schemas[(answer, "serialization")]}}

@@ -86,6 +86,13 @@ def actor_of(principal: Principal) -> Actor:
     return Actor("token", resolved.credential_id)
 
 
+def person_of(principal: Principal) -> UUID | None:
+    """The member who is acting, also by a token of theirs; None: a token of the operator's."""
+    resolved = cast("ResolvedPrincipal", principal)
+    stands_for_itself = not resolved.vouched and resolved.subject_id == resolved.credential_id
+    return None if stands_for_itself else principal.subject_id
+
+
 def tag_of(tenant: tenants.Tenant) -> str:
     """The entity tag of a tenant and its settings."""
     return entity_tag(tenant.tenant_id, tenant.version)

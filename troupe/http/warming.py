@@ -8,6 +8,7 @@ once nothing was heard of it for `QUIET` seconds, and after `PATIENCE` in any ca
 What fails is left to whoever asks first.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import trio
@@ -118,7 +119,12 @@ class Warming:
 
 
 async def stay_current(
-    database: Database, answering: Answering, stopping: trio.Event, *, warm: bool
+    database: Database,
+    answering: Answering,
+    stopping: trio.Event,
+    *,
+    warm: bool,
+    told: Callable[[TenantId], None] = lambda _tenant: None,
 ) -> None:
     """Hear of loads and changed settings until `stopping` is set.
 
@@ -127,16 +133,18 @@ async def stay_current(
         answering: To be told.
         stopping: Ends it.
         warm: Whether to have the usual answers ready.
+        told: Called with each tenant that something was heard of.
     """
     warming = Warming(answering)
+
+    def heard(tenant: TenantId) -> None:
+        told(tenant)
+        if warm:
+            warming.heard(tenant)
+
     async with trio.open_nursery() as nursery:
-        heard = warming.heard if warm else _ignore
         nursery.start_soon(follow, database, answering.standing, heard)
         if warm:
             nursery.start_soon(warming.run)
         await stopping.wait()
         nursery.cancel_scope.cancel()
-
-
-def _ignore(_tenant: TenantId) -> None:
-    """Nothing is warmed."""

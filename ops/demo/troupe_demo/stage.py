@@ -247,6 +247,7 @@ async def _start(plan: Plan, stack: AsyncExitStack, progress: Progress) -> Demon
         client_id=CLIENT_ID,
         client_secret=client_secret,
         subject=SUBJECT,
+        mail=mail["smtp"],
     )
     tenants = await prepare_tenants(plan.profiles, installation, surroundings)
     try:

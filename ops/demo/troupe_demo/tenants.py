@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +11,9 @@ import httpx2
 import trio
 from rich.progress import Progress
 
+from troupe.actors.analytics.reports.periods import ReportPeriod
+from troupe.actors.analytics.reports.records import Recipient, ReportSchedule
+from troupe.actors.analytics.reports.store import ReportStore
 from troupe.actors.auth.access_tokens import issue_token
 from troupe.actors.auth.connections import put_connection
 from troupe.actors.auth.members import add_member
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 POLL: Final = 0.3 * SECONDS
 PATIENCE: Final = 20 * SECONDS
 INGESTION_DEADLINE: Final = 60 * MINUTES
+READER: Final = "dana@demo.example"
+"""Who gets the reports; the mailbox of the demonstration shows all mail."""
 _ENDED: Final = frozenset({"done", "failed", "cancelled", "dead"})
 
 
@@ -59,6 +64,7 @@ class Surroundings:
     client_id: str
     client_secret: str
     subject: str
+    mail: str
 
 
 async def prepare_tenants(
@@ -132,8 +138,32 @@ async def _prepare(
         _files(profile, surroundings.sftp),
         surroundings.sftp_users[profile.project]["password"].encode(),
     )
+    host, _, port = surroundings.mail.partition(":")
+    sender = f"reports@{profile.project}.example"
+    mailing = {"host": host, "port": int(port), "security": "none", "sender": sender}
+    await put_connection(database, vault, tenant, "smtp", mailing, None)
+    await _schedule_reports(database, tenant, profile)
     token = await issue_token(database, tenant, name="demonstration", role="owner")
     return DemoTenant(str(tenant), profile.name, token.token)
+
+
+async def _schedule_reports(database: Database, tenant: TenantId, profile: TenantProfile) -> None:
+    """A report every morning and every week for the whole company, unless they are there."""
+    store, actor = ReportStore(database), ("operator", None)
+    _, _, present = await store.schedules.page(tenant, limit=1)
+    if present:
+        return
+    reader = Recipient(
+        location_id=None, address=READER, name="Dana", time_zone=profile.zone, language="en"
+    )
+    await store.recipients.add(tenant, reader, actor)
+    now = datetime.now(UTC)
+    for name, period, cron in (
+        ("Every morning", ReportPeriod.DAY, "0 8 * * *"),
+        ("Every Monday", ReportPeriod.WEEK, "15 8 * * MON"),
+    ):
+        schedule = ReportSchedule(name=name, period=period, cron=cron)
+        await store.schedules.add(tenant, schedule, actor, now=now)
 
 
 def _files(profile: TenantProfile, server: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from tests.integration.analytics.office import Office, open_office
 from tests.integration.analytics.warehouse import COUNTS, Warehouse
 from tests.support.postgres import TestDatabase
 from troupe.actors.analytics.answers import Answers
@@ -47,6 +48,7 @@ def build_town() -> Town:
         )
         | dict.fromkeys(("events", "page_views", "item_views", "cart_additions"), 1)
         | {"engaged": True, "engagement_ms": 1, "channel": "Direct", "checkouts": 0, "purchases": 0}
+        | {"landing_page": "https://shop.example/"}
     ]
     rival.interests = [
         at
@@ -87,3 +89,9 @@ async def pool(bridge: None, module_database: TestDatabase) -> AsyncIterator[Dat
 @pytest.fixture
 def answers(pool: Database, town: Town) -> Answers:
     return Answers(pool)
+
+
+@pytest.fixture
+async def office(bridge: None, module_database: TestDatabase) -> AsyncIterator[Office]:
+    async with open_office(module_database.runtime_url) as opened:
+        yield opened

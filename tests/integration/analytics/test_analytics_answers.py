@@ -328,6 +328,7 @@ async def test_no_query_shows_another_tenants_rows(pool: Database, town: Town, n
         "measures_by_hour": (AUTUMN[0], SPRING[-1], None),
         "measures_by_location": (*days, None),
         "locations": (None, None, 100),
+        "entry_pages": (*every, 1, None, None, 10),
     }
 
     async def rows(setting: TenantId) -> list[dict[str, Any]]:

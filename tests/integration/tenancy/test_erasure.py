@@ -78,6 +78,14 @@ def furnish(troupe: Program, tenant: UUID, visitor: str) -> None:
         PHONE,
     )
     troupe.sql(
+        "INSERT INTO auth.invitations"
+        " (tenant_id, invitation_id, provider_id, email, role, expires_at)"
+        " SELECT $1, gen_random_uuid(), provider_id, $2, 'viewer', now() + '1 day'"
+        " FROM auth.identity_providers WHERE tenant_id = $1",
+        tenant,
+        EMAIL,
+    )
+    troupe.sql(
         "INSERT INTO data.purchases (tenant_id, purchase_id, source_day, day, purchased_at,"
         " user_pseudo_id, customer_id, transaction_id, currency, currency_missing, revenue,"
         " counted, value_mismatch) VALUES ($1, 1, '2026-09-01', '2026-09-01', now(), $2, $3,"
@@ -159,6 +167,7 @@ def test_an_export_holds_everything_and_no_secret(troupe: Program) -> None:
     rows = [json.loads(line) for line in person.text.splitlines()][:-1]
     named = {row["table"] for row in rows}
     assert {"data.events", "data.customers", "data.purchases", "platform.job_history"} <= named
+    assert "auth.invitations" in named
     assert "Branch" not in person.text
 
 
@@ -228,6 +237,9 @@ def test_a_member_who_was_erased(troupe: Program) -> None:
     party = troupe.there
     user = party.users["analyst"]
     session = troupe.session(party, "analyst")
+    # Somebody invited them once more, to another role, before they were known.
+    invitation = {"email": "analyst@there.example", "role": "admin"}
+    assert api(troupe, party, "POST", "/invitations", invitation).status_code == 201
     answer = api(
         troupe, party, "POST", "/erase", {"what": "person", "user_id": str(user)}, role="admin"
     )

@@ -78,7 +78,13 @@ async def test_nothing_of_another_tenant_is_seen_or_changed(
     others = troupe.values(troupe.there)
     # Proven only for what is there: each kind of thing in a path has one of the other tenant's.
     variables = {name for operation in operations for name in operation.variables}
-    assert {"tenant_id", "job_id", "token_id", "user_id"} <= variables & others.keys()
+    assert {
+        "tenant_id",
+        "job_id",
+        "token_id",
+        "user_id",
+        "invitation_id",
+    } <= variables & others.keys()
     async with httpx2.AsyncClient(timeout=WAIT) as client:
         found, count = await roles.across(
             operations,

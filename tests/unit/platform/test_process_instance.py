@@ -177,6 +177,25 @@ async def test_it_tells_its_figures_and_asks_for_those_of_the_others_once_at_a_t
         assert found == [{"data-2": [["theirs"]], "data-3": None}] * 2
 
 
+async def test_an_answer_may_be_there_before_the_question_is_off_our_hands():
+    theirs, ours = trio.testing.memory_stream_pair()
+    supervisor = Channel(theirs, from_child)
+    await supervisor.send(BEGIN)
+    async with converse(ours) as instance:
+        pump = ours.send_stream.send_all_hook
+
+        async def answered() -> None:
+            await pump()
+            question = await supervisor.receive()
+            figures = Figures(number=question.number, instance="data-2", figures=[["theirs"]])
+            await supervisor.send(figures)
+            await supervisor.send(Figures(number=question.number, instance="", figures=None))
+            await trio.testing.wait_all_tasks_blocked()
+
+        ours.send_stream.send_all_hook = answered
+        assert await instance.others() == {"data-2": [["theirs"]]}
+
+
 async def test_a_scrape_does_not_wait_for_a_supervisor_that_says_nothing(autojump_clock):
     async with conversation() as (instance, supervisor):
         begun = trio.current_time()

@@ -277,6 +277,18 @@ class Snapshot:
             answer[row["period"] - 1][branch] = self._summary(row)
         return answer
 
+    @property
+    def connection(self) -> "asyncpg.Connection[asyncpg.Record]":
+        """The transaction, for lists that are read beside figures."""
+        return self._connection
+
+    async def branch(self, location_id: str) -> Branch:
+        """What a branch is called; without a name when the master data does not know it."""
+        rows = await self._connection.fetch(
+            QUERIES["branches_known"], self.reporting.tenant, [location_id]
+        )
+        return Branch(*rows[0].values()) if rows else Branch(location_id, None, None)
+
     async def parts(
         self,
         dimension: Dimension,
@@ -411,10 +423,13 @@ class Answers:
 
     Args:
         database: The group's pool.
+
+    Attributes:
+        database: The same.
     """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
 
     async def ask(self, tenant: TenantId, question: Question[T]) -> T:
         """Ask a question of one snapshot.
@@ -435,7 +450,7 @@ class Answers:
                 raise NotFound("There is no such tenant.")
             return await question(Snapshot(connection, Reporting(tenant, *row.values())))
 
-        return await self._database.run(
+        return await self.database.run(
             unit, tenant=tenant, read_only=True, isolation="repeatable_read"
         )
 
@@ -446,7 +461,7 @@ class Answers:
             NotFound: There is no such tenant.
             DatabaseError: The database failed.
         """
-        row = await self._database.fetch_row(
+        row = await self.database.fetch_row(
             QUERIES["reporting"], tenant, tenant=tenant, read_only=True
         )
         if row is None:
@@ -463,7 +478,7 @@ class Answers:
             after: `LocationPage.place` of the page before.
             limit: At most so many.
         """
-        rows = await self._database.fetch(
+        rows = await self.database.fetch(
             QUERIES["locations"],
             tenant,
             *(after or (None, None)),

@@ -546,3 +546,49 @@ LEFT JOIN LATERAL (
     LIMIT $4
 ) page ON true
 ORDER BY page.sort_name, page.location_id
+
+-- name: entry_pages
+-- $1 to $9 as for `measures_of_parts` (one period, or two: the second is what the first is compared
+-- with); $10 fewest sessions; $11 and $12 excess and page of the last row seen, or NULL; $13 rows
+-- wanted. METRICS "Page performance": pages by which sessions begin, with those that were not engaged,
+-- beside the whole site's. `excess` says how many more bounced than if the page were like the site.
+WITH visit AS (
+    SELECT p.position, data.page_of(s.landing_page) AS page, s.engaged, s.purchases > 0 AS bought
+    FROM unnest($2::date[], $3::date[], $4::timestamptz[])
+        WITH ORDINALITY AS p (first_day, last_day, until, position)
+    JOIN data.sessions s
+      ON s.tenant_id = $1 AND s.day BETWEEN p.first_day AND p.last_day
+     AND (p.until IS NULL OR s.started_at < p.until)
+     AND ($5::text[] IS NULL OR s.location_id = ANY ($5))
+     AND ($6::text[] IS NULL OR s.channel = ANY ($6))
+     AND ($7::text[] IS NULL OR coalesce(s.device_category, '') = ANY ($7))
+     AND ($8::text[] IS NULL OR coalesce(s.country, '') = ANY ($8))
+     AND ($9::text[] IS NULL OR coalesce(s.customer_id, '') = ANY ($9))
+), site AS (
+    SELECT count(*) FILTER (WHERE v.position = 1) AS sessions,
+           count(*) FILTER (WHERE v.position = 1 AND NOT v.engaged) AS bounces,
+           count(*) FILTER (WHERE v.position = 2) AS sessions_before,
+           count(*) FILTER (WHERE v.position = 2 AND NOT v.engaged) AS bounces_before
+    FROM visit v
+), pages AS (
+    SELECT v.page, count(*) FILTER (WHERE v.position = 1) AS sessions,
+           count(*) FILTER (WHERE v.position = 1 AND NOT v.engaged) AS bounces,
+           count(*) FILTER (WHERE v.position = 1 AND v.bought) AS conversions,
+           count(*) FILTER (WHERE v.position = 2) AS sessions_before,
+           count(*) FILTER (WHERE v.position = 2 AND NOT v.engaged) AS bounces_before,
+           count(*) FILTER (WHERE v.position = 2 AND v.bought) AS conversions_before
+    FROM visit v
+    WHERE v.page IS NOT NULL
+    GROUP BY v.page
+    HAVING count(*) FILTER (WHERE v.position = 1) >= $10
+), compared AS (
+    SELECT g.*, round(g.bounces - g.sessions::numeric * s.bounces / s.sessions, 6) AS excess,
+           s.sessions AS site_sessions, s.bounces AS site_bounces,
+           s.sessions_before AS site_sessions_before, s.bounces_before AS site_bounces_before,
+           count(*) OVER () AS total
+    FROM pages g CROSS JOIN site s
+)
+SELECT * FROM compared c
+WHERE $12::text IS NULL OR (c.excess, c.page) < ($11::numeric, $12)
+ORDER BY c.excess DESC, c.page DESC
+LIMIT $13

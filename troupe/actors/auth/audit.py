@@ -17,6 +17,9 @@ action                     target; detail
 ``member.removed``         the user; the role
 ``member.erased``          the user, whose identifier leads to nobody from then on
 ``member.joined``          the user; the role and the provider that vouched
+``invitation.made``        the invitation; role, provider and expiry. Never the address
+``invitation.taken_back``  the invitation; the role
+``invitation.accepted``    the invitation; the role
 ``provider.put``           the provider; issuer and client id
 ``provider.deleted``       the provider; issuer and client id
 ``session.started``        the session; the provider
@@ -28,6 +31,12 @@ action                     target; detail
 ``connection.dropped``     the kind
 ``connection.tested``      the kind; the job
 ``connection.host_key_pinned``  the kind; the fingerprint and whether there was another
+``report.settings_put``    nothing; the version
+``report.recipient_added``, ``…_changed``, ``…_removed``  the recipient; the branch
+``report.schedule_made``, ``…_changed``, ``…_removed``  the schedule; its name and line
+``report.suppressed``, ``report.suppression_lifted``  the address
+``report.sent_now``, ``report.run_cancelled``  the run; how many mails
+``report.sent_again``, ``report.taken_as_sent``  the delivery, about which a person has decided
 =========================  =========================================================
 
 The database writes the chain (see 0002_auth.sql); a detail never holds a secret.

@@ -33,6 +33,7 @@ from troupe.common.secrets import (
     Place,
     UnreadableSecret,
     Vault,
+    alert_secret_place,
     changing_keys,
     identifier_of,
     new_key,
@@ -210,5 +211,6 @@ _PLACES: Final[dict[str, Callable[[Any], Place]]] = {
     "connections": secret_place,
     "providers": lambda key: provider_secret_place(UUID(key)),
     "sessions": lambda key: tokens_place(UUID(key)),
+    "alerts": lambda key: alert_secret_place(UUID(key)),
 }
 """Every column that holds sealed values, with what it seals for. A test looks for others."""

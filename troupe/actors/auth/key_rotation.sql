@@ -35,6 +35,19 @@ SELECT session_id::text AS key, provider_tokens AS sealed FROM auth.sealed_sessi
 -- As above.
 SELECT auth.reseal_session($1::text::uuid, $2, $3);
 
+-- name: alerts_sealed
+-- As above.
+SELECT alert_id::text AS key, webhook_secret AS sealed FROM analytics.alerts
+WHERE tenant_id = platform.current_tenant() AND webhook_secret IS NOT NULL;
+
+-- name: alerts_put
+-- As above.
+WITH changed AS (
+    UPDATE analytics.alerts SET webhook_secret = $3
+    WHERE tenant_id = platform.current_tenant() AND alert_id = $1::text::uuid
+      AND webhook_secret = $2 RETURNING 1
+) SELECT EXISTS (SELECT FROM changed);
+
 -- name: drop_unused_keys
 -- Retired data keys that no value names any more. A sealed value names its key in bytes 2 to 17; one
 -- that waits in a job is base64. $1 tenant, $2 how long a retired key stays in any case.
@@ -46,6 +59,9 @@ WHERE k.tenant_id = $1 AND k.state = 'retired' AND k.retired_at < now() - $2::in
       UNION ALL
       SELECT substr(client_secret, 2, 16) FROM auth.identity_providers
       WHERE tenant_id = $1 AND client_secret IS NOT NULL
+      UNION ALL
+      SELECT substr(webhook_secret, 2, 16) FROM analytics.alerts
+      WHERE tenant_id = $1 AND webhook_secret IS NOT NULL
       UNION ALL
       SELECT substr(provider_tokens, 2, 16) FROM auth.sealed_sessions()
       UNION ALL

@@ -26,6 +26,7 @@ from troupe.actors.auth.errors import (
     ProviderMisbehaved,
     ProviderUnavailable,
 )
+from troupe.actors.auth.invitations import accept, waiting_for
 from troupe.actors.auth.login_secrets import (
     RANDOM_BYTES,
     LoginSecrets,
@@ -313,6 +314,7 @@ class Logins:
         asked_again = tokens.refresh_token is not None and refresh.confirm > 0
 
         async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
+            waiting = await waiting_for(connection, tenant, provider.provider_id, identity)
             sealed = await tokens.sealed(connection, self._vault, tenant, session_id)
             row = await connection.fetchrow(
                 SESSION_QUERIES["open_session"],
@@ -321,7 +323,7 @@ class Logins:
                 identity.email or None,
                 identity.email_verified,
                 identity.name,
-                provider.role_for(identity),
+                provider.role_for(identity) if waiting is None else waiting.role,
                 new_id(),
                 session_id,
                 hash_of(session),
@@ -339,6 +341,8 @@ class Logins:
                 detail = {"provider_id": str(provider.provider_id), "reason": "not a member"}
                 who = _pseudonym(provider, identity)
                 await append(connection, Actor("system"), "session.refused", who, detail)
+            elif waiting is not None:
+                await accept(connection, tenant, waiting, row["user_id"], row["role"])
             return row is not None
 
         return session if await self._database.run(unit, tenant=tenant) else None

@@ -107,7 +107,7 @@ async def invite_member(
         NotFound: The tenant has no such provider.
         Conflict: They belong to the tenant already.
     """
-    _demand_rank(by, role)
+    demand_rank(by, role)
 
     async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> Member:
         await connection.execute(QUERIES["lock_tenant"], tenant)
@@ -141,7 +141,7 @@ async def change_role(
     async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> Member:
         await connection.execute(QUERIES["lock_tenant"], tenant)
         present, owners = await _demand(connection, tenant, user)
-        _demand_rank(by, role, present.role)
+        demand_rank(by, role, present.role)
         if present.role == role:
             return present
         _demand_another_owner(present, owners)
@@ -168,7 +168,7 @@ async def remove_member(
     async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         await connection.execute(QUERIES["lock_tenant"], tenant)
         present, owners = await _demand(connection, tenant, user)
-        _demand_rank(by, present.role)
+        demand_rank(by, present.role)
         _demand_another_owner(present, owners)
         await connection.execute(QUERIES["remove_member"], tenant, user)
         await append(connection, actor, "member.removed", str(user), {"role": present.role})
@@ -188,7 +188,7 @@ async def erasable_member(
     """
     await connection.execute(QUERIES["lock_tenant"], tenant)
     present, owners = await _demand(connection, tenant, user)
-    _demand_rank(by, present.role)
+    demand_rank(by, present.role)
     _demand_another_owner(present, owners)
 
 
@@ -226,7 +226,12 @@ async def _demand(
     return found
 
 
-def _demand_rank(by: Role, *roles: Role) -> None:
+def demand_rank(by: Role, *roles: Role) -> None:
+    """Check that somebody may decide about roles.
+
+    Raises:
+        Forbidden: One of them outranks whoever this is.
+    """
     for role in roles:
         if ROLES.index(role) > ROLES.index(by):
             raise Forbidden(f"You are {by}; only who is {role} may decide about that role.")

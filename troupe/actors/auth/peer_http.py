@@ -10,7 +10,6 @@ Each request uses a connection of its own. A pool would key its connections by a
 tenants' providers may share one (a CDN): the TLS session of one name would then serve the other.
 """
 
-import ipaddress
 import json
 import ssl
 from collections.abc import Mapping
@@ -23,66 +22,12 @@ import trio
 
 from troupe.actors.auth.errors import ProviderMisbehaved, ProviderUnavailable
 from troupe.common.errors import PeerUnavailable
-from troupe.common.outbound import HostNotAllowed, OutboundGuard
+from troupe.common.guarded_http import GuardedTransport
+from troupe.common.outbound import OutboundGuard
 from troupe.common.units import SECONDS, KiB
 
 DEADLINE: Final = 5 * SECONDS
 MAX_ANSWER_BYTES: Final = 256 * KiB
-
-
-class GuardedTransport(httpx2.AsyncBaseTransport):
-    """Connects to checked addresses only.
-
-    Args:
-        guard: Decides which.
-        tls: Trust for ``https``; the system's by default.
-    """
-
-    def __init__(self, guard: OutboundGuard, tls: ssl.SSLContext | None = None) -> None:
-        self._guard = guard
-        self._inner = httpx2.AsyncHTTPTransport(
-            verify=tls if tls is not None else True,
-            limits=httpx2.Limits(max_connections=64, max_keepalive_connections=0),
-            trust_env=False,
-        )
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send one request to the first address that answers.
-
-        Raises:
-            HostNotAllowed: The host may not be connected to.
-            PeerUnavailable: It does not resolve.
-            TransportError: It does not answer.
-        """
-        url = request.url
-        port = url.port or {"http": 80, "https": 443}[url.scheme]
-        addresses = await self._guard.resolve(url.host, port)
-        if url.scheme != "https" and not all(map(self._guard.is_excepted, addresses)):
-            raise HostNotAllowed(f"The host {url.host} must be reached over https.")
-        # The Host header was set from the name; TLS checks the certificate against the name too.
-        request.extensions = {**request.extensions, "sni_hostname": url.raw_host.decode("ascii")}
-        for address in addresses[:-1]:
-            try:
-                return await self._send(request, url, address)
-            except (httpx2.ConnectError, httpx2.ConnectTimeout):
-                continue
-        return await self._send(request, url, addresses[-1])
-
-    async def _send(
-        self,
-        request: httpx2.Request,
-        url: httpx2.URL,
-        address: ipaddress.IPv4Address | ipaddress.IPv6Address,
-    ) -> httpx2.Response:
-        request.url = url.copy_with(host=str(address))
-        try:
-            return await self._inner.handle_async_request(request)
-        finally:
-            request.url = url
-
-    async def aclose(self) -> None:
-        """Close what is open."""
-        await self._inner.aclose()
 
 
 class PeerHttp:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from troupe.actors.auth.addresses import domain_of
 from troupe.actors.auth.audit import OPERATOR, QUERIES, Actor, append
 from troupe.actors.auth.keys import ALGORITHMS
 from troupe.actors.auth.members import Role
@@ -61,7 +62,7 @@ class IdentityProvider:
         if not self.allowed_email_domains and not self.allowed_claims:
             return None
         if self.allowed_email_domains:
-            domain = identity.email.rpartition("@")[2].casefold()
+            domain = domain_of(identity.email)
             if not identity.email_verified or domain not in self.allowed_email_domains:
                 return None
         for claim, accepted in self.allowed_claims.items():

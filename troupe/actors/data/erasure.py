@@ -46,6 +46,7 @@ def erasure_kinds(database: Database, vault: Vault) -> dict[str, JobKind]:
             found: set[str] = set()
             for identifier in json.loads(opened):
                 found |= set(await connection.fetchval(QUERIES["identifiers"], tenant, identifier))
+            await connection.execute(QUERIES["erase_invitations"], tenant, sorted(found))
             counts = await connection.fetchval(
                 QUERIES["erase_person"], tenant, sorted(found), run.job.id
             )

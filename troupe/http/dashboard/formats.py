@@ -140,3 +140,14 @@ def days(start: date, end: date, *, year: bool = True) -> str:
     if start == end:
         return day(start, year=year)
     return f"{day(start, year=year and start.year != end.year)} – {day(end, year=year)}"
+
+
+def initials(name: str) -> str:
+    """At most two letters that stand for a person: AL for Ada Lovelace.
+
+    >>> initials("ada von lovelace"), initials("?"), initials("")
+    ('AL', '?', '·')
+    """
+    words = [word for word in re.split(r"[^\w]+", name) if word]
+    chosen = [words[0], words[-1]] if len(words) > 1 else words
+    return "".join(word[0] for word in chosen).upper() or name[:1] or "\N{MIDDLE DOT}"

@@ -131,10 +131,12 @@ class Instance:
 
         Those who ask at the same time get the same answer.
         """
-        if self._scrape is None:
-            self._scrape = _Scrape(next(self._numbers))
-            await self._channel.send(Scrape(number=self._scrape.number))
         scrape = self._scrape
+        if scrape is None:
+            scrape = self._scrape = _Scrape(next(self._numbers))
+            # A client that goes away must not leave half a question on the channel.
+            with trio.CancelScope(shield=True):
+                await self._channel.send(Scrape(number=scrape.number))
         with trio.move_on_after(SCRAPE_DEADLINE):
             await scrape.complete.wait()
         return dict(scrape.found)

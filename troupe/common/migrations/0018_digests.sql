@@ -1,6 +1,6 @@
 -- A day's digest: what follows from the day's rows alone is worked out before anything is locked, so
 -- that publications of a tenant, which come one after the other, take no longer than they must.
--- docs/adr/0020-digests.md tells why.
+-- docs/adr/0024-digests.md tells why.
 
 -- The tables of a digest: the ending of a name in schema staging beside the staged table's own (which
 -- leaves eight characters), the name by which statements know it, and the columns.

@@ -1,0 +1,1 @@
+"""How fast reports are written and sent, in how much memory; what the dashboard notices of it."""

@@ -1,0 +1,121 @@
+-- What happened in a session and to a person, event by event; run by timelines.py.
+--
+-- Events are read by visitor within the partitions of the source days that can hold them: which those
+-- are is asked first (source_days_within), because a plan over all days of a tenant would look into
+-- each. A source day is a partition; its own index begins with the visitor.
+
+-- name: custom_plans
+-- For this transaction. Partitions are left out when the days are known while planning; a plan made for
+-- any days would look into every day of the tenant.
+SET LOCAL plan_cache_mode = force_custom_plan
+
+-- name: session
+-- $1 tenant, $2 stream, $3 visitor, $4 session id.
+SELECT s.*, l.name AS location_name, m.company, m.contact, m.email AS customer_email, m.phone
+FROM data.sessions s
+LEFT JOIN data.locations l ON l.tenant_id = s.tenant_id AND l.location_id = s.location_id
+LEFT JOIN LATERAL (
+    SELECT c.* FROM data.customers c
+    WHERE c.tenant_id = s.tenant_id AND c.customer_id IN (s.erp_customer_id, s.customer_id)
+    ORDER BY c.customer_id IS NOT DISTINCT FROM s.erp_customer_id DESC
+    LIMIT 1
+) AS m ON true
+WHERE s.tenant_id = $1 AND s.stream_id = $2 AND s.user_pseudo_id = $3 AND s.ga_session_id = $4
+
+-- name: session_events
+-- $1 tenant, $2 stream, $3 visitor, $4 session id, $5 source days, $6 from, $7 to, $8 how many to leave
+-- out, $9 how many. In order; of two at the same instant the one that was sent first.
+SELECT e.event_at, e.event_name, e.user_pseudo_id, e.stream_id, e.ga_session_id, e.page_location,
+       e.page_title, e.search_term, e.device_category, e.operating_system, e.browser, e.country,
+       e.city, e.location_id, e.transaction_id, e.purchase_revenue, e.refund_value, e.event_value,
+       e.currency, e.items, e.engagement_ms, e.source, e.medium, e.campaign
+FROM data.events e
+WHERE e.tenant_id = $1 AND e.source_day = ANY ($5::date[]) AND e.user_pseudo_id = $3
+  AND e.event_at BETWEEN $6 AND $7 AND e.ga_session_id = $4 AND coalesce(e.stream_id, '') = $2
+ORDER BY e.event_at, e.bundle_sequence_id, e.batch_event_index, e.event_name, e.page_location,
+         e.items::text
+OFFSET $8 LIMIT $9
+
+-- name: person
+-- $1 tenant, $2 whether a customer, $3 their id. Of all their sessions; no row: there is none.
+SELECT count(*) AS sessions, count(*) FILTER (WHERE s.engaged) AS engaged_sessions,
+       sum(s.purchases)::bigint AS purchases, min(s.started_at) AS first_at,
+       max(s.ended_at) AS last_at, array_agg(DISTINCT s.user_pseudo_id) AS visitors,
+       (array_agg(s.erp_customer_id ORDER BY s.ended_at DESC)
+           FILTER (WHERE s.erp_customer_id IS NOT NULL))[1] AS erp_customer_id,
+       (array_agg(s.customer_id ORDER BY s.ended_at DESC)
+           FILTER (WHERE s.customer_id IS NOT NULL))[1] AS customer_id,
+       (array_agg(s.location_id ORDER BY s.ended_at DESC)
+           FILTER (WHERE s.location_id <> ''))[1] AS location_id
+FROM (
+    SELECT c.* FROM data.sessions c
+    WHERE $2::boolean AND c.tenant_id = $1 AND c.customer_id = $3
+    UNION ALL
+    SELECT v.* FROM data.sessions v
+    WHERE NOT $2::boolean AND v.tenant_id = $1 AND v.user_pseudo_id = $3
+) AS s
+HAVING count(*) > 0
+
+-- name: contact
+-- $1 tenant, $2 ERP id, $3 login id, $4 branch.
+SELECT m.company, m.contact, m.email AS customer_email, m.phone, l.name AS location_name
+FROM (SELECT 1) AS one
+LEFT JOIN LATERAL (
+    SELECT c.* FROM data.customers c
+    WHERE c.tenant_id = $1 AND c.customer_id IN ($2, $3)
+    ORDER BY c.customer_id IS NOT DISTINCT FROM $2 DESC
+    LIMIT 1
+) AS m ON true
+LEFT JOIN data.locations l ON l.tenant_id = $1 AND l.location_id = $4
+
+-- name: devices
+-- $1 tenant, $2 whether a customer, $3 their id. What they came with, latest first.
+SELECT s.user_pseudo_id, coalesce(s.device_category, '') AS device_category, s.stream_id,
+       count(*) AS sessions, min(s.started_at) AS first_at, max(s.ended_at) AS last_at
+FROM (
+    SELECT c.* FROM data.sessions c
+    WHERE $2::boolean AND c.tenant_id = $1 AND c.customer_id = $3
+    UNION ALL
+    SELECT v.* FROM data.sessions v
+    WHERE NOT $2::boolean AND v.tenant_id = $1 AND v.user_pseudo_id = $3
+) AS s
+GROUP BY s.user_pseudo_id, coalesce(s.device_category, ''), s.stream_id
+ORDER BY max(s.ended_at) DESC, s.user_pseudo_id, 2, s.stream_id
+LIMIT 100
+
+-- name: days_of_visitors
+-- $1 tenant, $2 visitors, $3 not after this day or NULL, $4 how many. Days on which one of them was
+-- seen, latest first.
+SELECT u.day FROM data.user_day u
+WHERE u.tenant_id = $1 AND u.user_pseudo_id = ANY ($2::text[])
+  AND ($3::date IS NULL OR u.day <= $3)
+GROUP BY u.day
+ORDER BY u.day DESC
+LIMIT $4
+
+-- name: source_days_within
+-- $1 tenant, $2 from, $3 before. Those with events in between.
+SELECT d.source_day FROM data.source_days d
+WHERE d.tenant_id = $1 AND d.last_event_at >= $2 AND d.first_event_at < $3
+ORDER BY d.source_day
+
+-- name: person_events
+-- $1 tenant, $2 visitors, $3 customer or NULL, $4 source days, $5 from, $6 before, $7 not after this
+-- instant or NULL, $8 how many to leave out, $9 how many. Latest first. A customer's events are those
+-- of sessions that are theirs, and those outside of sessions that name them.
+SELECT e.event_at, e.event_name, e.user_pseudo_id, e.stream_id, e.ga_session_id, e.page_location,
+       e.page_title, e.search_term, e.device_category, e.operating_system, e.browser, e.country,
+       e.city, coalesce(s.location_id, e.location_id) AS location_id, e.transaction_id,
+       e.purchase_revenue, e.refund_value, e.event_value, e.currency, e.items, e.engagement_ms,
+       e.source, e.medium, e.campaign
+FROM data.events e
+LEFT JOIN data.sessions s
+  ON s.tenant_id = $1 AND s.user_pseudo_id = e.user_pseudo_id
+ AND s.ga_session_id = e.ga_session_id AND s.stream_id = coalesce(e.stream_id, '')
+WHERE e.tenant_id = $1 AND e.source_day = ANY ($4::date[])
+  AND e.user_pseudo_id = ANY ($2::text[]) AND e.event_at >= $5 AND e.event_at < $6
+  AND ($7::timestamptz IS NULL OR e.event_at <= $7)
+  AND ($3::text IS NULL OR coalesce(s.customer_id, e.customer_id) = $3)
+ORDER BY e.event_at DESC, e.bundle_sequence_id DESC, e.batch_event_index DESC, e.event_name DESC,
+         e.page_location DESC, e.user_pseudo_id DESC, e.items::text DESC
+OFFSET $8 LIMIT $9
