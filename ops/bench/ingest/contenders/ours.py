@@ -73,7 +73,8 @@ async def _stage(
     async def one_after_another() -> None:
         nonlocal rows
         while waiting:
-            rows += (await extraction.stage(waiting.popleft(), _unseen)).rows
+            staged = await extraction.stage(waiting.popleft(), _unseen)
+            rows += staged.rows
 
     async with trio.open_nursery() as nursery:
         for _ in range(settings.days_in_flight):
