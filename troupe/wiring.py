@@ -542,10 +542,12 @@ def _analytics(site: Site) -> Group:
         tasks = Tasks(database.get())
         task_routes.declare(app.api, answering.get(), tasks)
         exports.declare(app.api, answering.get(), tasks)
-        alert_routes.declare(app.api, Alerts(database.get(), vault))
+        alerts = Alerts(database.get(), vault)
+        alert_routes.declare(app.api, alerts)
         history_routes.declare(app.api, answering.get(), Timelines(database.get()))
-        reports.declare(app.api, Desk(ReportStore(database.get()), press()))
-        pages.declare(app, answering.get(), addresses)
+        store = ReportStore(database.get())
+        reports.declare(app.api, Desk(store, press()))
+        pages.declare(app, answering.get(), addresses, alerts, store)
         app.front = KeptAnswers(app, answering.get(), credentials)
         return app
 

@@ -33,7 +33,6 @@ from troupe.http.conventions import (
     PageQuery,
     decode_cursor,
     encode_cursor,
-    entity_tag,
     require_match,
 )
 from troupe.http.credentials import CookiePolicy, Credentials, ResolvedPrincipal
@@ -42,7 +41,7 @@ from troupe.http.login_pages import LoginPages
 from troupe.http.principal import Access, Principal, Role
 from troupe.http.request import current_request
 from troupe.http.routes import Api
-from troupe.http.tenants import actor_of, change_if_unchanged, tag_of, within
+from troupe.http.tenants import actor_of, change_if_unchanged, connection_tag, tag_of, within
 from troupe.http.tenants import declare as declare_running
 
 __all__ = ["Addresses", "declare"]
@@ -281,12 +280,10 @@ def _declare_tenants(api: Api, database: Database) -> None:
 def _declare_connections(api: Api, database: Database, vault: Vault) -> None:
     rule = "/api/v1/tenants/<uuid:tenant_id>/connections/<any(bigquery, sftp, smtp):kind>"
 
-    def tag_of(kind: str, tenant: UUID, version: int) -> str:
-        return entity_tag("connection", tenant, kind, version)
-
     async def answer(tenant: TenantId, kind: ConnectionKind) -> Answer:
         stored = await connections.show_connection(database, tenant, kind)
-        return Answer(models.ConnectionAnswer.of(stored), etag=tag_of(kind, tenant, stored.version))
+        tag = connection_tag(tenant, kind, stored.version)
+        return Answer(models.ConnectionAnswer.of(stored), etag=tag)
 
     @api.get(
         rule,
@@ -326,7 +323,7 @@ def _declare_connections(api: Api, database: Database, vault: Vault) -> None:
                 version = (await connections.show_connection(database, tenant, kind)).version
             except NotConnected:
                 version = 0
-            require_match(tag_of(kind, tenant, version))
+            require_match(connection_tag(tenant, kind, version))
         await connections.put_connection(
             database,
             vault,

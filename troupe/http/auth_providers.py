@@ -219,7 +219,7 @@ def _declare_writing(api: Api, desk: ProviderDesk) -> None:
         tenant = desk.within(principal, tenant_id)
         present = await desk.one(tenant, provider_id)
         if "If-Match" in current_request().headers:
-            require_match(_tag_of(present))
+            require_match(provider_tag(present))
         fixed = [
             (f"/{name}", "stays as it is; another one is another provider")
             for name in ("issuer", "client_id")
@@ -249,9 +249,10 @@ def _declare_writing(api: Api, desk: ProviderDesk) -> None:
         return Answer(None, 204)
 
 
-def _tag_of(provider: ListedProvider) -> str:
+def provider_tag(provider: ListedProvider) -> str:
+    """The entity tag of a provider."""
     return entity_tag("provider", provider.provider_id, provider.version)
 
 
 def _answer(provider: ListedProvider, status: int = 200) -> Answer:
-    return Answer(ProviderAnswer.of(provider), status, etag=_tag_of(provider))
+    return Answer(ProviderAnswer.of(provider), status, etag=provider_tag(provider))

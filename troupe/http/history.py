@@ -42,7 +42,7 @@ def declare(api: Api, answering: Answering, timelines: Timelines) -> None:
         key = read_session_id(session_id)
         after = 0
         if query.cursor:
-            after = _shown(*decode_cursor(query.cursor, _SESSION, (int,)))
+            after = shown_of(*decode_cursor(query.cursor, _SESSION, (int,)))
         found = await timelines.session(principal.tenant_id, key, after=after, limit=query.limit)
         cursor = None if found.place is None else encode_cursor(_SESSION, [found.place])
         return models.SessionTimelineAnswer.of(found, cursor)
@@ -62,7 +62,7 @@ def declare(api: Api, answering: Answering, timelines: Timelines) -> None:
         after = None
         if query.cursor:
             at, shown = decode_cursor(query.cursor, _USER, (datetime, int))
-            after = Place(_instant(at), _shown(shown))
+            after = Place(instant_of(at), shown_of(shown))
         reporting = await answering.standing.of(principal.tenant_id)
         found = await timelines.person(
             principal.tenant_id,
@@ -78,14 +78,23 @@ def declare(api: Api, answering: Answering, timelines: Timelines) -> None:
         return models.UserTimelineAnswer.of(found, cursor)
 
 
-def _shown(value: object) -> int:
+def shown_of(value: object) -> int:
+    """How many events a cursor says have been shown.
+
+    Raises:
+        InvalidInput: No answer of ours said so.
+    """
     if isinstance(value, int) and 0 <= value <= MOST_SHOWN:
         return value
     raise _made_up()
 
 
-def _instant(value: object) -> datetime:
-    """One that has a day in every zone."""
+def instant_of(value: object) -> datetime:
+    """The instant that a cursor names, if it has a day in every zone.
+
+    Raises:
+        InvalidInput: No answer of ours said so.
+    """
     if isinstance(value, datetime) and EARLIEST_DATE.year <= value.year <= LATEST_DATE.year:
         return value
     raise _made_up()

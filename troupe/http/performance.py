@@ -9,9 +9,7 @@ from typing import Final, cast
 
 from troupe.actors.analytics.answers import BranchSummaries, Snapshot
 from troupe.actors.analytics.entry_pages import EntryPages, read_entry_pages
-from troupe.actors.analytics.filters import Filters
 from troupe.actors.analytics.ranking import Place, Ranking
-from troupe.actors.analytics.subjects import Kind, Subject, read_subjects
 from troupe.http import performance_models as models
 from troupe.http.analytics_models import LocationStats
 from troupe.http.answering import Answering, Inquiry
@@ -61,7 +59,7 @@ def _check_pages(query: models.PerformanceQuery) -> None:
 
 PAGES: Final = Inquiry(_PAGES, models.EntryPagesAnswer, _read_pages, _write_pages, _check_pages)
 
-Branches = tuple[list[BranchSummaries], dict[str, list[Subject]]]
+Branches = tuple[list[BranchSummaries], dict[str, list[models.TopProduct]]]
 
 
 def _branch_place(query: models.PerformanceQuery) -> Place | None:
@@ -74,25 +72,24 @@ async def _read_branches(
     snapshot: Snapshot, asked: Asked, query: models.PerformanceQuery
 ) -> Branches:
     summaries = await snapshot.branches(asked.periods, query.filters)
-    sold = {}
-    for branch in _BY_REVENUE.order(summaries[0], after=_branch_place(query))[: query.limit]:
-        if summaries[0][branch].measures.purchases:
-            filters = Filters(
-                (branch.location_id,),
-                query.filters.channels,
-                query.filters.devices,
-                query.filters.countries,
-                query.filters.customers,
-            )
-            page = await read_subjects(
-                snapshot,
-                Kind.PRODUCT,
-                asked.periods[:1],
-                filters,
-                by="revenue",
-                limit=TOP_PRODUCTS,
-            )
-            sold[branch.location_id] = page.subjects
+    page = _BY_REVENUE.order(summaries[0], after=_branch_place(query))[: query.limit]
+    rows = await snapshot.fetch(
+        "sold_by_branch",
+        asked.periods[:1],
+        query.filters,
+        snapshot.reporting.currency,
+        [branch.location_id for branch in page],
+        TOP_PRODUCTS,
+    )
+    sold: dict[str, list[models.TopProduct]] = {}
+    for row in rows:
+        product = models.TopProduct(
+            name=row["product"],
+            label=row["label"],
+            revenue=row["revenue"],
+            quantity=int(row["quantity"]),
+        )
+        sold.setdefault(row["location_id"], []).append(product)
     return summaries, sold
 
 
@@ -108,18 +105,10 @@ def _write_branches(
         stats = LocationStats.of(
             branch, now[branch], before[0][branch] if before else None, currency
         )
-        products = [
-            models.TopProduct(
-                name=one.name,
-                label=one.label,
-                revenue=one.now.revenue,
-                quantity=int(one.now.quantity),
-            )
-            for one in sold.get(branch.location_id, ())
-            if one.now.purchases
-        ]
         fields = {name: getattr(stats, name) for name in LocationStats.model_fields}
-        rows.append(models.BranchPerformance(**fields, top_products=products))
+        rows.append(
+            models.BranchPerformance(**fields, top_products=sold.get(branch.location_id, []))
+        )
     cursor = None
     if len(listed) > len(page):
         cursor = encode_cursor(_BRANCHES, _BY_REVENUE.place(page[-1], now[page[-1]]))

@@ -27,8 +27,11 @@ from troupe.http.report_desk import TAG, Desk, actor_of, place_of
 from troupe.http.routes import Api
 
 PART: Final = Media("*/*", "A part of the mail, with the type that it has there.")
-_SEALED: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
-"""A preview is a mail: nothing in it may run or load, whatever a tenant has put into it."""
+_SEALED: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'self'"
+)
+"""A preview is a mail: nothing in it may run or load, whatever a tenant has put into it. The
+dashboard shows it in a frame."""
 
 
 def declare(api: Api, desk: Desk) -> None:
@@ -68,7 +71,11 @@ def _declare_previews(api: Api, desk: Desk) -> None:
 
 def _part(written: Written, part: Part) -> Response:
     body = previewing.part_of(written, part)
-    headers = {"Cache-Control": "private, no-store", "Content-Security-Policy": _SEALED}
+    headers = {
+        "Cache-Control": "private, no-store",
+        "Content-Security-Policy": _SEALED,
+        "X-Frame-Options": "SAMEORIGIN",
+    }
     names = {Part.MAIL: "report.eml", Part.WORKBOOK: written.rendered.workbook_name}
     if part in names:
         headers["Content-Disposition"] = f'attachment; filename="{names[part]}"'

@@ -138,7 +138,7 @@ def _declare_recipients(api: Api, desk: Desk) -> None:
         made = await store.recipients.add(tenant, Recipient(**values), actor_of(principal))
         where = {"Location": f"/api/v1/reports/recipients/{made.id}"}
         answer = models.RecipientAnswer.of(made)
-        return Answer(answer, 201, where, _recipient_tag(made))
+        return Answer(answer, 201, where, recipient_tag(made))
 
     @api.get(
         "/api/v1/reports/recipients/<uuid:recipient_id>",
@@ -168,7 +168,7 @@ def _declare_recipients(api: Api, desk: Desk) -> None:
         """What is not given stays; `location_id: null` makes it the whole company."""
         tenant = principal.tenant_id
         present = await store.recipients.one(tenant, recipient_id)
-        require_match(_recipient_tag(present))
+        require_match(recipient_tag(present))
         given = {name: getattr(body, name) for name in body.model_fields_set}
         wanted = replace(present, **without_nulls(given, except_for="location_id"))
         return _recipient_answer(await store.recipients.change(tenant, wanted, actor_of(principal)))
@@ -186,12 +186,13 @@ def _declare_recipients(api: Api, desk: Desk) -> None:
         return Answer(None, 204)
 
 
-def _recipient_tag(recipient: Recipient) -> str:
+def recipient_tag(recipient: Recipient) -> str:
+    """The entity tag of a recipient."""
     return tag_of(recipient.id, recipient.version, recipient.suppressed_at, recipient.hard_bounces)
 
 
 def _recipient_answer(recipient: Recipient) -> Answer:
-    return Answer(models.RecipientAnswer.of(recipient), etag=_recipient_tag(recipient))
+    return Answer(models.RecipientAnswer.of(recipient), etag=recipient_tag(recipient))
 
 
 def _declare_suppressions(api: Api, desk: Desk) -> None:

@@ -77,6 +77,7 @@ def page_policy(*, connect: Sequence[str] = (), forms: Sequence[str] = ()) -> st
             "img-src 'self' data:",
             "font-src 'self'",
             "manifest-src 'self'",
+            "frame-src 'self'",
             " ".join(("connect-src 'self'", *connect)),
             " ".join(("form-action 'self'", *forms)),
             "base-uri 'none'",

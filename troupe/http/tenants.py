@@ -98,6 +98,11 @@ def tag_of(tenant: tenants.Tenant) -> str:
     return entity_tag(tenant.tenant_id, tenant.version)
 
 
+def connection_tag(tenant: UUID, kind: ConnectionKind, version: int) -> str:
+    """The entity tag of a connection; of version 0 that of none."""
+    return entity_tag("connection", tenant, kind, version)
+
+
 def declare(api: Api, *, database: Database, vault: Vault) -> None:
     """Declare the routes.
 

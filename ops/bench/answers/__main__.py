@@ -36,10 +36,11 @@ from troupe.common import logs
 from troupe.common.bridge import open_bridge
 from troupe.common.database import open_database
 from troupe.common.postgres import start_embedded_sync
+from troupe.http.history_ids import read_session_id
 
 PEERS: Final = ROOT / ".bench" / "answers-peers"
 PINS: Final = Path(__file__).with_name("peers.txt")
-PARTS: Final = ("uncached", "cached", "mix")
+PARTS: Final = ("uncached", "tasks", "cached", "mix")
 TOKENS: Final = 64
 """As many callers: one would meet its rate limit."""
 START_DEADLINE: Final = 60.0
@@ -54,6 +55,21 @@ UNCACHED: Final = (
     ("locations, 30 days", "stats/locations", 30, {}, None),
     ("locations, 90 days", "stats/locations", 90, {}, 30),
 )
+TASKS: Final = (
+    ("purchases, 30 days", "tasks/purchases", 30, {}, 50),
+    ("abandoned carts, 30 days", "tasks/cart-abandonment", 30, {}, 50),
+    ("failed searches, 30 days", "tasks/search-analysis", 30, {}, 50),
+    ("repeat visits, 30 days", "tasks/repeat-visits", 30, {}, 50),
+    ("pages' performance, 30 days", "tasks/performance/pages", 30, {}, 50),
+    ("branches' performance, 30 days", "tasks/performance/locations", 30, {}, 50),
+)
+FURTHER: Final = (
+    ("carts, by priority", "tasks/cart-abandonment", {"sort": "-priority"}),
+    ("carts, open and of worth", "tasks/cart-abandonment", {"status": "open", "min_value": "200"}),
+    ("carts, a word searched", "tasks/cart-abandonment", {"q": "product 19"}),
+    ("carts, a rare word searched", "tasks/cart-abandonment", {"q": "cv4711"}),
+)
+TIMELINES_MS: Final = 10
 OTHERS: Final = (
     ("stats, 30 days, compared", "stats", {"compare": "previous"}),
     ("stats, 30 days, on mobile", "stats", {"device": "mobile"}),
@@ -182,49 +198,92 @@ class Benchmark:
 
     def uncached(self) -> None:
         """Each question over ranges that nobody has asked for; one client."""
-        options = self._options
-        table = Table(title="Uncached, median over the API, ms (first version: median, least)")
-        for heading in ("", "Troupe", "least", "most", "first version", "least", "times"):
-            table.add_column(heading, justify="right" if heading else "left")
-        figures: dict[str, Any] = {}
+        table, figures = self._new_table("Uncached")
         with self._ours() as port, self._naive() as other:
             self._check_figures(Line(port), Line(other))
-            for what, route, days, more, target in UNCACHED:
-                # The first version takes longer than a server keeps an idle connection.
-                ours, naive = Line(port), Line(other)
-                theirs = []
-                mine = [
-                    self._ask(ours, self._path(route, days, sample, more)).seconds
-                    for sample in range(options.samples)
-                ]
-                for sample in range(options.naive_samples):
-                    reply = naive.ask(request(f"/{self._path(route, days, sample, {}, True)}"))
-                    if reply.status != 200:
-                        raise SystemExit(f"first version: {route}: {reply.status}")
-                    theirs.append(reply.seconds)
-                times = _median(theirs) / _median(mine)
-                figures[what] = {"ours": mine, "naive": theirs}
-                table.add_row(
-                    what,
-                    *(f"{MS * value:,.1f}" for value in (_median(mine), min(mine), max(mine))),
-                    *(f"{MS * value:,.0f}" for value in (_median(theirs), min(theirs))),
-                    f"{times:,.0f}",
-                )
-                if target is not None:
-                    self._target(what, MS * _median(mine), target, "ms", at_least=False)
-                self._target(f"{what}, first version's time", times, 20, "x", at_least=True)
-            ours = Line(port)
-            for what, route, more in OTHERS:
-                took = [
-                    self._ask(ours, self._path(route, 30, sample, more)).seconds
-                    for sample in range(min(options.samples, 7))
-                ]
-                figures[what] = {"ours": took}
-                table.add_row(
-                    what, *(f"{MS * v:,.1f}" for v in (_median(took), min(took), max(took)))
-                )
+            for row in UNCACHED:
+                self._compare(port, other, row, table, figures)
+            self._look(port, OTHERS, table, figures)
         self.figures["uncached"] = figures
+
+    def tasks(self) -> None:
+        """Task lists and timelines, which are never kept; one client."""
+        table, figures = self._new_table("Tasks and timelines")
+        with self._ours() as port, self._naive() as other:
+            for row in TASKS:
+                self._compare(port, other, row, table, figures)
+            self._look(port, FURTHER, table, figures)
+            page = self._ask(Line(port), self._path("tasks/cart-abandonment", 30, 0, {}))
+            found = json.loads(page.body)["data"][: self._options.samples]
+            ours, naive = Line(port), Line(other)
+            for what, kind in (("a session", "session"), ("a person", "user")):
+                paths = [f"history/{kind}s/{task[f'{kind}_id']}" for task in found]
+                mine = [self._ask(ours, path).seconds for path in paths]
+                theirs = [self._ask_naive(naive, self._history(kind, task)) for task in found]
+                figures[what] = {"ours": mine, "naive": theirs}
+                self._add(table, what, mine, theirs)
+                self._target(what, MS * _median(mine), TIMELINES_MS, "ms", at_least=False)
+        self.figures["tasks"] = figures
+
+    @staticmethod
+    def _history(kind: str, task: Any) -> str:
+        _stream, visitor, session = read_session_id(task["session_id"])
+        asked: dict[str, Any] = {"tenant": str(data.SHOP), "visitor": visitor}
+        if kind == "session":
+            asked["session"] = session
+        return f"history/{kind}s?{urlencode(asked)}"
+
+    def _new_table(self, title: str) -> tuple[Table, dict[str, Any]]:
+        table = Table(title=f"{title}, median over the API, ms (first version: median, least)")
+        for heading in ("", "Troupe", "least", "most", "first version", "least", "times"):
+            table.add_column(heading, justify="right" if heading else "left")
         self.tables.append(table)
+        return table, {}
+
+    def _compare(
+        self, port: int, other: int, row: Any, table: Table, figures: dict[str, Any]
+    ) -> None:
+        what, route, days, more, target = row
+        # The first version takes longer than a server keeps an idle connection.
+        ours, naive = Line(port), Line(other)
+        mine = [
+            self._ask(ours, self._path(route, days, sample, more)).seconds
+            for sample in range(self._options.samples)
+        ]
+        theirs = [
+            self._ask_naive(naive, self._path(route, days, sample, {}, True))
+            for sample in range(self._options.naive_samples)
+        ]
+        figures[what] = {"ours": mine, "naive": theirs}
+        self._add(table, what, mine, theirs)
+        if target is not None:
+            self._target(what, MS * _median(mine), target, "ms", at_least=False)
+        times = _median(theirs) / _median(mine)
+        self._target(f"{what}, first version's time", times, 20, "x", at_least=True)
+
+    def _look(self, port: int, rows: Any, table: Table, figures: dict[str, Any]) -> None:
+        ours = Line(port)
+        for what, route, more in rows:
+            took = [
+                self._ask(ours, self._path(route, 30, sample, more)).seconds
+                for sample in range(min(self._options.samples, 7))
+            ]
+            figures[what] = {"ours": took}
+            self._add(table, what, took)
+
+    @staticmethod
+    def _add(table: Table, what: str, mine: list[float], theirs: list[float] | None = None) -> None:
+        cells = [f"{MS * value:,.1f}" for value in (_median(mine), min(mine), max(mine))]
+        if theirs:
+            cells += [f"{MS * value:,.0f}" for value in (_median(theirs), min(theirs))]
+            cells.append(f"{_median(theirs) / _median(mine):,.0f}")
+        table.add_row(what, *cells)
+
+    def _ask_naive(self, line: Line, path: str) -> float:
+        reply = line.ask(request(f"/{path}"))
+        if reply.status != 200:
+            raise SystemExit(f"first version: {path}: {reply.status}")
+        return reply.seconds
 
     @staticmethod
     def _path(route: str, days: int, sample: int, more: dict[str, str], naive: bool = False) -> str:

@@ -5,6 +5,7 @@ Only the events themselves are made inside the database, which takes half a minu
 """
 
 import hashlib
+import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ import asyncpg
 
 from ops.bench.jobs.arena import Arena
 from ops.bench.jobs.peers import ROOT
+from troupe.actors.analytics.following import follow_tenant
 from troupe.actors.data.publication import Reporting, StagedDay, publish, seal, stage
 from troupe.common.ids import TenantId, new_id
 from troupe.common.migrate import migrate_in_asyncio
@@ -47,6 +49,7 @@ def stamp(events: int) -> str:
         *sorted((ROOT / "troupe/common/migrations").glob("*.sql")),
         *sorted((ROOT / "troupe/actors/data").glob("*.sql")),
         ROOT / "troupe/actors/data/publication.py",
+        ROOT / "troupe/actors/analytics/following.sql",
         Path(__file__),
         Path(__file__).with_name("events.sql"),
     ]
@@ -123,6 +126,14 @@ async def _fill(connection: Connection, tenant: TenantId, events: int) -> None:
         await publish_day(connection, tenant, staged)
 
 
+async def _follow(connection: Connection, tenant: TenantId) -> None:
+    began = time.monotonic()
+    async with as_tenant(connection, tenant):
+        await follow_tenant(connection, tenant)
+    if tenant == SHOP:
+        print(f"tasks followed {DAYS} days in {time.monotonic() - began:.1f} s", flush=True)
+
+
 async def prepare(server: EmbeddedPostgres, events: int) -> Arena:
     """The database with its data, made if it is not there."""
     arena = Arena(server)
@@ -137,11 +148,15 @@ async def prepare(server: EmbeddedPostgres, events: int) -> Arena:
     async with arena.connected(DATABASE) as admin:
         await admin.execute(QUERIES["prepare"])
     runtime = await asyncpg.connect(urls["runtime"])
+    await runtime.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
+    )
     try:
         # What a crash loses here is made again.
         await runtime.execute("SET synchronous_commit = off")
         for tenant in (*SMALL, SHOP):
             await _fill(runtime, tenant, events)
+            await _follow(runtime, tenant)
     finally:
         await runtime.close()
     async with arena.connected(DATABASE) as admin:

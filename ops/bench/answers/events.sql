@@ -92,6 +92,14 @@ CREATE TABLE naive.purchase AS
 CREATE TABLE naive.add_to_cart AS
     SELECT tenant_id, source_day AS event_date, event_at, user_pseudo_id, ga_session_id, location_id
     FROM data.events WHERE event_name = 'add_to_cart';
+CREATE TABLE naive.search AS
+    SELECT tenant_id, source_day AS event_date, event_at, event_name, user_pseudo_id, ga_session_id,
+           location_id, search_term
+    FROM data.events WHERE event_name IN ('view_search_results', 'no_search_results');
+CREATE TABLE naive.page_view AS
+    SELECT tenant_id, source_day AS event_date, event_at, user_pseudo_id, ga_session_id, location_id,
+           page_location
+    FROM data.events WHERE event_name = 'page_view';
 CREATE TABLE naive.locations AS SELECT tenant_id, location_id, name FROM data.locations;
 CREATE INDEX ON naive.events (tenant_id, event_date);
 CREATE INDEX ON naive.events (tenant_id, user_pseudo_id, ga_session_id);
@@ -99,6 +107,10 @@ CREATE INDEX ON naive.purchase (tenant_id, event_date);
 CREATE INDEX ON naive.purchase (tenant_id, user_pseudo_id, ga_session_id);
 CREATE INDEX ON naive.add_to_cart (tenant_id, event_date);
 CREATE INDEX ON naive.add_to_cart (tenant_id, user_pseudo_id, ga_session_id);
+CREATE INDEX ON naive.search (tenant_id, event_date);
+CREATE INDEX ON naive.search (tenant_id, user_pseudo_id, ga_session_id);
+CREATE INDEX ON naive.page_view (tenant_id, event_date);
+CREATE INDEX ON naive.page_view (tenant_id, user_pseudo_id, ga_session_id);
 GRANT SELECT ON ALL TABLES IN SCHEMA naive TO troupe_runtime;
 
 -- name: tidy

@@ -67,6 +67,98 @@ LEFT JOIN (
 WHERE l.tenant_id = $1 AND e.event_date BETWEEN $2 AND $3
 GROUP BY l.location_id, l.name ORDER BY l.location_id
 """
+PURCHASES = """
+SELECT p.transaction_id, p.event_at::text AS at, p.revenue::text AS revenue, p.user_pseudo_id,
+       p.location_id, min(e.event_at)::text AS began, count(*) AS events, count(*) OVER () AS total
+FROM naive.purchase p
+JOIN naive.events e
+  ON e.tenant_id = p.tenant_id AND e.user_pseudo_id = p.user_pseudo_id
+ AND e.ga_session_id = p.ga_session_id
+WHERE p.tenant_id = $1 AND p.event_date BETWEEN $2 AND $3
+GROUP BY p.transaction_id, p.event_at, p.revenue, p.user_pseudo_id, p.location_id
+ORDER BY p.event_at DESC LIMIT 50
+"""
+CARTS = """
+SELECT c.user_pseudo_id, c.ga_session_id, max(c.location_id) AS location_id,
+       count(DISTINCT c.event_at) AS additions, max(e.event_at)::text AS at,
+       count(*) OVER () AS total
+FROM naive.add_to_cart c
+JOIN naive.events e
+  ON e.tenant_id = c.tenant_id AND e.user_pseudo_id = c.user_pseudo_id
+ AND e.ga_session_id = c.ga_session_id
+LEFT JOIN naive.purchase p
+  ON p.tenant_id = c.tenant_id AND p.user_pseudo_id = c.user_pseudo_id
+ AND p.event_at > c.event_at
+WHERE c.tenant_id = $1 AND c.event_date BETWEEN $2 AND $3 AND p.transaction_id IS NULL
+GROUP BY c.user_pseudo_id, c.ga_session_id
+ORDER BY max(e.event_at) DESC LIMIT 50
+"""
+SEARCHES = """
+SELECT s.user_pseudo_id, s.ga_session_id, lower(s.search_term) AS term,
+       max(s.location_id) AS location_id, count(DISTINCT s.event_at) AS searches,
+       count(DISTINCT s.event_at) FILTER (WHERE s.event_name = 'no_search_results') AS failed,
+       max(s.event_at)::text AS at, count(*) OVER () AS total
+FROM naive.search s
+JOIN naive.events e
+  ON e.tenant_id = s.tenant_id AND e.user_pseudo_id = s.user_pseudo_id
+ AND e.ga_session_id = s.ga_session_id
+LEFT JOIN naive.purchase p
+  ON p.tenant_id = s.tenant_id AND p.user_pseudo_id = s.user_pseudo_id
+ AND p.ga_session_id = s.ga_session_id
+WHERE s.tenant_id = $1 AND s.event_date BETWEEN $2 AND $3
+GROUP BY s.user_pseudo_id, s.ga_session_id, lower(s.search_term)
+HAVING bool_or(s.event_name = 'no_search_results')
+ORDER BY max(s.event_at) DESC LIMIT 50
+"""
+VISITS = """
+SELECT e.user_pseudo_id, count(DISTINCT e.ga_session_id) AS visits, max(e.event_at)::text AS at,
+       count(*) OVER () AS total
+FROM naive.events e
+WHERE e.tenant_id = $1 AND e.event_date BETWEEN $2 AND $3 AND e.session_engaged
+  AND NOT EXISTS (SELECT FROM naive.purchase p
+                  WHERE p.tenant_id = e.tenant_id AND p.user_pseudo_id = e.user_pseudo_id
+                    AND p.event_date BETWEEN $2 AND $3)
+GROUP BY e.user_pseudo_id
+HAVING count(DISTINCT e.ga_session_id) >= 3
+ORDER BY max(e.event_at) DESC LIMIT 50
+"""
+PAGES = """
+WITH entrance AS (
+    SELECT DISTINCT ON (v.user_pseudo_id, v.ga_session_id)
+           v.user_pseudo_id, v.ga_session_id, split_part(v.page_location, '?', 1) AS page
+    FROM naive.page_view v
+    WHERE v.tenant_id = $1 AND v.event_date BETWEEN $2 AND $3
+    ORDER BY v.user_pseudo_id, v.ga_session_id, v.event_at
+), engaged AS (
+    SELECT DISTINCT e.user_pseudo_id, e.ga_session_id FROM naive.events e
+    WHERE e.tenant_id = $1 AND e.event_date BETWEEN $2 AND $3 AND e.session_engaged
+)
+SELECT n.page, count(*) AS sessions, count(g.user_pseudo_id) AS engaged
+FROM entrance n
+LEFT JOIN engaged g USING (user_pseudo_id, ga_session_id)
+GROUP BY n.page HAVING count(*) >= 30
+ORDER BY count(*) - count(g.user_pseudo_id) DESC LIMIT 50
+"""
+SESSION = """
+SELECT e.event_at::text AS at, e.event_name, e.location_id FROM naive.events e
+WHERE e.tenant_id = $1 AND e.user_pseudo_id = $2 AND e.ga_session_id = $3
+ORDER BY e.event_at LIMIT 100
+"""
+PERSON = """
+SELECT e.event_at::text AS at, e.event_name, e.location_id FROM naive.events e
+WHERE e.tenant_id = $1 AND e.user_pseudo_id = $2
+ORDER BY e.event_at DESC LIMIT 100
+"""
+RANGES = {
+    "/stats/chart": CHART,
+    "/stats/locations": LOCATIONS,
+    "/tasks/purchases": PURCHASES,
+    "/tasks/cart-abandonment": CARTS,
+    "/tasks/search-analysis": SEARCHES,
+    "/tasks/repeat-visits": VISITS,
+    "/tasks/performance/pages": PAGES,
+    "/tasks/performance/locations": LOCATIONS,
+}
 
 
 def make_app() -> FastAPI:
@@ -86,13 +178,22 @@ def make_app() -> FastAPI:
     async def stats(tenant: str, start_date: date, end_date: date) -> dict[str, Any]:
         return dict(await pool[0].fetchrow(STATS, tenant, start_date, end_date))
 
-    @app.get("/stats/chart")
-    async def chart(tenant: str, start_date: date, end_date: date) -> list[dict[str, Any]]:
-        return [dict(row) for row in await pool[0].fetch(CHART, tenant, start_date, end_date)]
+    def declare(path: str, statement: str) -> None:
+        @app.get(path)
+        async def listed(tenant: str, start_date: date, end_date: date) -> list[dict[str, Any]]:
+            rows = await pool[0].fetch(statement, tenant, start_date, end_date)
+            return [dict(row) for row in rows]
 
-    @app.get("/stats/locations")
-    async def locations(tenant: str, start_date: date, end_date: date) -> list[dict[str, Any]]:
-        return [dict(row) for row in await pool[0].fetch(LOCATIONS, tenant, start_date, end_date)]
+    for path, statement in RANGES.items():
+        declare(path, statement)
+
+    @app.get("/history/sessions")
+    async def session(tenant: str, visitor: str, session: int) -> list[dict[str, Any]]:
+        return [dict(row) for row in await pool[0].fetch(SESSION, tenant, visitor, session)]
+
+    @app.get("/history/users")
+    async def person(tenant: str, visitor: str) -> list[dict[str, Any]]:
+        return [dict(row) for row in await pool[0].fetch(PERSON, tenant, visitor)]
 
     @app.get("/constant")
     async def answer() -> Response:

@@ -56,6 +56,12 @@ def build_town() -> Town:
         | {"kind": "page", "subject": "/", "first_at": datetime(2025, 10, 5, tzinfo=UTC)}
         | {"views": 1, "cart_additions": 0, "failures": 0}
     ]
+    rival.purchases = [
+        dict.fromkeys(("source_day", "day"), date(2025, 10, 5))
+        | {"purchase_id": 1, "purchased_at": datetime(2025, 10, 5, tzinfo=UTC), "location_id": "b1"}
+        | {"currency": "USD", "currency_missing": False, "revenue": 5, "value_mismatch": False}
+        | {"counted": True, "items": [{"id": "P1", "name": "Drill", "revenue": 5}]}
+    ]
     shop.locations = [
         {"location_id": f"b{number}", "name": name, "city": city, "email": None, "manager": manager}
         for number, name, city, manager in (

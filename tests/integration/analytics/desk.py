@@ -7,17 +7,22 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from tests.integration.analytics.page import Page
+from troupe.actors.analytics.alerts import Alerts
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.keeping import AnswerCache
+from troupe.actors.analytics.reports.store import ReportStore
 from troupe.actors.analytics.standing import Standing
 from troupe.actors.analytics.tasks import Tasks
 from troupe.actors.analytics.timelines import Timelines
 from troupe.common.database import Database
 from troupe.common.ids import TenantId
+from troupe.common.secrets import KeyRing, Vault, new_key
 from troupe.common.units import MiB
 from troupe.http import analytics, exports, history, performance, tasks
 from troupe.http.answering import Answering
 from troupe.http.application import Application, create_app
+from troupe.http.dashboard import pages
 from troupe.http.principal import Principal, Role
 
 ADA = UUID(int=1)
@@ -81,6 +86,13 @@ class Desk:
         )
         return Reply(response.status_code, response.headers, await response.get_data())
 
+    async def visit(self, tenant: TenantId, path: str, *, role: str = "analyst") -> Page:
+        """A page as a person of this role sees it, whatever its status."""
+        client: Any = self.app.test_client()
+        headers = {"Authorization": f"Bearer {role}.{tenant}", "Accept": "text/html"}
+        response = await client.get(path, headers=headers)
+        return Page((await response.get_data()).decode(), response.status_code)
+
     async def get(self, tenant: TenantId, path: str, **query: Any) -> Any:
         """The answer's document; anything but 200 fails the test."""
         reply = await self.ask(tenant, "GET", path, query_string=query)
@@ -110,4 +122,9 @@ def make_desk(database: Database) -> Desk:
     exports.declare(app.api, answering, Tasks(database))
     performance.declare(app.api, answering)
     history.declare(app.api, answering, Timelines(database))
+    addresses = pages.Addresses("https://auth.example", "https://board.example")
+    alerts = Alerts(database, Vault(KeyRing([new_key()])))
+    pages.declare(
+        app, answering, addresses, alerts, ReportStore(answers.database), lambda: desk.now
+    )
     return desk

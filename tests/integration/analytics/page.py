@@ -25,6 +25,7 @@ class Page(HTMLParser):
     """The elements of a page, each with all text inside it."""
 
     html: str
+    status: int = 200
     elements: list[Element] = field(default_factory=list)
     opened: list[Element] = field(default_factory=list)
 

@@ -7,10 +7,13 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
+from troupe.actors.analytics.alerts import Alerts
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.keeping import AnswerCache
+from troupe.actors.analytics.reports.store import ReportStore
 from troupe.actors.analytics.standing import Standing
 from troupe.common.ids import TenantId
+from troupe.common.secrets import KeyRing, Vault, new_key
 from troupe.common.units import MiB
 from troupe.http import analytics
 from troupe.http.answering import Answering
@@ -100,5 +103,8 @@ def make_site(answers: Answers, shops: Sequence[Shop], *, max_age: float = 0) ->
     site = Site(app, answering)
     analytics.declare(app.api, answering)
     addresses = pages.Addresses("https://auth.example", "https://board.example")
-    pages.declare(app, answering, addresses, lambda: site.now)
+    alerts = Alerts(answers.database, Vault(KeyRing([new_key()])))
+    pages.declare(
+        app, answering, addresses, alerts, ReportStore(answers.database), lambda: site.now
+    )
     return site

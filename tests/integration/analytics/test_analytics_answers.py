@@ -329,6 +329,8 @@ async def test_no_query_shows_another_tenants_rows(pool: Database, town: Town, n
         "measures_by_location": (*days, None),
         "locations": (None, None, 100),
         "entry_pages": (*every, 1, None, None, 10),
+        "entry_pages_by_day": (*days, 1, None, None, 10),
+        "sold_by_branch": (*every, "USD", ["b1"], 3),
     }
 
     async def rows(setting: TenantId) -> list[dict[str, Any]]:

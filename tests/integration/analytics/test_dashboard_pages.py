@@ -272,7 +272,7 @@ async def test_hostile_names_are_only_names(
 
 async def test_static_files_are_kept_until_they_change(site: Site) -> None:
     page = Page((await site.visit("/", "Shop")).text)
-    address = page.one("link", rel="stylesheet").attributes["href"]
+    address = page.all("link", rel="stylesheet")[0].attributes["href"]
     reply = await site.visit(address, None)
     assert reply.status == 200
     assert reply.headers["Content-Type"] == "text/css; charset=utf-8"

@@ -223,6 +223,10 @@ async def test_an_entry_page_is_judged_against_the_site(office: Office) -> None:
     assert page["site_bounce_rate"] == round(of_site / sessions, 6)
     excess = Decimal(bounced) - Decimal(40) * of_site / sessions
     assert abs(Decimal(page["lost_sessions"]) - excess) < Decimal("0.000001")
+    # From sessions, one by one, instead of from what is added up by day.
+    every = {"location": ["", "B1"], **OCTOBER}
+    again = await office.desk.get(office.tenant, "/tasks/performance/pages", **every)
+    assert (again["data"], again["total"]) == (found["data"], found["total"])
     await office.load([*EVENTS, *MANY[:29]])
     found = await office.desk.get(office.tenant, "/tasks/performance/pages", **OCTOBER)
     assert found["data"] == []

@@ -274,7 +274,12 @@ async def test_lists_and_searches_read_by_index(
 
 async def search(connection: asyncpg.Connection, word: str) -> list[asyncpg.Record]:
     found: list[asyncpg.Record] = await connection.fetch(
-        "SELECT analytics.search_tasks($1, $2, $3)", KIND, word, [word]
+        "SELECT analytics.search_tasks($1, $2, $3, $4, $5)",
+        KIND,
+        NOW - timedelta(days=3000),
+        NOW,
+        word,
+        [word],
     )
     return found
 

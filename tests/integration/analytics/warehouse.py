@@ -47,6 +47,7 @@ class Warehouse:
     locations: list[Row] = field(default_factory=list)
     sessions: list[Row] = field(default_factory=list)
     interests: list[Row] = field(default_factory=list)
+    purchases: list[Row] = field(default_factory=list)
     data_until: date | None = None
 
     @property
@@ -137,6 +138,7 @@ class Warehouse:
                     ("locations", self.locations),
                     ("sessions", self.sessions),
                     ("interests", self.interests),
+                    ("purchases", self.purchases),
                 ):
                     await insert(connection, table, self.tenant, rows)
         finally:

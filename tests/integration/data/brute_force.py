@@ -5,6 +5,7 @@ days. A table is a sorted list of rows; a row is a dictionary of the compared co
 """
 
 import json
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -528,11 +529,26 @@ class _Reading:
                 {"day": day, "location_id": branch} | row for (day, branch), row in daily.items()
             ],
             "money_rollup": self.money(refunds),
+            "entrances": entrances(self.sessions.values()),
             "searches": self.search_rows(),
             "event_counts": self.event_counts(),
         }
         found["cart_episodes"], found["cart_items"] = self.cart_tables()
         return {name: ordered(rows) for name, rows in found.items()}
+
+
+def entrances(sessions: Iterable[Row]) -> list[Row]:
+    """How many sessions begin with a page, by day; the empty page is none."""
+    found: dict[tuple[date, str], Row] = defaultdict(
+        lambda: dict.fromkeys(("sessions", "bounces", "conversions"), 0)
+    )
+    for session in sessions:
+        page = re.sub(r"[?#].*$", "", session["landing_page"] or "", flags=re.DOTALL)[:1024]
+        row = found[session["day"], page]
+        row["sessions"] += 1
+        row["bounces"] += not session["engaged"]
+        row["conversions"] += session["purchases"] > 0
+    return [{"day": day, "page": page, **row} for (day, page), row in found.items()]
 
 
 @dataclass

@@ -33,6 +33,7 @@ DERIVED = (
     "hourly_rollup",
     "daily_rollup",
     "money_rollup",
+    "entrances",
     "searches",
     "event_counts",
     "cart_episodes",

@@ -330,7 +330,10 @@ class Snapshot:
         filters: Filters,
         *arguments: object,
     ) -> "list[asyncpg.Record]":
-        """Rows of a query that takes tenant, periods, filters, and then what is its own."""
+        """Rows of a query that takes tenant, periods, filters, and then what is its own.
+
+        It joins sessions of ranges of days, and is planned for that; `look` is for others.
+        """
         wanted = [Period.of(period) for period in periods]
         await self._connection.execute(QUERIES["plan_for_joins"])
         rows = await self._connection.fetch(
@@ -338,6 +341,10 @@ class Snapshot:
         )
         await self._connection.execute(QUERIES["plan_as_usual"])
         return rows
+
+    async def look(self, name: str, *arguments: object) -> "list[asyncpg.Record]":
+        """Rows of a query that takes the tenant, and then what is its own."""
+        return await self._connection.fetch(QUERIES[name], self.reporting.tenant, *arguments)
 
     def _arguments(self, periods: Sequence[Period], filters: Filters) -> tuple[object, ...]:
         return (

@@ -578,7 +578,7 @@ WITH visit AS (
            count(*) FILTER (WHERE v.position = 2 AND NOT v.engaged) AS bounces_before,
            count(*) FILTER (WHERE v.position = 2 AND v.bought) AS conversions_before
     FROM visit v
-    WHERE v.page IS NOT NULL
+    WHERE v.page <> ''
     GROUP BY v.page
     HAVING count(*) FILTER (WHERE v.position = 1) >= $10
 ), compared AS (
@@ -592,3 +592,82 @@ SELECT * FROM compared c
 WHERE $12::text IS NULL OR (c.excess, c.page) < ($11::numeric, $12)
 ORDER BY c.excess DESC, c.page DESC
 LIMIT $13
+
+-- name: entry_pages_by_day
+-- The same without filters and for whole days, from what is added up by day. $1 tenant, $2 first days,
+-- $3 last days, $4 fewest sessions, $5 and $6 excess and page of the last row seen, or NULL, $7 rows.
+WITH counted AS (
+    SELECT p.position, e.page, sum(e.sessions) AS sessions, sum(e.bounces) AS bounces,
+           sum(e.conversions) AS conversions
+    FROM unnest($2::date[], $3::date[]) WITH ORDINALITY AS p (first_day, last_day, position)
+    JOIN data.entrances e ON e.tenant_id = $1 AND e.day BETWEEN p.first_day AND p.last_day
+    GROUP BY p.position, e.page
+), site AS (
+    SELECT coalesce(sum(c.sessions) FILTER (WHERE c.position = 1), 0)::bigint AS sessions,
+           coalesce(sum(c.bounces) FILTER (WHERE c.position = 1), 0)::bigint AS bounces,
+           coalesce(sum(c.sessions) FILTER (WHERE c.position = 2), 0)::bigint AS sessions_before,
+           coalesce(sum(c.bounces) FILTER (WHERE c.position = 2), 0)::bigint AS bounces_before
+    FROM counted c
+), compared AS (
+    SELECT n.page, n.sessions, n.bounces, n.conversions, coalesce(b.sessions, 0) AS sessions_before,
+           coalesce(b.bounces, 0) AS bounces_before, coalesce(b.conversions, 0) AS conversions_before,
+           round(n.bounces - n.sessions::numeric * s.bounces / s.sessions, 6) AS excess,
+           s.sessions AS site_sessions, s.bounces AS site_bounces,
+           s.sessions_before AS site_sessions_before, s.bounces_before AS site_bounces_before,
+           count(*) OVER () AS total
+    FROM counted n
+    LEFT JOIN counted b ON b.position = 2 AND b.page = n.page
+    CROSS JOIN site s
+    WHERE n.position = 1 AND n.page <> '' AND n.sessions >= $4
+)
+SELECT * FROM compared c
+WHERE $6::text IS NULL OR (c.excess, c.page) < ($5::numeric, $6)
+ORDER BY c.excess DESC, c.page DESC
+LIMIT $7
+
+-- name: sold_by_branch
+-- $1 to $9 as for `measures_of_parts` (one period); $10 reporting currency, $11 branches, $12 products
+-- of each. What the branches sold most, by revenue; items are read as in `subjects`.
+WITH sale AS (
+    SELECT b.location_id, b.currency, b.items
+    FROM unnest($2::date[], $3::date[], $4::timestamptz[]) AS p (first_day, last_day, until)
+    JOIN data.purchases b
+      ON b.tenant_id = $1 AND b.day BETWEEN p.first_day AND p.last_day AND b.counted
+     AND (p.until IS NULL OR b.purchased_at < p.until)
+    WHERE b.location_id = ANY ($11::text[]) AND ($5::text[] IS NULL OR b.location_id = ANY ($5))
+      AND (($6::text[] IS NULL AND $7::text[] IS NULL AND $8::text[] IS NULL AND $9::text[] IS NULL)
+           OR EXISTS (
+               SELECT FROM data.sessions s
+               WHERE s.tenant_id = $1 AND s.user_pseudo_id = b.user_pseudo_id
+                 AND s.ga_session_id = b.ga_session_id AND s.stream_id = coalesce(b.stream_id, '')
+                 AND ($6 IS NULL OR s.channel = ANY ($6))
+                 AND ($7 IS NULL OR coalesce(s.device_category, '') = ANY ($7))
+                 AND ($8 IS NULL OR coalesce(s.country, '') = ANY ($8))
+                 AND ($9 IS NULL OR coalesce(s.customer_id, '') = ANY ($9))))
+), product AS (
+    SELECT l.location_id, left(element ->> 'id', 1024) AS product, max(element ->> 'name') AS label,
+           sum(coalesce(given.quantity, 1)) AS quantity,
+           coalesce(sum(coalesce(given.revenue, given.price * coalesce(given.quantity, 1), 0))
+                        FILTER (WHERE l.currency = $10), 0) AS revenue
+    FROM sale l
+    CROSS JOIN LATERAL jsonb_array_elements(
+        CASE WHEN jsonb_typeof(l.items) = 'array' THEN l.items ELSE '[]' END) AS element
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN jsonb_typeof(element -> 'quantity') = 'number'
+                    THEN (element ->> 'quantity')::numeric END AS quantity,
+               CASE WHEN jsonb_typeof(element -> 'revenue') = 'number'
+                    THEN (element ->> 'revenue')::numeric END AS revenue,
+               CASE WHEN jsonb_typeof(element -> 'price') = 'number'
+                    THEN (element ->> 'price')::numeric END AS price
+    ) AS given
+    WHERE left(element ->> 'id', 1024) NOT IN ('', '(not set)')
+    GROUP BY 1, 2
+)
+SELECT r.location_id, r.product, r.label, r.quantity, r.revenue
+FROM (
+    SELECT d.*, row_number() OVER (PARTITION BY d.location_id
+                                   ORDER BY d.revenue DESC, d.product) AS place
+    FROM product d
+) AS r
+WHERE r.place <= $12
+ORDER BY r.location_id, r.place

@@ -23,7 +23,7 @@ WHERE t.tenant_id = $1 AND t.kind = $2 AND t.happened_at >= $3 AND t.happened_at
   AND ($11::boolean IS NULL OR t.is_customer = $11)
   AND ($12::numeric IS NULL OR t.value >= $12)
   AND ($13::text IS NULL
-       OR t.task_id IN (SELECT analytics.search_tasks($2, $13, $14::text[])))
+       OR t.task_id IN (SELECT analytics.search_tasks($2, $3, $4, $13, $14::text[])))
   AND ($16::uuid IS NULL OR (t.{column}, t.task_id) {beyond} ($15::{type}, $16))
 ORDER BY t.{column} {direction}, t.task_id {direction}
 LIMIT $17
@@ -41,7 +41,7 @@ WHERE t.tenant_id = $1 AND t.kind = $2 AND t.happened_at >= $3 AND t.happened_at
   AND ($11::boolean IS NULL OR t.is_customer = $11)
   AND ($12::numeric IS NULL OR t.value >= $12)
   AND ($13::text IS NULL
-       OR t.task_id IN (SELECT analytics.search_tasks($2, $13, $14::text[])))
+       OR t.task_id IN (SELECT analytics.search_tasks($2, $3, $4, $13, $14::text[])))
 
 -- name: one_task
 -- $1 tenant, $2 task.

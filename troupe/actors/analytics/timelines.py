@@ -29,6 +29,9 @@ TIMELINES: Final = load(__package__, "timelines.sql")
 DAYS_AT_ONCE: Final = 14
 """Days on which a person was seen that are read together."""
 
+Span = tuple[datetime, datetime]
+"""From, and before."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -189,7 +192,8 @@ class Timelines:
             if row is None:
                 raise NotFound("There is no such session.")
             began, ended = row["started_at"], row["ended_at"]
-            days = await _source_days(connection, tenant, began, ended + timedelta(seconds=1))
+            spans = [(began, ended + timedelta(seconds=1))]
+            days = await _source_days(connection, tenant, spans)
             # One more in front tells the gap before the first.
             lead = min(after, 1)
             found = await connection.fetch(
@@ -298,32 +302,36 @@ class _Reading:
             )
             if not rows:
                 break
-            latest, earliest = rows[0]["day"], rows[-1]["day"]
-            begin, end = self._midnight(earliest), self._midnight(latest + timedelta(days=1))
+            # Days between them, on which nobody of these was seen, are not looked into.
+            spans = [self._span(row["day"]) for row in rows]
             found += await self.connection.fetch(
                 TIMELINES["person_events"],
                 self.tenant,
                 self.visitors,
                 self.customer,
-                await _source_days(self.connection, self.tenant, begin, end),
-                begin,
-                end,
+                await _source_days(self.connection, self.tenant, spans),
+                spans[-1][0],
+                spans[0][1],
                 after.at if after else None,
                 after.shown if after else 0,
                 wanted - len(found),
             )
             after = None  # what lies before these days has not been shown
-            until = earliest - timedelta(days=1)
+            until = rows[-1]["day"] - timedelta(days=1)
         return found
+
+    def _span(self, day: date) -> Span:
+        return self._midnight(day), self._midnight(day + timedelta(days=1))
 
     def _midnight(self, day: date) -> datetime:
         return datetime.combine(day, datetime.min.time(), self.zone).astimezone(UTC)
 
 
 async def _source_days(
-    connection: "Connection", tenant: TenantId, begin: datetime, end: datetime
+    connection: "Connection", tenant: TenantId, spans: Sequence[Span]
 ) -> list[date]:
-    rows = await connection.fetch(TIMELINES["source_days_within"], tenant, begin, end)
+    began, ended = [span[0] for span in spans], [span[1] for span in spans]
+    rows = await connection.fetch(TIMELINES["source_days_within"], tenant, began, ended)
     return [row["source_day"] for row in rows]
 
 

@@ -94,9 +94,11 @@ ORDER BY u.day DESC
 LIMIT $4
 
 -- name: source_days_within
--- $1 tenant, $2 from, $3 before. Those with events in between.
+-- $1 tenant, $2 beginnings, $3 ends. Those with events in one of these spans.
 SELECT d.source_day FROM data.source_days d
-WHERE d.tenant_id = $1 AND d.last_event_at >= $2 AND d.first_event_at < $3
+WHERE d.tenant_id = $1 AND EXISTS (
+    SELECT FROM unnest($2::timestamptz[], $3::timestamptz[]) AS span (began, ended)
+    WHERE d.last_event_at >= span.began AND d.first_event_at < span.ended)
 ORDER BY d.source_day
 
 -- name: person_events

@@ -189,3 +189,39 @@ def initials(name: str) -> str:
     words = [word for word in re.split(r"[^\w]+", name) if word]
     chosen = [words[0], words[-1]] if len(words) > 1 else words
     return "".join(word[0] for word in chosen).upper() or name[:1] or "\N{MIDDLE DOT}"
+
+
+def moment_in_full(value: datetime, zone: ZoneInfo) -> str:
+    """Thu 26 Nov 2026, 14:05:09 Europe/Berlin."""
+    local = value.astimezone(zone)
+    return f"{weekday(local.date())}, {local:%H:%M:%S} {zone}"
+
+
+def ratio(value: float | None) -> str:
+    """12.3%, of a ratio as the API tells it."""
+    return figure_of(value, Unit.RATIO, "")
+
+
+def signed_count(value: Decimal) -> str:
+    """+12 or −3: how many more or fewer, as whole numbers."""
+    whole = round(value)
+    text = figure(whole, Unit.COUNT, "")
+    return f"+{text}" if whole > 0 else text
+
+
+def figure_of(value: float | Decimal | None, unit: Unit, currency: str) -> str:
+    """A figure as the API or a task's facts tell it, which may be a binary number."""
+    exactly = None if value is None else Decimal(str(value))
+    return figure(
+        exactly if unit is not Unit.COUNT or exactly is None else int(exactly), unit, currency
+    )
+
+
+def relative_of(value: float | Decimal | None) -> str:
+    """A relative change as the API tells it."""
+    return relative(None if value is None else Decimal(str(value)))
+
+
+def tone_of(value: float | Decimal | None, better: Better) -> str:
+    """As `tone`, of a change as the API tells it."""
+    return tone(None if value is None else Decimal(str(value)), better)

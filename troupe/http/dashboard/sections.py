@@ -36,7 +36,38 @@ class Section:
 
 SECTIONS: Final = (
     Section(name="overview", title="Overview", path="/", heading="Shop", icon="chart", key="o"),
+    Section(
+        name="tasks/purchases", title="Purchases", path="/tasks/purchases", heading="Tasks",
+        icon="bag", key="p",
+    ),
+    Section(
+        name="tasks/cart-abandonment", title="Abandoned carts", path="/tasks/cart-abandonment",
+        heading="Tasks", icon="cart", key="c",
+    ),
+    Section(
+        name="tasks/search-analysis", title="Failed searches", path="/tasks/search-analysis",
+        heading="Tasks", icon="search", key="f",
+    ),
+    Section(
+        name="tasks/repeat-visits", title="Repeat visitors", path="/tasks/repeat-visits",
+        heading="Tasks", icon="repeat", key="v",
+    ),
+    Section(
+        name="tasks/performance", title="Performance", path="/tasks/performance",
+        heading="Tasks", icon="gauge", key="e",
+    ),
+    Section(
+        name="reports", title="Reports", path="/reports", heading="Operation", icon="mail", key="r"
+    ),
     Section(name="data", title="Data", path="/data", heading="Operation", icon="database", key="d"),
+    Section(
+        name="members", title="Members", path="/members", heading="Operation", icon="people",
+        key="m", least=Role.ANALYST,
+    ),
+    Section(
+        name="settings", title="Settings", path="/settings", heading="Operation", icon="gear",
+        key="s",
+    ),
 )  # fmt: skip
 
 

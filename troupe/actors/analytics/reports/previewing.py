@@ -5,6 +5,7 @@ those of the mail, to the byte, as long as the data version is the same; and the
 delivery (`of_delivery`) is the whole mail, to the byte.
 """
 
+import base64
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from enum import StrEnum
@@ -14,6 +15,7 @@ from uuid import UUID
 from troupe.actors.analytics.reports.outcomes import State
 from troupe.actors.analytics.reports.periods import ReportPeriod, period_before, period_of
 from troupe.actors.analytics.reports.records import Delivery, Recipient, TenantLook
+from troupe.actors.analytics.reports.rendering import CHART_ID, LOGO_ID, Rendered
 from troupe.actors.analytics.reports.store import ReportStore
 from troupe.actors.analytics.reports.writing import Press, Written, secret_of
 from troupe.common.connections import NotConnected, SmtpConfig, read_connection
@@ -29,6 +31,8 @@ class Part(StrEnum):
     """What of a mail is shown."""
 
     HTML = "html"
+    PAGE = "page"
+    """The HTML with its pictures inside, for browsers; mail programs have them beside it."""
     TEXT = "text"
     MAIL = "mail"
     CHART = "chart"
@@ -37,6 +41,7 @@ class Part(StrEnum):
 
 CONTENT_TYPES: Final = {
     Part.HTML: "text/html; charset=utf-8",
+    Part.PAGE: "text/html; charset=utf-8",
     Part.TEXT: "text/plain; charset=utf-8",
     Part.MAIL: "message/rfc822",
     Part.CHART: "image/png",
@@ -118,6 +123,8 @@ def part_of(written: Written, part: Part) -> bytes:
     match part:
         case Part.HTML:
             found = None if rendered.html is None else rendered.html.encode()
+        case Part.PAGE:
+            found = None if rendered.html is None else _with_pictures(rendered, rendered.html)
         case Part.TEXT:
             found = rendered.text.encode()
         case Part.MAIL:
@@ -129,6 +136,16 @@ def part_of(written: Written, part: Part) -> bytes:
     if found is None:
         raise NotFound("The mail has no such part.")
     return found
+
+
+def _with_pictures(rendered: Rendered, html: str) -> bytes:
+    """The HTML of a mail, with what it refers to in place of the references."""
+    pictures = {CHART_ID: (rendered.chart, "png"), LOGO_ID: rendered.logo or (None, "")}
+    for name, (picture, subtype) in pictures.items():
+        if picture is not None:
+            encoded = base64.b64encode(picture).decode()
+            html = html.replace(f"cid:{name}", f"data:image/{subtype};base64,{encoded}")
+    return html.encode()
 
 
 def _days(look: TenantLook, sample: Sample, now: datetime) -> DateRange:

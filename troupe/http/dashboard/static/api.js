@@ -95,17 +95,29 @@ window.troupe = (() => {
     const text = field.type === "password" || field.tagName === "TEXTAREA"
       ? field.value : field.value.trim();
     if (text === "") {
-      if (type === "list") return [];
-      return { null: null, text: "" }[field.dataset.empty];
+      if (field.dataset.empty) return { null: null, text: "" }[field.dataset.empty];
+      return { list: [], claims: {} }[type];
     }
     switch (type) {
       case "boolean": return text === "true";
       case "number": return Number(text);
       case "list": return text.split(LISTED).map((one) => one.trim()).filter(Boolean);
+      case "claims": return claimsOf(text);
       case "json": return JSON.parse(text);
       case "instant": return new Date(text).toISOString();
       default: return text;
     }
+  }
+
+  // "groups: sales, service", one claim a line.
+  function claimsOf(text) {
+    const claims = {};
+    for (const line of text.split("\n").filter((one) => one.trim())) {
+      const [, name, values] = /^\s*([^:]+?)\s*:(.*)$/.exec(line) || [];
+      if (!name) throw new Error(`“${line.trim()}” must read claim: value, value`);
+      claims[name] = values.split(",").map((one) => one.trim()).filter(Boolean);
+    }
+    return claims;
   }
 
   function put(into, name, value) {
@@ -116,11 +128,23 @@ window.troupe = (() => {
     place[last] = value;
   }
 
+  // Whether somebody has made something else of a field than what the page came with.
+  function differs(field) {
+    if (field.type === "hidden") return true;
+    if (field.tagName === "SELECT") {
+      const initial = [...field.options].find((one) => one.defaultSelected) || field.options[0];
+      return initial !== field.selectedOptions[0];
+    }
+    return field.type === "checkbox" ? field.checked !== field.defaultChecked
+      : field.value !== field.defaultValue;
+  }
+
   function bodyOf(form) {
     const body = {};
     for (const field of form.elements) {
       if (!field.name || field.disabled || field.type === "submit") continue;
       if (field.type === "radio" && !field.checked) continue;
+      if (form.hasAttribute("data-changed-only") && !differs(field)) continue;
       const value = valueOf(field);
       if (value !== undefined) put(body, field.name, value);
     }
@@ -210,6 +234,10 @@ window.troupe = (() => {
         show(form, new Problem(0, { detail: `A field cannot be read: ${error.message}` }));
         return;
       }
+      if (form.hasAttribute("data-changed-only") && !Object.keys(body).length) {
+        notify("Nothing is different.");
+        return;
+      }
     }
     act(form, body, (problem) => show(form, problem));
   }, true);
@@ -222,5 +250,5 @@ window.troupe = (() => {
     act(button, body, (problem) => notify(problem.message, { bad: true }));
   });
 
-  return { call, notify, refresh, confirmed, address, Problem };
+  return { call, notify, refresh, confirmed, address, differs, Problem };
 })();
