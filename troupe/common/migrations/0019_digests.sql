@@ -346,11 +346,6 @@ BEGIN
 END
 $$;
 
--- The same address as before, without a regular expression: those of a day took as long as its sort.
-CREATE OR REPLACE FUNCTION data.page_of(p_location text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN left(split_part(split_part(p_location, '?', 1), '#', 1), 1024);
-
 -- What a publication writes much of is checked against the tenant once per statement, not per row (as
 -- in 0009); what is read is guarded as before.
 DO $$
