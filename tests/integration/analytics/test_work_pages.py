@@ -57,6 +57,12 @@ async def test_a_page_is_for_whom_the_api_is_for(office: Office) -> None:
                 assert not [one for one in element.attributes if one == "style" or one[:2] == "on"]
 
 
+async def test_a_tenant_without_data_has_every_page(office: Office) -> None:
+    nobody = await tenants.create_tenant(office.database, "Nobody")
+    for path in PAGES:
+        assert (await office.desk.visit(nobody, path, role="owner")).status == 200, path
+
+
 async def test_what_one_may_not_do_is_not_offered(office: Office) -> None:
     for path in ("/settings", "/settings/alerts", "/tasks/cart-abandonment?view=all", "/members"):
         page = await office.desk.visit(office.tenant, path, role="analyst")
