@@ -39,13 +39,16 @@ from troupe_demo.bigquery import StandIn, create_service_account, start
 PLACE: Final = ROOT / ".bench"
 PINS: Final = Path(__file__).with_name("peers.txt")
 OURS: Final = "troupe"
+ROWS_ONLY: Final = "troupe rows"
+DEFAULT: Final = "dlt rows"
+DEFAULT_ARROW: Final = "dlt arrow"
 TEMPLATE: Final = "ingest_ours"
 EMPTY: Final = "ingest_empty"
 DEADLINE: Final = 8 * MINUTES
 """Seconds that one load may take."""
 LOAD, PHASES, AGAIN, MEMORY = "load", "phases", "again", "memory"
 TABLES: Final = (LOAD, PHASES, AGAIN, MEMORY)
-_NAMES: Final = (OURS, "dlt rows", "dlt arrow", "dlt adbc", "dlt adbc files")
+_NAMES: Final = (OURS, ROWS_ONLY, DEFAULT, DEFAULT_ARROW, "dlt adbc", "dlt adbc files")
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ class Peer:
 
 
 PEERS: Final = {
-    "dlt rows": Peer("rows", None, share=10),
-    "dlt arrow": Peer("batches", None),
+    DEFAULT: Peer("rows", None, share=10),
+    DEFAULT_ARROW: Peer("batches", None),
     "dlt adbc": Peer("batches", "parquet"),
     "dlt adbc files": Peer("days", "parquet", {"DATA_WRITER__FILE_MAX_ITEMS": "50000"}),
 }
@@ -90,7 +93,7 @@ class LoadFailed(Exception):
 class Benchmark:
     """One run of what the command line asks for."""
 
-    def __init__(self, options: argparse.Namespace, arena: Arena, python: Path) -> None:
+    def __init__(self, options: argparse.Namespace, arena: Arena, python: Path | None) -> None:
         self._options = options
         self._arena = arena
         self._python = python
@@ -133,9 +136,13 @@ class Benchmark:
                 chosen = corpus.days[::share] if share < len(corpus.days) else corpus.days[:1]
                 rows = sum(t.rows for t in corpus.tables() if t.day in {str(d) for d in chosen})
                 found = loads.setdefault(name, Loads(rows))
-                if number and name == "dlt rows":
+                if number and name == DEFAULT:
                     continue
-                took = self._ours(corpus) if name == OURS else self._dlt(name, corpus, chosen)
+                took = (
+                    self._dlt(name, corpus, chosen)
+                    if name in PEERS
+                    else self._ours(corpus, rows_only=name == ROWS_ONLY)
+                )
                 for figure in ("seconds", "cpu_seconds", "server_cpu_seconds", "peak_bytes"):
                     getattr(found, figure).append(took[figure])
                 print(
@@ -147,10 +154,13 @@ class Benchmark:
         self.tables.append(_load_table(loads))
         self.targets += _load_targets(loads)
 
-    def _ours(self, corpus: Corpus) -> dict[str, Any]:
+    def _ours(self, corpus: Corpus, *, rows_only: bool) -> dict[str, Any]:
         with self._database(TEMPLATE) as database:
-            took = self._job(database, corpus)
-            asyncio.run(self._check(database, corpus))
+            took = self._job(database, corpus, rows_only=rows_only)
+            if rows_only and took["rows"] != corpus.rows:
+                raise LoadFailed(f"{corpus.rows} rows were recorded, {took['rows']} loaded")
+            if not rows_only:
+                asyncio.run(self._check(database, corpus))
         return took
 
     def _job(
@@ -161,6 +171,7 @@ class Benchmark:
         connection: tuple[dict[str, str], str] | None = None,
         tenant: str | None = None,
         touched: Sequence[Any] = (),
+        rows_only: bool = False,
     ) -> dict[str, Any]:
         days = touched or corpus.days
         order = {
@@ -171,6 +182,7 @@ class Benchmark:
             "first": str(days[0]),
             "last": str(days[-1]),
             "settings": self._settings,
+            "rows_only": rows_only,
         }
         url = self._arena.urls(database)["runtime"]
         return self._process([sys.executable, "-m", "ops.bench.ingest.contenders.ours"], url, order)
@@ -350,7 +362,7 @@ def _account(corpus: Corpus, token_uri: str) -> str:
 
 
 def _load_table(loads: dict[str, Loads]) -> Table:
-    table = Table(title="Source to tables: medians (min - max)")
+    table = Table(title="Source to tables, query-ready or rows only: medians (min - max)")
     for heading in ("", "rows/s", "seconds", "ours is", "CPU, µs per row: client + server", "MiB"):
         table.add_column(heading, justify="right" if heading else "left")
     ours = loads.get(OURS)
@@ -376,9 +388,10 @@ def _load_targets(loads: dict[str, Loads]) -> list[report.Target]:
     targets: list[report.Target] = []
     if ours is None:
         return targets
-    if "dlt arrow" in loads:
-        ratio = ours.rate / loads["dlt arrow"].rate
-        targets.append(report.Target("rate, of dlt's default", ratio, 4, True, "x"))
+    for name, what in ((DEFAULT, "default"), (DEFAULT_ARROW, "default with Arrow")):
+        if name in loads:
+            ratio = ours.rate / loads[name].rate
+            targets.append(report.Target(f"rate, of dlt's {what}", ratio, 4, True, "x"))
     if fast:
         fastest = max(fast, key=lambda figure: figure.rate)
         share = statistics.median(ours.peak_bytes) / statistics.median(fastest.peak_bytes)
@@ -457,7 +470,8 @@ def main() -> int:
     PLACE.mkdir(exist_ok=True)
     surroundings = _surroundings()
     print(", ".join(f"{name} {value}" for name, value in surroundings.items()), flush=True)
-    python = asyncio.run(install_peers(PLACE / "ingest-peers", PINS))
+    compared = LOAD in options.only and not PEERS.keys().isdisjoint(options.contenders)
+    python = asyncio.run(install_peers(PLACE / "ingest-peers", PINS)) if compared else None
     with (
         # Not in the system's directory for temporary files, which may live in memory.
         tempfile.TemporaryDirectory(dir=PLACE) as directory,

@@ -31,7 +31,7 @@ from troupe.common.sql import load
 
 FLATTEN = "flatten.sql"  # which BigQuery runs
 PUBLISH_ATTEMPTS = 5
-STEPS = ("read", "encode", "copy", "seal", "derive", "swap")
+STEPS = ("read", "encode", "copy", "seal", "digest", "derive", "swap")
 
 
 class _Watched:
@@ -50,6 +50,10 @@ class _Watched:
     async def execute(self, sql: str, *arguments: Any) -> str:
         with self._timed(sql):
             return await self._connection.execute(sql, *arguments)
+
+    async def fetch(self, sql: str, *arguments: Any) -> Any:
+        with self._timed(sql):
+            return await self._connection.fetch(sql, *arguments)
 
     async def fetchval(self, sql: str, *arguments: Any) -> Any:
         with self._timed(sql):
@@ -153,12 +157,15 @@ class Phases:
             scanned_bytes=0,
         )
         watched = cast("asyncpg.Connection", _Watched(self._runtime, self._by_sql))
+        with self._step("digest"):
+            async with self._of(tenant):
+                digested = await publication.digest(watched, reporting, day)
         began, swapped = time.perf_counter(), self._by_sql[DAYS["publish_day"]]
         for _ in range(PUBLISH_ATTEMPTS):
             # Autovacuum may stand in the way; the product tries again as well.
             try:
                 async with self._of(tenant):
-                    await publication.publish(watched, reporting, day)
+                    await publication.publish(watched, reporting, day, digested)
                 break
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
                 began, swapped = time.perf_counter(), self._by_sql[DAYS["publish_day"]]

@@ -14,6 +14,7 @@ from troupe.actors.data.publication import (
     Reporting,
     StagedDay,
     copy_batch,
+    digest,
     publish,
     seal,
     stage,
@@ -137,11 +138,14 @@ async def replace_day(
     source_day: date,
     events: Iterable[Event],
 ) -> int:
-    """A whole replacement; returns the data version."""
+    """A whole replacement, as the product does it; returns the data version."""
     staged = await load_staged(connection, reporting, source_day, events)
     async with connection.transaction():
         await set_tenant(connection, reporting.tenant)
-        return await publish(connection, reporting, staged)
+        digested = await digest(connection, reporting, staged)
+    async with connection.transaction():
+        await set_tenant(connection, reporting.tenant)
+        return await publish(connection, reporting, staged, digested)
 
 
 async def derived_tables(connection: asyncpg.Connection, tenant: TenantId) -> Tables:

@@ -45,7 +45,7 @@ SELECT $1, $2,
        s.stream_id, e.user_pseudo_id, s.ga_session_id,
        coalesce(s.customer_id, e.customer_id), coalesce(s.location_id, e.location_id, ''),
        i.item_id, i.name, i.category, i.price, coalesce(i.quantity, 0), coalesce(upper(e.currency), $3)
-FROM pg_temp.events_after e
+FROM pg_temp.day_acts e
 LEFT JOIN data.sessions s
   ON s.tenant_id = $1 AND s.user_pseudo_id = e.user_pseudo_id
  AND s.ga_session_id = e.ga_session_id AND s.stream_id = coalesce(e.stream_id, '')
@@ -61,7 +61,7 @@ LEFT JOIN LATERAL (
     WHERE e.event_name IN ('add_to_cart', 'remove_from_cart', 'purchase')
       AND coalesce(nullif(r.item ->> 'id', ''), nullif(r.item ->> 'name', '')) IS NOT NULL
 ) AS i ON true
-WHERE e.tenant_id = $1 AND e.source_day = $2
+WHERE e.tenant_id = $1
   AND e.event_name IN ('add_to_cart', 'remove_from_cart', 'purchase', 'view_cart', 'begin_checkout',
                        'add_shipping_info', 'add_payment_info')
   AND (e.user_pseudo_id IS NOT NULL OR e.customer_id IS NOT NULL)

@@ -1,8 +1,9 @@
 -- What is derived from events, rebuilt for the days that one source day touches when it is replaced.
 --
 -- The statements run in the order in which they stand, in the one transaction that publishes the
--- day (see derivation.py). They read pg_temp.events_after, which shows events as they will be, and
--- data.events, which shows them as they are. "Changed" means: may differ from before.
+-- day (see publication.py). What follows from the day's own rows stands in the digest (digest.sql):
+-- pg_temp.day_sessions, day_activity, day_interests and day_acts. Other days' events are read from
+-- data.events, and only those of sessions that span days. "Changed" means: may differ from before.
 --
 -- Nothing here assumes how far events of a session, a late event or a duplicate may lie apart; the
 -- tables say which other days are touched. Every choice among rows (first, last, earliest) is by a
@@ -32,15 +33,12 @@ SELECT data.close_workbench()
 
 -- name: note_source_day
 -- $1 tenant, $2 source day, $3 family, $4 source modified, $5 source rows, $6 loaded rows,
--- $7 extraction, $8 scanned bytes, $9 how it is derived. The day's own record, times of its first and
--- last event included.
+-- $7 extraction, $8 scanned bytes, $9 how it is derived, $10 first and $11 last event. The day's own
+-- record.
 INSERT INTO data.source_days AS d (
     tenant_id, source_day, state, family, source_modified, source_rows, loaded_rows, loaded_at,
     extraction, scanned_bytes, derived_as, checked_at, problem, first_event_at, last_event_at)
-SELECT $1, $2, 'loaded', $3, $4, $5, $6, now(), $7, $8, $9, now(), NULL, min(e.event_at),
-       max(e.event_at)
-FROM pg_temp.events_after e
-WHERE e.tenant_id = $1 AND e.source_day = $2
+VALUES ($1, $2, 'loaded', $3, $4, $5, $6, now(), $7, $8, $9, now(), NULL, $10, $11)
 ON CONFLICT (tenant_id, source_day) DO UPDATE SET
     state = excluded.state, family = excluded.family, source_modified = excluded.source_modified,
     source_rows = excluded.source_rows, loaded_rows = excluded.loaded_rows,
@@ -59,207 +57,123 @@ WHERE p.tenant_id = $1 AND p.source_day = $2
   AND p.user_pseudo_id IS NOT NULL AND p.transaction_id IS NOT NULL
 UNION
 SELECT e.user_pseudo_id, data.transaction_key(e.transaction_id)
-FROM pg_temp.events_after e
-WHERE e.tenant_id = $1 AND e.source_day = $2 AND e.event_name = 'purchase'
+FROM pg_temp.day_acts e
+WHERE e.tenant_id = $1 AND e.event_name = 'purchase'
   AND e.user_pseudo_id IS NOT NULL AND data.transaction_key(e.transaction_id) IS NOT NULL
 
 -- name: note_changed_sessions
--- $1 tenant, $2 source day. Sessions with an event on the day, before or after.
+-- $1 tenant, $2 source day. Sessions with an event on the day, before (the day's activity is not
+-- replaced yet) or after.
 INSERT INTO pg_temp.changed_sessions (stream_id, user_pseudo_id, ga_session_id)
-SELECT coalesce(e.stream_id, ''), e.user_pseudo_id, e.ga_session_id
-FROM data.events e
-WHERE e.tenant_id = $1 AND e.source_day = $2
-  AND e.user_pseudo_id IS NOT NULL AND e.ga_session_id IS NOT NULL
+SELECT a.stream_id, a.user_pseudo_id, a.ga_session_id
+FROM data.activity a
+WHERE a.tenant_id = $1 AND a.source_day = $2 AND a.ga_session_id IS NOT NULL
 UNION
-SELECT coalesce(e.stream_id, ''), e.user_pseudo_id, e.ga_session_id
-FROM pg_temp.events_after e
-WHERE e.tenant_id = $1 AND e.source_day = $2
-  AND e.user_pseudo_id IS NOT NULL AND e.ga_session_id IS NOT NULL
+SELECT e.stream_id, e.user_pseudo_id, e.ga_session_id
+FROM pg_temp.day_sessions e
+WHERE e.tenant_id = $1
 
--- name: note_spanning_sessions
--- $1 tenant, $2 source day. Those few of them that have events on other source days too.
-INSERT INTO pg_temp.spanning_sessions (stream_id, user_pseudo_id, ga_session_id)
-SELECT c.stream_id, c.user_pseudo_id, c.ga_session_id
+-- name: note_known_sessions
+-- $1 tenant. Those of them that are there already: on first loads hardly any.
+INSERT INTO pg_temp.known_sessions (
+    stream_id, user_pseudo_id, ga_session_id, day, last_day, first_source_day, last_source_day)
+SELECT s.stream_id, s.user_pseudo_id, s.ga_session_id, s.day, s.last_day, s.first_source_day,
+       s.last_source_day
 FROM pg_temp.changed_sessions c
 JOIN data.sessions s
   ON s.tenant_id = $1 AND s.user_pseudo_id = c.user_pseudo_id
  AND s.ga_session_id = c.ga_session_id AND s.stream_id = c.stream_id
-WHERE s.first_source_day < $2 OR s.last_source_day > $2
 
--- name: other_source_days
--- $1 tenant, $2 source day. Where the other events of those lie.
-SELECT coalesce(array_agg(DISTINCT spread.source_day), '{}')
+-- name: note_spanning_sessions
+-- $1 source day. The few of those that have events on other source days too.
+INSERT INTO pg_temp.spanning_sessions (stream_id, user_pseudo_id, ga_session_id)
+SELECT k.stream_id, k.user_pseudo_id, k.ga_session_id
+FROM pg_temp.known_sessions k
+WHERE k.first_source_day < $1 OR k.last_source_day > $1
+
+-- name: source_days_of_spanning
+-- $1 source day. Where the events of those may lie; NULL when there are none.
+SELECT array_agg(DISTINCT spread.source_day)
 FROM (
-    SELECT generate_series(s.first_source_day, s.last_source_day, interval '1 day')::date
-               AS source_day
-    FROM pg_temp.spanning_sessions c
-    JOIN data.sessions s
-      ON s.tenant_id = $1 AND s.user_pseudo_id = c.user_pseudo_id
-     AND s.ga_session_id = c.ga_session_id AND s.stream_id = c.stream_id
+    SELECT generate_series(least(k.first_source_day, $1), greatest(k.last_source_day, $1),
+                           interval '1 day')::date AS source_day
+    FROM (
+        SELECT DISTINCT k.first_source_day, k.last_source_day
+        FROM pg_temp.known_sessions k
+        WHERE k.first_source_day < $1 OR k.last_source_day > $1
+    ) AS k
 ) AS spread
-WHERE spread.source_day <> $2
 
 -- name: note_days_before
 -- $1 tenant, $2 source day. Days that the changed sessions and the day's events without a session
 -- touch as things are.
 INSERT INTO pg_temp.changed_days (day)
-SELECT generate_series(s.day, s.last_day, interval '1 day')::date
-FROM pg_temp.changed_sessions c
-JOIN data.sessions s
-  ON s.tenant_id = $1 AND s.user_pseudo_id = c.user_pseudo_id
- AND s.ga_session_id = c.ga_session_id AND s.stream_id = c.stream_id
+SELECT generate_series(k.day, k.last_day, interval '1 day')::date
+FROM (SELECT DISTINCT k.day, k.last_day FROM pg_temp.known_sessions k) AS k
 UNION
-SELECT a.day FROM data.activity a WHERE a.tenant_id = $1 AND a.source_day = $2
+SELECT DISTINCT a.day FROM data.activity a WHERE a.tenant_id = $1 AND a.source_day = $2
 
 -- name: drop_changed_sessions
 -- $1 tenant.
 DELETE FROM data.sessions s
-USING pg_temp.changed_sessions c
-WHERE s.tenant_id = $1 AND s.user_pseudo_id = c.user_pseudo_id
-  AND s.ga_session_id = c.ga_session_id AND s.stream_id = c.stream_id
+USING pg_temp.known_sessions k
+WHERE s.tenant_id = $1 AND s.day = k.day AND s.user_pseudo_id = k.user_pseudo_id
+  AND s.ga_session_id = k.ga_session_id AND s.stream_id = k.stream_id
 
--- name: derive_sessions
--- $1 tenant, $2 source day, $3 other source days, $4 reporting zone. METRICS "Session". The branch is
--- the last one seen, else the customer's in the master data; source, medium and campaign are those
--- of one event, the first that has any. Purchases are counted later, once it is known which of them
--- count. Events are sorted once, for the grouping and for what is first or last in a group: an
--- aggregate takes its rows as a sorted subquery right below it gives them (an ORDER BY inside of each
--- aggregate would sort them again).
-INSERT INTO data.sessions (
-    tenant_id, day, stream_id, user_pseudo_id, ga_session_id, started_at, ended_at, last_day,
-    first_source_day, last_source_day, session_number, engaged, engagement_ms, customer_id,
-    erp_customer_id, own_location_id, location_id, channel, channel_rules, source, medium, campaign,
-    device_category, country, landing_page, events, page_views, item_views, cart_additions, checkouts, purchases)
-SELECT $1, (g.started_at AT TIME ZONE $4)::date, g.stream_id, g.user_pseudo_id, g.ga_session_id,
-       g.started_at, g.ended_at, (g.ended_at AT TIME ZONE $4)::date,
-       g.first_source_day, g.last_source_day, g.session_number, g.engaged, g.engagement_ms,
-       g.customer_ids[cardinality(g.customer_ids)],
-       g.erp_customer_ids[cardinality(g.erp_customer_ids)],
-       coalesce(g.location_ids[cardinality(g.location_ids)], ''),
-       coalesce(g.location_ids[cardinality(g.location_ids)],
-                by_erp.location_id, by_login.location_id, ''),
-       coalesce(g.channels[1], data.default_channel_group(
-           g.campaigns[1][1], g.campaigns[1][2], g.campaigns[1][3])),
-       CASE WHEN g.channels[1] IS NULL THEN data.channel_rules() END,
-       g.campaigns[1][1], g.campaigns[1][2], g.campaigns[1][3],
-       g.devices[1], g.countries[1], g.pages[1],
-       g.events, g.page_views, g.item_views, g.cart_additions, g.checkouts, 0
-FROM (
-    SELECT o.stream_id, o.user_pseudo_id, o.ga_session_id,
-           min(o.event_at) AS started_at, max(o.event_at) AS ended_at,
-           min(o.source_day) AS first_source_day, max(o.source_day) AS last_source_day,
-           max(o.ga_session_number) AS session_number,
-           coalesce(bool_or(o.session_engaged), false) AS engaged,
-           coalesce(sum(o.engagement_ms), 0)::bigint AS engagement_ms,
-           array_agg(o.customer_id) FILTER (WHERE o.customer_id IS NOT NULL) AS customer_ids,
-           array_agg(o.erp_customer_id)
-               FILTER (WHERE o.erp_customer_id IS NOT NULL) AS erp_customer_ids,
-           array_agg(o.location_id) FILTER (WHERE o.location_id IS NOT NULL) AS location_ids,
-           array_agg(o.channel) FILTER (WHERE o.channel IS NOT NULL) AS channels,
-           array_agg(ARRAY[o.source, o.medium, o.campaign])
-               FILTER (WHERE coalesce(o.source, o.medium, o.campaign) IS NOT NULL) AS campaigns,
-           array_agg(o.device_category)
-               FILTER (WHERE o.device_category IS NOT NULL) AS devices,
-           array_agg(o.country) FILTER (WHERE o.country IS NOT NULL) AS countries,
-           array_agg(o.page_location) FILTER (WHERE o.page_location IS NOT NULL) AS pages,
-           count(*) AS events,
-           count(*) FILTER (WHERE o.event_name IN ('page_view', 'screen_view')) AS page_views,
-           count(*) FILTER (WHERE o.event_name = 'view_item') AS item_views,
-           count(*) FILTER (WHERE o.event_name = 'add_to_cart') AS cart_additions,
-           count(*) FILTER (WHERE o.event_name = 'begin_checkout') AS checkouts
-    FROM (
-        SELECT e.*
-        FROM (
-            SELECT coalesce(d.stream_id, '') AS stream_id, d.user_pseudo_id, d.ga_session_id,
-                   d.event_at, d.source_day, d.bundle_sequence_id, d.batch_event_index,
-                   d.event_name, d.ga_session_number, d.session_engaged, d.engagement_ms,
-                   d.customer_id, d.erp_customer_id, d.location_id, d.channel, d.source, d.medium,
-                   d.campaign, d.device_category, d.country, d.page_location
-            FROM pg_temp.events_after d
-            WHERE d.tenant_id = $1 AND d.source_day = $2
-              AND d.user_pseudo_id IS NOT NULL AND d.ga_session_id IS NOT NULL
-            UNION ALL
-            SELECT c.stream_id, c.user_pseudo_id, c.ga_session_id,
-                   d.event_at, d.source_day, d.bundle_sequence_id, d.batch_event_index,
-                   d.event_name, d.ga_session_number, d.session_engaged, d.engagement_ms,
-                   d.customer_id, d.erp_customer_id, d.location_id, d.channel, d.source, d.medium,
-                   d.campaign, d.device_category, d.country, d.page_location
-            FROM data.events d
-            JOIN pg_temp.spanning_sessions c
-              ON c.user_pseudo_id = d.user_pseudo_id AND c.ga_session_id = d.ga_session_id
-             AND c.stream_id = coalesce(d.stream_id, '')
-            WHERE d.tenant_id = $1 AND d.source_day = ANY ($3::date[])
-        ) AS e
-        ORDER BY e.user_pseudo_id, e.ga_session_id, e.stream_id, e.event_at,
-                 e.bundle_sequence_id, e.batch_event_index, e.event_name, e.location_id,
-                 e.customer_id, e.erp_customer_id, e.page_location, e.channel, e.source,
-                 e.medium, e.campaign, e.device_category, e.country
-    ) AS o
-    GROUP BY o.user_pseudo_id, o.ga_session_id, o.stream_id
-) AS g
-LEFT JOIN data.customers by_erp
-  ON by_erp.tenant_id = $1
- AND by_erp.customer_id = g.erp_customer_ids[cardinality(g.erp_customer_ids)]
-LEFT JOIN data.customers by_login
-  ON by_login.tenant_id = $1 AND by_login.customer_id = g.customer_ids[cardinality(g.customer_ids)]
+-- name: drop_part_sessions
+-- $1 tenant. The digest knows of a spanning session only what happened on the day: digest_sessions
+-- looks at the whole of it next.
+DELETE FROM pg_temp.day_sessions d
+USING pg_temp.spanning_sessions c
+WHERE d.tenant_id = $1 AND d.user_pseudo_id = c.user_pseudo_id
+  AND d.ga_session_id = c.ga_session_id AND d.stream_id = c.stream_id
+
+-- name: put_sessions
+-- $1 tenant, $2 days of the day's events. The branch is the last one seen, else the customer's in the master data. With them the
+-- days that they touch as things will be.
+WITH put AS (
+    INSERT INTO data.sessions (
+        tenant_id, day, stream_id, user_pseudo_id, ga_session_id, started_at, ended_at, last_day,
+        first_source_day, last_source_day, session_number, engaged, engagement_ms, customer_id,
+        erp_customer_id, own_location_id, location_id, channel, channel_rules, source, medium,
+        campaign, device_category, country, landing_page, events, page_views, item_views,
+        cart_additions, checkouts, purchases)
+    SELECT d.tenant_id, d.day, d.stream_id, d.user_pseudo_id, d.ga_session_id, d.started_at,
+           d.ended_at, d.last_day, d.first_source_day, d.last_source_day, d.session_number,
+           d.engaged, d.engagement_ms, d.customer_id, d.erp_customer_id, d.own_location_id,
+           coalesce(nullif(d.own_location_id, ''), by_erp.location_id, by_login.location_id, ''),
+           d.channel, d.channel_rules, d.source, d.medium, d.campaign, d.device_category, d.country,
+           d.landing_page, d.events, d.page_views, d.item_views, d.cart_additions, d.checkouts,
+           d.purchases
+    FROM pg_temp.day_sessions d
+    LEFT JOIN data.customers by_erp
+      ON by_erp.tenant_id = $1 AND by_erp.customer_id = d.erp_customer_id
+    LEFT JOIN data.customers by_login
+      ON by_login.tenant_id = $1 AND by_login.customer_id = d.customer_id
+    WHERE d.tenant_id = $1
+    RETURNING day, last_day
+)
+INSERT INTO pg_temp.changed_days (day)
+SELECT generate_series(p.day, p.last_day, interval '1 day')::date
+FROM (SELECT DISTINCT p.day, p.last_day FROM put p) AS p
+UNION
+SELECT unnest($2::date[])
+ON CONFLICT DO NOTHING
 
 -- name: drop_activity
 -- $1 tenant, $2 source day.
 DELETE FROM data.activity WHERE tenant_id = $1 AND source_day = $2
 
--- name: derive_activity
--- $1 tenant, $2 source day, $3 reporting zone, $4 the tenant's failed-search event. date_trunc keeps
--- the offset, so the hour that a clock change repeats is two hours. Zones are looked up for quarters
--- of an hour, of which a day has a hundred, and not for each event: since before there was GA4, all
--- zones' hours and clock changes begin at one (a test looks at every zone, and knows one exception).
+-- name: put_activity
+-- $1 tenant.
 INSERT INTO data.activity (
     tenant_id, source_day, day, hour_start, stream_id, user_pseudo_id, ga_session_id,
     own_location_id, events, page_views, searches, failed_searches, active, new, "returning")
-SELECT $1, $2, h.day, h.hour_start, q.stream_id, q.user_pseudo_id, q.ga_session_id,
-       q.own_location_id, sum(q.events), sum(q.page_views), sum(q.searches),
-       sum(q.failed_searches), bool_or(q.active), bool_or(q.new), bool_or(q."returning")
-FROM (
-    SELECT e.quarter, e.stream_id, e.user_pseudo_id, e.ga_session_id, e.own_location_id,
-           count(*) AS events,
-           count(*) FILTER (WHERE e.event_name IN ('page_view', 'screen_view')) AS page_views,
-           count(*) FILTER (WHERE e.event_name IN ('view_search_results', $4)) AS searches,
-           count(*) FILTER (WHERE e.event_name = $4) AS failed_searches,
-           bool_or(e.is_active_user IS TRUE OR e.engagement_ms > 0
-                   OR e.event_name IN ('first_visit', 'first_open')) IS TRUE AS active,
-           bool_or(e.event_name IN ('first_visit', 'first_open')) AS new,
-           bool_or(e.ga_session_number > 1) IS TRUE AS "returning"
-    FROM (
-        SELECT date_bin('15 minutes', d.event_at, timestamptz '2000-01-01 00:00+00') AS quarter,
-               d.event_name, d.user_pseudo_id, d.is_active_user, d.engagement_ms,
-               d.ga_session_number,
-               CASE WHEN key.complete THEN coalesce(d.stream_id, '') END AS stream_id,
-               CASE WHEN key.complete THEN d.ga_session_id END AS ga_session_id,
-               CASE WHEN NOT key.complete THEN coalesce(d.location_id, '') END AS own_location_id
-        FROM pg_temp.events_after d
-        CROSS JOIN LATERAL (
-            SELECT d.user_pseudo_id IS NOT NULL AND d.ga_session_id IS NOT NULL AS complete
-        ) AS key
-        WHERE d.tenant_id = $1 AND d.source_day = $2
-    ) AS e
-    GROUP BY e.quarter, e.stream_id, e.user_pseudo_id, e.ga_session_id, e.own_location_id
-) AS q
-CROSS JOIN LATERAL (
-    SELECT (q.quarter AT TIME ZONE $3)::date AS day,
-           date_trunc('hour', q.quarter, $3) AS hour_start
-) AS h
-GROUP BY h.day, h.hour_start, q.stream_id, q.user_pseudo_id, q.ga_session_id, q.own_location_id
-
--- name: note_days_after
--- $1 tenant, $2 source day. The same as things will be.
-INSERT INTO pg_temp.changed_days (day)
-SELECT generate_series(s.day, s.last_day, interval '1 day')::date
-FROM pg_temp.changed_sessions c
-JOIN data.sessions s
-  ON s.tenant_id = $1 AND s.user_pseudo_id = c.user_pseudo_id
- AND s.ga_session_id = c.ga_session_id AND s.stream_id = c.stream_id
-UNION
-SELECT a.day FROM data.activity a WHERE a.tenant_id = $1 AND a.source_day = $2
-ON CONFLICT DO NOTHING
+SELECT d.tenant_id, d.source_day, d.day, d.hour_start, d.stream_id, d.user_pseudo_id,
+       d.ga_session_id, d.own_location_id, d.events, d.page_views, d.searches, d.failed_searches,
+       d.active, d.new, d."returning"
+FROM pg_temp.day_activity d
+WHERE d.tenant_id = $1
 
 -- name: drop_purchases
 -- $1 tenant, $2 source day.
@@ -284,11 +198,11 @@ SELECT $1,
        coalesce(e.purchase_revenue, 0), e.event_value, e.items,
        e.bundle_sequence_id, e.batch_event_index, true,
        coalesce(abs(e.event_value - coalesce(e.purchase_revenue, 0)) > 0.01, false)
-FROM pg_temp.events_after e
+FROM pg_temp.day_acts e
 LEFT JOIN data.sessions s
   ON s.tenant_id = $1 AND s.user_pseudo_id = e.user_pseudo_id
  AND s.ga_session_id = e.ga_session_id AND s.stream_id = coalesce(e.stream_id, '')
-WHERE e.tenant_id = $1 AND e.source_day = $2 AND e.event_name = 'purchase'
+WHERE e.tenant_id = $1 AND e.event_name = 'purchase'
 
 -- name: drop_refunds
 -- $1 tenant, $2 source day.
@@ -308,11 +222,11 @@ SELECT $1,
        e.ga_session_id, coalesce(s.location_id, e.location_id, ''),
        data.transaction_key(e.transaction_id), coalesce(upper(e.currency), $4),
        coalesce(e.refund_value, 0)
-FROM pg_temp.events_after e
+FROM pg_temp.day_acts e
 LEFT JOIN data.sessions s
   ON s.tenant_id = $1 AND s.user_pseudo_id = e.user_pseudo_id
  AND s.ga_session_id = e.ga_session_id AND s.stream_id = coalesce(e.stream_id, '')
-WHERE e.tenant_id = $1 AND e.source_day = $2 AND e.event_name = 'refund'
+WHERE e.tenant_id = $1 AND e.event_name = 'refund'
 
 -- name: move_purchases
 -- $1 tenant, $2 source day. Purchases on other source days whose session has a new branch or turns
@@ -398,24 +312,13 @@ WHERE s.tenant_id = $1 AND s.user_pseudo_id = n.user_pseudo_id
 -- $1 tenant, $2 source day.
 DELETE FROM data.event_counts WHERE tenant_id = $1 AND source_day = $2
 
--- name: count_events
--- $1 tenant, $2 source day. METRICS "Data quality". Rows that agree in all of these are one event
--- that was sent several times.
+-- name: put_event_counts
+-- $1 tenant, $2 source day, $3 events, of each $4 rows, $5 those without a visitor, $6 without a
+-- session, $7 duplicates, side by side.
 INSERT INTO data.event_counts (
     tenant_id, source_day, event_name, loaded_rows, without_visitor, without_session, duplicates)
-SELECT $1, $2, same.event_name, sum(same.rows),
-       coalesce(sum(same.rows) FILTER (WHERE same.user_pseudo_id IS NULL), 0),
-       coalesce(sum(same.rows) FILTER (
-           WHERE same.user_pseudo_id IS NULL OR same.ga_session_id IS NULL), 0),
-       sum(same.rows) - count(*)
-FROM (
-    SELECT e.event_name, e.user_pseudo_id, e.ga_session_id, count(*) AS rows
-    FROM pg_temp.events_after e
-    WHERE e.tenant_id = $1 AND e.source_day = $2
-    GROUP BY e.event_name, e.user_pseudo_id, e.ga_session_id, e.event_at, e.bundle_sequence_id,
-             e.batch_event_index
-) AS same
-GROUP BY same.event_name
+SELECT $1, $2, n.*
+FROM unnest($3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS n
 
 -- name: changed_days
 SELECT array_agg(day ORDER BY day) FROM pg_temp.changed_days
@@ -438,6 +341,28 @@ LEFT JOIN data.sessions s
   ON s.tenant_id = $1 AND s.last_day > s.day
  AND s.last_day >= changed.day AND s.day < changed.day
 
+-- name: open_roll_bench
+-- Beside making its table, joins by loops are out of the question from here on: of a day that is newer
+-- than a table's statistics the planner expects one row, and would walk through all of the day's
+-- sessions for each of its visits.
+SELECT data.open_roll_bench(), set_config('enable_nestloop', 'off', true)
+
+-- name: place_activity
+-- $1 tenant, $2 days, $3 their source days, $4 earliest session day. The activity of these days, each
+-- row under the branch of its session: read once, and not once for each of what is rolled from it.
+INSERT INTO pg_temp.placed_activity (
+    day, hour_start, location_id, user_pseudo_id, complete, events, page_views, searches,
+    failed_searches, active, new, "returning")
+SELECT a.day, a.hour_start, coalesce(s.location_id, a.own_location_id, ''), a.user_pseudo_id,
+       a.ga_session_id IS NOT NULL, a.events, a.page_views, a.searches, a.failed_searches,
+       a.active OR s.engaged IS TRUE, a.new, a."returning"
+FROM data.activity a
+LEFT JOIN data.sessions s
+  ON s.tenant_id = $1 AND s.day BETWEEN $4 AND (SELECT max(d.day) FROM unnest($2::date[]) AS d (day))
+ AND s.user_pseudo_id = a.user_pseudo_id AND s.ga_session_id = a.ga_session_id
+ AND s.stream_id = a.stream_id
+WHERE a.tenant_id = $1 AND a.source_day = ANY ($3::date[]) AND a.day = ANY ($2::date[])
+
 -- name: drop_rollups
 -- $1 tenant, $2 days. Without data.user_day, of which only what differs is written anew.
 WITH hours AS (
@@ -448,11 +373,8 @@ WITH hours AS (
 DELETE FROM data.money_rollup WHERE tenant_id = $1 AND day = ANY ($2::date[])
 
 -- name: roll_hours
--- $1 tenant, $2 days, $3 their source days, $4 reporting zone, $5 earliest session day. Events stand
--- in their own hour under the branch of their session; sessions stand in the hour in which they
--- start.
--- `day + 0` keeps the bounds out of the choice of an index: of a day that is newer than the table's
--- statistics the planner expects one row, and would walk through all of the day's sessions for each.
+-- $1 tenant, $2 days, $3 reporting zone. Events stand in their own hour under the branch of their
+-- session; sessions stand in the hour in which they start.
 INSERT INTO data.hourly_rollup (
     tenant_id, day, hour_start, location_id, events, events_without_consent, page_views, sessions,
     engaged_sessions, sessions_with_cart, sessions_with_checkout, sessions_with_purchase,
@@ -462,19 +384,13 @@ SELECT $1, u.day, u.hour_start, u.location_id, sum(u.events), sum(u.events_witho
        sum(u.with_purchase), sum(u.with_cart_without_purchase), sum(u.searches),
        sum(u.failed_searches)
 FROM (
-    SELECT a.day, a.hour_start, coalesce(s.location_id, a.own_location_id, '') AS location_id,
-           a.events, CASE WHEN a.ga_session_id IS NULL THEN a.events ELSE 0 END
-               AS events_without_consent,
+    SELECT a.day, a.hour_start, a.location_id, a.events,
+           CASE WHEN a.complete THEN 0 ELSE a.events END AS events_without_consent,
            a.page_views, 0 AS sessions, 0 AS engaged, 0 AS with_cart, 0 AS with_checkout,
            0 AS with_purchase, 0 AS with_cart_without_purchase, a.searches, a.failed_searches
-    FROM data.activity a
-    LEFT JOIN data.sessions s
-      ON s.tenant_id = $1 AND s.day + 0 BETWEEN $5 AND a.day
-     AND s.user_pseudo_id = a.user_pseudo_id AND s.ga_session_id = a.ga_session_id
-     AND s.stream_id = a.stream_id
-    WHERE a.tenant_id = $1 AND a.source_day = ANY ($3::date[]) AND a.day = ANY ($2::date[])
+    FROM pg_temp.placed_activity a
     UNION ALL
-    SELECT s.day, date_trunc('hour', s.started_at, $4), s.location_id, 0, 0, 0, 1,
+    SELECT s.day, date_trunc('hour', s.started_at, $3), s.location_id, 0, 0, 0, 1,
            s.engaged::integer, (s.cart_additions > 0)::integer, (s.checkouts > 0)::integer,
            (s.purchases > 0)::integer, (s.cart_additions > 0 AND s.purchases = 0)::integer, 0, 0
     FROM data.sessions s
@@ -497,7 +413,7 @@ WHERE h.tenant_id = $1 AND h.day = ANY ($2::date[])
 GROUP BY h.day, h.location_id
 
 -- name: drop_outdated_users
--- $1 tenant, $2 days, $3 their source days, $4 earliest session day. The rows of visitors that
+-- $1 tenant, $2 days. The rows of visitors that
 -- roll_users will not write as they are. Most of a neighbouring day's stay: only the few visitors over
 -- midnight differ, and whatever follows from a visitor's row need not be done again for the others.
 DELETE FROM data.user_day u
@@ -509,16 +425,10 @@ USING (
     SELECT v.day, v.location_id, v.user_pseudo_id, bool_or(v.active), bool_or(v.new),
            bool_or(v."returning"), bool_or(v.purchaser)
     FROM (
-        SELECT a.day, coalesce(s.location_id, a.own_location_id, '') AS location_id,
-               a.user_pseudo_id, true AS seen, a.active OR s.engaged IS TRUE AS active, a.new,
-               a."returning", false AS purchaser
-        FROM data.activity a
-        LEFT JOIN data.sessions s
-          ON s.tenant_id = $1 AND s.day + 0 BETWEEN $4 AND a.day
-         AND s.user_pseudo_id = a.user_pseudo_id AND s.ga_session_id = a.ga_session_id
-         AND s.stream_id = a.stream_id
-        WHERE a.tenant_id = $1 AND a.source_day = ANY ($3::date[]) AND a.day = ANY ($2::date[])
-          AND a.user_pseudo_id IS NOT NULL
+        SELECT a.day, a.location_id, a.user_pseudo_id, true AS seen, a.active, a.new, a."returning",
+               false AS purchaser
+        FROM pg_temp.placed_activity a
+        WHERE a.user_pseudo_id IS NOT NULL
         UNION ALL
         -- Beside, not joined: a day's purchases are few only in the eyes of a planner that has not
         -- seen any yet.
@@ -534,7 +444,7 @@ WHERE u.tenant_id = $1 AND u.day = outdated.day AND u.location_id = outdated.loc
   AND u.user_pseudo_id = outdated.user_pseudo_id
 
 -- name: roll_users
--- $1 tenant, $2 days, $3 their source days, $4 earliest session day. METRICS "Users". A visitor is
+-- $1 tenant, $2 days. METRICS "Users". A visitor is
 -- active wherever an engaged session of theirs has events, and a purchaser where a purchase counts.
 -- What is not there yet, after drop_outdated_users: statements of their own, since what follows from
 -- them looks at the table after each.
@@ -545,16 +455,10 @@ FROM (
     SELECT v.day, v.location_id, v.user_pseudo_id, bool_or(v.active), bool_or(v.new),
            bool_or(v."returning"), bool_or(v.purchaser)
     FROM (
-        SELECT a.day, coalesce(s.location_id, a.own_location_id, '') AS location_id,
-               a.user_pseudo_id, true AS seen, a.active OR s.engaged IS TRUE AS active, a.new,
-               a."returning", false AS purchaser
-        FROM data.activity a
-        LEFT JOIN data.sessions s
-          ON s.tenant_id = $1 AND s.day + 0 BETWEEN $4 AND a.day
-         AND s.user_pseudo_id = a.user_pseudo_id AND s.ga_session_id = a.ga_session_id
-         AND s.stream_id = a.stream_id
-        WHERE a.tenant_id = $1 AND a.source_day = ANY ($3::date[]) AND a.day = ANY ($2::date[])
-          AND a.user_pseudo_id IS NOT NULL
+        SELECT a.day, a.location_id, a.user_pseudo_id, true AS seen, a.active, a.new, a."returning",
+               false AS purchaser
+        FROM pg_temp.placed_activity a
+        WHERE a.user_pseudo_id IS NOT NULL
         UNION ALL
         -- Beside, not joined: a day's purchases are few only in the eyes of a planner that has not
         -- seen any yet.
@@ -590,6 +494,9 @@ FROM (
     WHERE r.tenant_id = $1 AND r.day = ANY ($2::date[])
 ) AS m
 GROUP BY m.day, m.hour_start, m.location_id, m.currency
+
+-- name: close_roll_bench
+SET LOCAL enable_nestloop TO DEFAULT
 
 -- name: raise_version
 -- $1 tenant, $2 reporting zone, $3 the property's zone. A source day is complete when its daily

@@ -32,24 +32,28 @@ from functools import partial
 from typing import Final
 
 import asyncpg
+import pyarrow as pa
 import trio
 
 from troupe.actors.data.bigquery import Export, ExportTable
 from troupe.actors.data.days import INGEST, Known, Tally, days_of, read_known
 from troupe.actors.data.days import QUERIES as DAYS
+from troupe.actors.data.digest import Digest
 from troupe.actors.data.extraction import Extraction
 from troupe.actors.data.flattening import Family
 from troupe.actors.data.patience import publish_patiently
-from troupe.actors.data.publication import Reporting, StagedDay, publish
+from troupe.actors.data.publication import Reporting, StagedDay, digest, publish
 from troupe.actors.data.reporting import TENANT, reporting_of
 from troupe.actors.data.scan_budget import ScanBudget, ScanBudgetSpent, daily_bytes
 from troupe.actors.data.source import Source
+from troupe.common.allocation import give_large_blocks_back
 from troupe.common.config import DataSettings
 from troupe.common.connections import BigQueryConfig, load_connection
 from troupe.common.database import Database
 from troupe.common.errors import (
     CredentialsRejected,
     DatabaseError,
+    DatabaseUnavailable,
     NotFound,
     PeerRefused,
     PeerUnavailable,
@@ -60,7 +64,7 @@ from troupe.common.logs import get_logger
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import Vault
 from troupe.common.tenant_settings import TenantSettings
-from troupe.common.units import HOURS, SECONDS, MiB
+from troupe.common.units import HOURS, MINUTES, SECONDS, MiB
 from troupe.platform.errors import PermanentJobError
 from troupe.platform.jobs import JobKind, JobRun, JobValue
 from troupe.platform.memory import Memory
@@ -70,6 +74,7 @@ from troupe.platform.threads import Threads
 JOB_TIMEOUT: Final = 12 * HOURS
 CONCURRENT_INGESTIONS: Final = 2
 NOTE_DEADLINE: Final = 10 * SECONDS
+DIGEST_DEADLINE: Final = 10 * MINUTES
 CLOSE_DEADLINE: Final = 5 * SECONDS
 DAY_ATTEMPTS: Final = 3
 FIRST_DAY_PAUSE: Final = 1 * SECONDS
@@ -126,6 +131,9 @@ class Ingestor:
         self._pool = pool
         self._connect = connect
         self._memory = Memory(settings.memory_mib * MiB)
+        # What `Memory` counts is what the process takes only if it gives back what is not used.
+        give_large_blocks_back()
+        pa.set_memory_pool(pa.system_memory_pool())
 
     async def handle(self, run: JobRun) -> JobValue:
         """Do one attempt at a job; see the module's text."""
@@ -341,15 +349,28 @@ class _Ingestion:
 
     async def _replace(self, day: StagedDay) -> None:
         try:
-            await self._publish(day)
+            await self._publish(day, await self._digest(day))
         except BaseException:
             await self._extraction.discard(day.table)
             raise
 
-    async def _publish(self, day: StagedDay) -> None:
+    async def _digest(self, day: StagedDay) -> Digest:
+        found = await self._database.run(
+            lambda connection: digest(connection, self._reporting, day),
+            tenant=self._tenant,
+            deadline=DIGEST_DEADLINE,
+        )
+        if found.rows != day.rows:
+            raise DatabaseUnavailable(
+                f"PostgreSQL has {found.rows} of {day.rows} rows of {day.source_day}: it crashed"
+                " meanwhile."
+            )
+        return found
+
+    async def _publish(self, day: StagedDay, digested: Digest) -> None:
         async def unit(connection: asyncpg.Connection) -> int:
             await self._run.fence(connection)
-            version = await publish(connection, self._reporting, day)
+            version = await publish(connection, self._reporting, day, digested)
             await self._run.save_checkpoint_in(connection, self._tally.checkpoint(day.source_day))
             return version
 

@@ -4,10 +4,10 @@ One transaction, in this order:
 
 1. The tenant's row in ``data.versions`` is locked. Two days of one tenant are never published at
    the same time, because neighbours share sessions, rollups and duplicates; tenants do not wait for
-   each other.
+   each other. What follows from the day alone has been worked out before (digest.py).
 2. The staged rows are shown beside the other days' as ``pg_temp.events_after``, and everything that
-   the day touches is derived anew from there (derive.sql). Nobody is locked out meanwhile: readers
-   see the old rows and the old figures.
+   the day touches is derived anew from its digest and from there (derive.sql). Nobody is locked out
+   meanwhile: readers see the old rows and the old figures.
 3. The version is raised and announced.
 4. The staged table takes the live one's place. This locks the tenant's events, so nothing but the
    commit comes after it.
@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from troupe.actors.data.carts import derive_cart_events, fold_episodes
+from troupe.actors.data.digest import DIGEST, Digest, digest_day, holds
 from troupe.actors.data.encoding import COPY_COLUMNS, EncodedBatch
 from troupe.actors.data.searches import derive_searches, mark_searches
-from troupe.actors.data.shopping import derive_funnels, derive_interests
+from troupe.actors.data.shopping import derive_funnels, put_interests
 from troupe.common.ids import TenantId
 from troupe.common.sql import load
 from troupe.common.units import HOURS
@@ -145,10 +146,31 @@ async def discard(
     return dropped
 
 
-async def publish(connection: "Connection", reporting: Reporting, day: StagedDay) -> int:
+async def digest(connection: "Connection", reporting: Reporting, day: StagedDay) -> Digest:
+    """Work out what follows from a sealed day alone, for its publication.
+
+    Locks nothing. Like the rows of a staged table its own need not be on disk.
+    """
+    await connection.execute(DAYS["copy_settings"])
+    await connection.execute(DAYS["planner_settings"])
+    await connection.execute(DERIVE["open_workbench"], reporting.tenant, day.table)
+    found = await digest_day(connection, reporting, day.source_day, day.table)
+    await connection.execute(DERIVE["close_workbench"])
+    return found
+
+
+async def publish(
+    connection: "Connection", reporting: Reporting, day: StagedDay, digest: Digest | None = None
+) -> int:
     """Put a sealed day in the live one's place, with all that follows from it.
 
     Runs inside the caller's transaction, which belongs to the tenant.
+
+    Args:
+        connection: In that transaction.
+        reporting: What cuts and names the tenant's figures.
+        day: Which.
+        digest: What was worked out before; otherwise, or when it no longer holds, it is done here.
 
     Returns:
         The tenant's new data version.
@@ -161,6 +183,11 @@ async def publish(connection: "Connection", reporting: Reporting, day: StagedDay
     await connection.execute(DERIVE["lock_tenant"], tenant)
     await connection.execute(DAYS["planner_settings"])
     await connection.execute(DERIVE["open_workbench"], tenant, day.table)
+    if digest is None or not await holds(connection, reporting, digest):
+        # Who was erased since the day was sealed is not brought back by it.
+        await connection.execute(DAYS["apply_erasures"], tenant, day.table)
+        await connection.execute(DIGEST["clear_digest"], tenant)
+        digest = await digest_day(connection, reporting, day.source_day, day.table)
     await connection.execute(
         DERIVE["note_source_day"],
         tenant,
@@ -172,8 +199,10 @@ async def publish(connection: "Connection", reporting: Reporting, day: StagedDay
         day.extraction,
         day.scanned_bytes,
         reporting.derived_as,
+        digest.first_event_at,
+        digest.last_event_at,
     )
-    await derive(connection, reporting, day.source_day)
+    await derive(connection, reporting, day.source_day, digest)
     version: int = await connection.fetchval(
         DERIVE["raise_version"], tenant, reporting.zone, reporting.property_zone
     )
@@ -183,8 +212,10 @@ async def publish(connection: "Connection", reporting: Reporting, day: StagedDay
     return version
 
 
-async def derive(connection: "Connection", reporting: Reporting, source_day: date) -> None:
-    """Derive anew whatever a source day touches; the workbench is open."""
+async def derive(
+    connection: "Connection", reporting: Reporting, source_day: date, digest: Digest
+) -> None:
+    """Derive anew whatever a source day touches; the workbench is open and the digest in it."""
     tenant, zone = reporting.tenant, reporting.zone
 
     async def run(name: str, *arguments: Any) -> None:
@@ -192,16 +223,22 @@ async def derive(connection: "Connection", reporting: Reporting, source_day: dat
 
     await run("note_changed_transactions", tenant, source_day)
     await run("note_changed_sessions", tenant, source_day)
-    await run("note_spanning_sessions", tenant, source_day)
+    await run("note_known_sessions", tenant)
+    await run("note_spanning_sessions", source_day)
     await run("measure_workbench")
-    others = await connection.fetchval(DERIVE["other_source_days"], tenant, source_day)
     await run("note_days_before", tenant, source_day)
     await run("drop_changed_sessions", tenant)
-    await run("derive_sessions", tenant, source_day, others, zone)
+    spanned = await connection.fetchval(DERIVE["source_days_of_spanning"], source_day)
+    if spanned:
+        await run("drop_part_sessions", tenant)
+        await connection.execute(
+            DIGEST["digest_sessions"], tenant, source_day, spanned, zone, False
+        )
+    await run("put_sessions", tenant, digest.days)
+    await put_interests(connection, tenant, source_day)
     await run("drop_activity", tenant, source_day)
-    await run("derive_activity", tenant, source_day, zone, reporting.failed_search_event)
-    await derive_interests(connection, tenant, source_day, zone, reporting.failed_search_event)
-    await run("note_days_after", tenant, source_day)
+    await run("put_activity", tenant)
+    await run("measure_new_tables")
     for name in ("purchases", "refunds"):
         await run(f"drop_{name}", tenant, source_day)
         await run(f"derive_{name}", tenant, source_day, zone, reporting.currency)
@@ -213,7 +250,17 @@ async def derive(connection: "Connection", reporting: Reporting, source_day: dat
     await derive_cart_events(connection, reporting, source_day)
     await fold_episodes(connection, reporting)
     await run("drop_event_counts", tenant, source_day)
-    await run("count_events", tenant, source_day)
+    counts = digest.counts
+    await run(
+        "put_event_counts",
+        tenant,
+        source_day,
+        [count.event_name for count in counts],
+        [count.loaded_rows for count in counts],
+        [count.without_visitor for count in counts],
+        [count.without_session for count in counts],
+        [count.duplicates for count in counts],
+    )
     await derive_funnels(connection, tenant, source_day)
     await run("measure_new_tables")
     await roll(connection, reporting)
@@ -222,17 +269,21 @@ async def derive(connection: "Connection", reporting: Reporting, source_day: dat
 async def roll(connection: "Connection", reporting: Reporting) -> None:
     """Roll anew the days that were noted as changed."""
     tenant, zone = reporting.tenant, reporting.zone
+
+    async def run(name: str, *arguments: Any) -> None:
+        await connection.execute(DERIVE[name], *arguments)
+
     days = await connection.fetchval(DERIVE["changed_days"])
     if not days:
         return
     sources = await connection.fetchval(DERIVE["source_days_of_days"], tenant, days, zone) or []
     earliest = await connection.fetchval(DERIVE["earliest_session_day"], tenant, days)
-    for name, arguments in (
-        ("drop_rollups", (days,)),
-        ("roll_hours", (days, sources, zone, earliest)),
-        ("roll_days", (days,)),
-        ("drop_outdated_users", (days, sources, earliest)),
-        ("roll_users", (days, sources, earliest)),
-        ("roll_money", (days, zone)),
-    ):
-        await connection.execute(DERIVE[name], tenant, *arguments)
+    await run("open_roll_bench")
+    await run("place_activity", tenant, days, sources, earliest)
+    await run("close_roll_bench")
+    await run("drop_rollups", tenant, days)
+    await run("roll_hours", tenant, days, zone)
+    await run("roll_days", tenant, days)
+    await run("drop_outdated_users", tenant, days)
+    await run("roll_users", tenant, days)
+    await run("roll_money", tenant, days, zone)

@@ -20,6 +20,7 @@ from typing import Final
 import asyncpg
 
 from troupe.actors.data.days import GROUP
+from troupe.actors.data.digest import digest_day
 from troupe.actors.data.patience import publish_patiently
 from troupe.actors.data.publication import DAYS, DERIVE, Reporting, derive
 from troupe.actors.data.reporting import property_zone_of, reporting_in
@@ -67,7 +68,8 @@ async def derive_again(
         return None
     await connection.execute(DAYS["planner_settings"])
     await connection.execute(DERIVE["open_workbench"], tenant, None)
-    await derive(connection, reporting, source_day)
+    digest = await digest_day(connection, reporting, source_day, None)
+    await derive(connection, reporting, source_day, digest)
     version: int = await connection.fetchval(
         DERIVE["raise_version"], tenant, reporting.zone, reporting.property_zone
     )

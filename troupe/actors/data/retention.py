@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 
 from troupe.actors.data.days import GROUP
+from troupe.actors.data.digest import digest_day
 from troupe.actors.data.patience import publish_patiently
 from troupe.actors.data.publication import DAYS, DERIVE, Reporting, derive, seal, stage
 from troupe.actors.data.rederivation import UPKEEP
@@ -90,7 +91,8 @@ async def remove_day(
     table = await stage(connection, tenant, source_day, job)
     await seal(connection, tenant, table)
     await connection.execute(DERIVE["open_workbench"], tenant, table)
-    await derive(connection, reporting, source_day)
+    digest = await digest_day(connection, reporting, source_day, table)
+    await derive(connection, reporting, source_day, digest)
     version: int = await connection.fetchval(
         DERIVE["raise_version"], tenant, reporting.zone, reporting.property_zone
     )

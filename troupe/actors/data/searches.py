@@ -41,7 +41,7 @@ async def derive_searches(
 ) -> None:
     """Replace the searches of a source day; its sessions must be derived already."""
     tenant, failed = reporting.tenant, reporting.failed_search_event
-    typed = await connection.fetchval(SEARCHES["typed_terms"], tenant, source_day, failed)
+    typed = await connection.fetchval(SEARCHES["typed_terms"], tenant, failed)
     await connection.execute(SEARCHES["drop_searches"], tenant, source_day)
     await connection.execute(
         SEARCHES["derive_searches"],

@@ -1,11 +1,11 @@
 -- What people searched for. METRICS "Search"; run by searches.py inside a publication.
 
 -- name: typed_terms
--- $1 tenant, $2 source day, $3 the tenant's failed-search event. The different terms as typed.
+-- $1 tenant, $2 the tenant's failed-search event. The different terms as typed.
 SELECT coalesce(array_agg(DISTINCT e.search_term), '{}')
-FROM pg_temp.events_after e
-WHERE e.tenant_id = $1 AND e.source_day = $2
-  AND e.event_name IN ('view_search_results', $3) AND e.search_term IS NOT NULL
+FROM pg_temp.day_acts e
+WHERE e.tenant_id = $1
+  AND e.event_name IN ('view_search_results', $2) AND e.search_term IS NOT NULL
 
 -- name: drop_searches
 -- $1 tenant, $2 source day.
@@ -27,12 +27,11 @@ FROM (
            CASE WHEN key.complete THEN coalesce(d.stream_id, '') END AS stream_id,
            CASE WHEN key.complete THEN d.ga_session_id END AS ga_session_id,
            CASE WHEN NOT key.complete THEN coalesce(d.location_id, '') END AS own_location_id
-    FROM pg_temp.events_after d
+    FROM pg_temp.day_acts d
     CROSS JOIN LATERAL (
         SELECT d.user_pseudo_id IS NOT NULL AND d.ga_session_id IS NOT NULL AS complete
     ) AS key
-    WHERE d.tenant_id = $1 AND d.source_day = $2
-      AND d.event_name IN ('view_search_results', $3)
+    WHERE d.tenant_id = $1 AND d.event_name IN ('view_search_results', $3)
 ) AS e
 LEFT JOIN data.sessions s
   ON s.tenant_id = $1 AND s.user_pseudo_id = e.user_pseudo_id
@@ -56,6 +55,10 @@ FROM (
     LEFT JOIN data.purchases p
       ON p.tenant_id = $1 AND p.user_pseudo_id = c.user_pseudo_id
      AND p.ga_session_id = c.ga_session_id AND coalesce(p.stream_id, '') = c.stream_id
+    WHERE EXISTS (
+        SELECT FROM data.searches found
+        WHERE found.tenant_id = $1 AND found.user_pseudo_id = c.user_pseudo_id
+          AND found.ga_session_id = c.ga_session_id AND found.stream_id = c.stream_id)
     GROUP BY s.stream_id, s.user_pseudo_id, s.ga_session_id, s.location_id
 ) AS found
 WHERE q.tenant_id = $1 AND q.user_pseudo_id = found.user_pseudo_id

@@ -24,23 +24,19 @@ if TYPE_CHECKING:
 SHOPPING: Final = load(__package__, "shopping.sql")
 
 
-async def derive_interests(
-    connection: "Connection", tenant: TenantId, source_day: date, zone: str, failed_search: str
-) -> None:
-    """Replace the interests of one source day.
+async def put_interests(connection: "Connection", tenant: TenantId, source_day: date) -> None:
+    """Replace the interests of one source day by those of its digest; before its activity is.
 
     Args:
         connection: In the publication's transaction, with its workbench open.
         tenant: Whose.
         source_day: The day that is replaced.
-        zone: Reporting zone.
-        failed_search: The tenant's event that says a search found nothing.
     """
     await connection.execute(SHOPPING["drop_interests"], tenant, source_day)
-    await connection.execute(SHOPPING["derive_interests"], tenant, source_day, zone, failed_search)
+    await connection.execute(SHOPPING["put_interests"], tenant)
 
 
 async def derive_funnels(connection: "Connection", tenant: TenantId, source_day: date) -> None:
     """Measure how far each changed session got; after it is known which purchases count."""
     others = await connection.fetchval(SHOPPING["funnel_source_days"], tenant, source_day)
-    await connection.execute(SHOPPING["derive_funnels"], tenant, source_day, others)
+    await connection.execute(SHOPPING["derive_funnels"], tenant, others)

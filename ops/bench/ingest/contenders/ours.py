@@ -4,6 +4,10 @@ The process is the product's own but for HTTP: a `JobRunner` with the kind ``ing
 supervisor, the group's default pools, a job taken from PostgreSQL. It begins to count when the
 libraries are loaded and the connections open, just before the job is enqueued, and ends when the
 job is recorded as done.
+
+Asked for rows only, it does what the others do: the product's own extraction, as many days at a
+time as a job has, until the rows of all days are committed, indexed and analysed. Nothing is
+derived.
 """
 
 import ipaddress
@@ -12,6 +16,7 @@ import os
 import resource
 import sys
 import time
+from collections import deque
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
@@ -24,22 +29,61 @@ from troupe.actors.auth.connections import put_connection
 from troupe.actors.auth.tenants import create_tenant
 from troupe.actors.data.bigquery import Export
 from troupe.actors.data.days import GROUP, INGEST, ingest_job
+from troupe.actors.data.extraction import Extraction
 from troupe.actors.data.ingestion import ingest_kind
+from troupe.actors.data.scan_budget import ScanBudget
 from troupe.common import logs
 from troupe.common.bridge import open_bridge
 from troupe.common.config import DataGroup, DataSettings
-from troupe.common.database import open_database
-from troupe.common.ids import TenantId
+from troupe.common.database import Database, open_database
+from troupe.common.ids import TenantId, new_id
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
-from troupe.common.units import MILLISECONDS, KiB
+from troupe.common.tenant_settings import TenantSettings
+from troupe.common.units import MILLISECONDS, KiB, MiB
 from troupe.platform.jobs import JobRunner, JobState, JobStore, RunnerSettings
+from troupe.platform.memory import Memory
 from troupe.platform.pool import Pool
 from troupe.platform.supervision import Supervisor
 from troupe.platform.threads import Threads
 
 LOOPBACK: Final = ipaddress.ip_network("127.0.0.0/8")
 LOOK: Final = 10 * MILLISECONDS
+
+
+async def _stage(
+    database: Database, tenant: TenantId, corpus: Corpus, settings: DataSettings
+) -> int:
+    """Load the rows of all days, and no more."""
+    extraction = Extraction(
+        export=Playback(corpus),
+        database=database,
+        threads=Threads(DataGroup().tasks),
+        memory=Memory(settings.memory_mib * MiB),
+        budget=ScanBudget(tenant, PROFILE.zone, None),
+        tenant=tenant,
+        job=new_id(),
+        settings=TenantSettings(),
+        cut=f"{PROFILE.zone} {PROFILE.currency}",
+        batch_rows=settings.batch_rows,
+    )
+    waiting = deque(recorded.table() for recorded in corpus.tables())
+    rows = 0
+
+    async def one_after_another() -> None:
+        nonlocal rows
+        while waiting:
+            staged = await extraction.stage(waiting.popleft(), _unseen)
+            rows += staged.rows
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(settings.days_in_flight):
+            nursery.start_soon(one_after_another)
+    return rows
+
+
+async def _unseen(_rows: int, _size: int) -> None:
+    pass
 
 
 async def _load(url: str, order: dict[str, Any]) -> dict[str, Any]:
@@ -65,12 +109,22 @@ async def _load(url: str, order: dict[str, Any]) -> dict[str, Any]:
         config = {"project": PROFILE.project, "dataset": PROFILE.dataset, **endpoints}
         config["property_time_zone"] = PROFILE.zone
         await put_connection(database, vault, tenant, "bigquery", config, secret.encode())
+        settings = DataSettings(**order["settings"])
+        if order["rows_only"]:
+            cpu, began = time.process_time(), time.monotonic()
+            rows = await _stage(database, tenant, corpus, settings)
+            return {
+                "seconds": time.monotonic() - began,
+                "cpu_seconds": time.process_time() - cpu,
+                "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KiB,
+                "rows": rows,
+            }
         pool, store = Pool(GROUP, limit=group.tasks), JobStore(database)
         kind = ingest_kind(
             database,
             vault,
             Threads(group.tasks),
-            DataSettings(**order["settings"]),
+            settings,
             guard=OutboundGuard([LOOPBACK]),
             pool=pool,
             connect=connect,
