@@ -21,14 +21,18 @@ async def add_tasks(office: Office, branch: str = "b1", **changes: object) -> No
     noon = datetime.combine(YESTERDAY, time(12), UTC)
     values = {"status": "open", "snoozed_until": None, "day": 0, "count": MANY} | changes
     await office.as_admin(
-        "INSERT INTO analytics.tasks (tenant_id, kind, subject, began_at, happened_at, raised_at,"
-        " is_customer, person_id, location_id, company, contact, email, phone, title, value,"
-        " currency, facts, priority, reasons, status, snoozed_until)"
-        " SELECT $1, 'cart-abandonment', sha256(convert_to($3 || $4 || $5::text || n, 'UTF8')),"
-        " $2, $2, $2, true, 'k' || n, $3, 'Company ' || n, 'Ada', 'ada@customer.example',"
-        " '+49 40 1234', '=1+1', n, 'EUR', '{}', n, "
-        """ '[{"reason": "value", "points": 10}]', $4, $5"""
-        " FROM generate_series(1, $6) AS n",
+        """\
+        INSERT INTO analytics.tasks (
+            tenant_id, kind, subject, began_at, happened_at, raised_at, is_customer, person_id,
+            location_id, company, contact, email, phone, title, value, currency, facts, priority,
+            reasons, status, snoozed_until)
+        SELECT $1, 'cart-abandonment',
+               sha256(convert_to(concat($3::text, $4::text, $5::timestamptz, $2::timestamptz, n),
+                                 'UTF8')),
+               $2, $2, $2, true, 'k' || n, $3, 'Company ' || n, 'Ada', 'ada@customer.example',
+               '+49 40 1234', '=1+1', n, 'EUR', '{}', n, '[{"reason": "value", "points": 10}]',
+               $4, $5
+        FROM generate_series(1, $6) AS n""",
         office.shop.tenant,
         noon + timedelta(days=int(str(values["day"]))),
         branch,
