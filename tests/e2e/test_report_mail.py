@@ -72,13 +72,19 @@ def test_a_report_arrives_and_says_what_the_port_says(demo: Demo, browser: Brows
 
 
 def test_the_terminal_shows_what_the_port_shows(demo: Demo) -> None:
+    """The whole mail, which holds all of its parts, and one part by itself."""
     tenant = demo.tenants[0]
     day = tenant.last_day.isoformat()
-    for part in ("html", "text", "mail", "chart", "workbook"):
-        shown = tenant.get("analytics", "/api/v1/reports/preview", day=day, part=part)
-        assert shown.status_code == 200, shown.text
-        command = [TROUPE, "--state-dir", demo.state / "troupe", "report", "preview", tenant.name]
-        printed = subprocess.run(
-            [*command, "--day", day, "--part", part], check=True, capture_output=True, timeout=60
-        )
-        assert printed.stdout == shown.content, part
+    command = [TROUPE, "--state-dir", demo.state / "troupe", "report", "preview", tenant.name]
+    for part in ("mail", "html"):
+        for _ in range(3):  # a cart may turn idle in between, and then the mail says so
+            shown = tenant.get("analytics", "/api/v1/reports/preview", day=day, part=part)
+            assert shown.status_code == 200, shown.text
+            printed = subprocess.run(
+                [*command, "--day", day, "--part", part],
+                check=True, capture_output=True, timeout=60,
+            )  # fmt: skip
+            if printed.stdout == shown.content:
+                break
+        else:
+            pytest.fail(f"the terminal shows another {part}")
