@@ -59,7 +59,7 @@ async def test_a_report_lists_what_is_to_be_done(office: Office) -> None:
     assert first["company"] == f"Company {MANY}"
     assert first["value"] == Money(MANY, "EUR")
     assert first["happened_at"] == datetime.combine(YESTERDAY, time(12))
-    assert first["reach"] == "Ada, +49 40 1234"
+    assert first["reach"] == "Ada, +49\u00a040\u00a01234"
     everything = await reader.read(
         office.shop.tenant, Subject(None, ReportPeriod.DAY, subject.days)
     )

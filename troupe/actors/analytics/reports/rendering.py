@@ -124,6 +124,7 @@ class Rendered:
 class _Written:
     text: str
     is_number: bool
+    width: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +310,7 @@ def _tables(
             _Written(
                 _one_line(words.phrase(table.columns[index].title)),
                 is_number=table.columns[index].unit is not None,
+                width=table.columns[index].width,
             )
             for index in shown
         )
