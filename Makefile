@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup demo test unit integration e2e chaos exact fuzz soak bench bench-answers bench-hostile bench-ingest bench-isolation bench-reports lint format types contracts check lock clean
+.PHONY: help setup demo test unit integration e2e chaos exact fuzz screenshots soak bench bench-answers bench-hostile bench-ingest bench-isolation bench-reports lint format types contracts check lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,10 @@ fuzz: setup  ## the program against its own OpenAPI documents, ten minutes for e
 
 exact: setup  ## compare 1,000 random questions with a reading of the raw events
 	TROUPE_TEST_RANGES=1000 $(BIN)/python -m pytest tests/integration/analytics/test_exact_answers.py $(ARGS)
+
+screenshots: setup  ## take pictures of every page of the dashboard into docs/screenshots
+	ops/install_browser.sh
+	$(BIN)/python -m ops.screenshots $(ARGS)
 
 soak: setup  ## run under overload for minutes and watch memory
 	$(BIN)/python -m pytest tests/soak $(ARGS)

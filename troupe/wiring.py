@@ -8,7 +8,7 @@ import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import socket
 from typing import Any, Final
@@ -254,7 +254,7 @@ def _add_http(site: Site, group: Group, build: Callable[[], Application]) -> Non
             [site.sockets[group.name]],
             front=app.front,
             shutdown=child.stopping,
-            limits=limits,
+            limits=replace(limits, body_bytes=app.largest_body),
             task_status=child,
         )
 
@@ -545,7 +545,7 @@ def _analytics(site: Site) -> Group:
         alert_routes.declare(app.api, Alerts(database.get(), vault))
         history_routes.declare(app.api, answering.get(), Timelines(database.get()))
         reports.declare(app.api, Desk(ReportStore(database.get()), press()))
-        pages.declare(app, answering.get().answers, addresses)
+        pages.declare(app, answering.get(), addresses)
         app.front = KeptAnswers(app, answering.get(), credentials)
         return app
 

@@ -20,7 +20,11 @@ Three bounds:
 * Bytes held for clients: bodies that have not arrived completely, and answers not yet taken.
   Beyond it the first in the line that holds any is closed; if there is none, the body is refused.
 * Requests being answered. Beyond it they are refused with 503 and ``Retry-After``, before any
-  application. A request counts from when its body is there, so that slow bodies take up no place.
+  application. A request counts from when its body is there, and not while its client takes what is
+  ready, so that slow bodies and slow readers take up no place.
+
+Who is refused before all of a body was read hears why only if the rest is read as well. That is
+done at a rate that all connections share; beyond it they are reset instead.
 
 Cost: two operations on a dictionary per request. Rejected: a limit per address (behind a proxy all
 are one); closing at random (hits good ones in proportion); shorter deadlines when it gets crowded
@@ -57,8 +61,11 @@ class Limits:
         held_bytes: Incomplete bodies and answers not yet taken, of all connections together.
         head_bytes: Request line and headers.
         headers: Number of headers.
+        body_bytes: Announced; no route takes more. Smaller bounds are the application's.
         pipelined: Requests in a row that a client may send before it has the previous answer; the
             connection is closed then.
+        discarded: Bytes per second of refused input that are read and thrown away, of all
+            connections together, so that their clients hear why.
         streams: Requests at a time on one connection (HTTP/2).
         idle: A connection without a complete request head, fresh or kept alive, is closed then.
         stall: A client must take 64 KiB within this time.
@@ -75,7 +82,9 @@ class Limits:
     held_bytes: int = 64 * MiB
     head_bytes: int = 16 * KiB
     headers: int = 100
-    pipelined: int = 16
+    body_bytes: int = 1024 * MiB
+    pipelined: int = 1
+    discarded: float = 32 * MiB
     streams: int = 32
     idle: float = 15 * SECONDS
     stall: float = 20 * SECONDS
@@ -119,6 +128,8 @@ class Admission:
         self.limits = limits
         self.held = 0
         self.answering = 0
+        self._discarded = 0.0
+        self._discarded_at = trio.current_time()
         self._places = trio.Semaphore(limits.connections)
         self._line: OrderedDict[Guest, float] = OrderedDict()
         self._changed = trio.Event()
@@ -175,9 +186,17 @@ class Admission:
         self.answering += 1
         return True
 
-    def end(self) -> None:
-        """A request that was counted has been answered."""
-        self.answering -= 1
+    def recount(self, change: int) -> None:
+        """So many requests more, or fewer, are being answered; none is refused half-way."""
+        self.answering += change
+
+    def may_discard(self, size: int) -> bool:
+        """Count refused input that was read only to be thrown away; False if there is too much."""
+        now = trio.current_time()
+        gone = (now - self._discarded_at) * self.limits.discarded
+        self._discarded = max(0.0, self._discarded - gone) + size
+        self._discarded_at = now
+        return self._discarded <= self.limits.discarded
 
     def hold(self, size: int, holder: Guest) -> bool:
         """Count bytes held for a client, which must be let go of later in any case.

@@ -128,6 +128,18 @@ class Answering:
             self.offer(tenant, asked, tag)
         return Answer(written.body, etag=written.tag)
 
+    async def page(self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q) -> tuple[Asked, bytes]:
+        """What an answer means, and its bytes, for a page that they are part of.
+
+        Raises: as `answer`.
+        """
+        inquiry.check(query)
+        asked = Asked.of(await self.standing.of(tenant), query, self.clock)
+        written = await self._written(tenant, inquiry, query, inquiry.tag(asked, query))
+        if written.tag != inquiry.tag(asked, query):  # something was published meanwhile
+            asked = Asked.of(await self.standing.of(tenant), query, self.clock)
+        return asked, written.body
+
     async def document(self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q) -> bytes:
         """The answer as it travels, whatever the current request's client has; errors as above."""
         inquiry.check(query)

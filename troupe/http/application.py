@@ -316,6 +316,12 @@ class Application(QuartTrio):
         else:
             _logger.debug("request_answered", **told)
 
+    @property
+    def largest_body(self) -> int:
+        """Bytes that the most generous route takes."""
+        most = [upload.most for upload in self._uploads.values()]
+        return max([self.settings.body_limit, *most])
+
     def route_of(self, request: Request) -> Route | None:
         """The declared route that a request matched."""
         return self._routes.get(request.url_rule.endpoint) if request.url_rule else None

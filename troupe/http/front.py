@@ -54,6 +54,8 @@ _logger = get_logger(__name__)
 
 MAX_SHORTCUTS: Final = 8192
 MAX_TARGET: Final = 2048
+MAX_PLAIN: Final = 8192
+"""Bytes of a request; reading what is longer would cost more than it may save."""
 
 _PLAIN: Final = re.compile(
     rb"GET (/[!-~]*) HTTP/1\.1\r\n((?:[A-Za-z0-9-]+: [!-~](?:[ -~]*[!-~])?\r\n)+)\r\n"
@@ -76,7 +78,7 @@ def read_plain(raw: bytes) -> tuple[bytes, Mapping[bytes, bytes]] | None:
     (b'/a?b', {b'host': b'c'})
     >>> read_plain(b"GET /a?b HTTP/1.1\r\nHost: c\r\nContent-Length: 0\r\n\r\n")
     """
-    match = _PLAIN.fullmatch(raw)
+    match = _PLAIN.fullmatch(raw) if len(raw) <= MAX_PLAIN else None
     if match is None:
         return None
     lines = match[2].split(b"\r\n")

@@ -18,6 +18,7 @@ from troupe.http.security import NOTHING_POLICY, fixed_headers
 
 _DETAILS: Final[Mapping[int, str]] = {
     400: "The request is not valid HTTP.",
+    413: "The body of the request is larger than any address here takes.",
     431: "The request line and headers together are too large.",
     500: "The request failed.",
     501: "This transfer coding is not supported.",
@@ -73,7 +74,13 @@ def refusal_of(scope: Scope, limits: Limits) -> Problem | None:
         return refusal(431, f"There are more than {limits.headers} headers.")
     if not scope["path"].startswith("/"):
         return refusal(400, "The request's target is not a path.")
-    return _ambiguity_of(scope)
+    return _ambiguity_of(scope) or _excess_of(headers, limits.body_bytes)
+
+
+def _excess_of(headers: Headers, most: int) -> Problem | None:
+    announced = [value for name, value in headers if name == b"content-length"]
+    sizes = [int(value) for value in announced if value.isdigit()]
+    return refusal(413) if max(sizes, default=0) > most else None
 
 
 def _ambiguity_of(scope: HTTPScope) -> Problem | None:

@@ -24,6 +24,8 @@ from troupe.http import analytics_models as models
 from troupe.http import funnel_models, inquiries, top_models
 from troupe.http.answering import Answering, Inquiry
 from troupe.http.conventions import CompareQuery, Preset
+from troupe.http.dashboard.overview_page import OVERVIEW
+from troupe.http.dashboard.view import OverviewQuery
 
 QUIET: Final = 0.5 * SECONDS
 PATIENCE: Final = 5 * SECONDS
@@ -44,7 +46,9 @@ USUAL: Final[tuple[Usual, ...]] = (
             (inquiries.LOCATIONS, models.LocationStatsQuery),
         )
     ),
+    *((OVERVIEW, OverviewQuery(preset=preset)) for preset in Preset),
     # Without a preset: what is answered when nothing is said.
+    (OVERVIEW, OverviewQuery()),
     *(
         (inquiry, query())
         for inquiry, query in (

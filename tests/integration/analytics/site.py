@@ -100,5 +100,5 @@ def make_site(answers: Answers, shops: Sequence[Shop], *, max_age: float = 0) ->
     site = Site(app, answering)
     analytics.declare(app.api, answering)
     addresses = pages.Addresses("https://auth.example", "https://board.example")
-    pages.declare(app, answers, addresses, lambda: site.now)
+    pages.declare(app, answering, addresses, lambda: site.now)
     return site

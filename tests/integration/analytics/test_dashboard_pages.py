@@ -141,7 +141,7 @@ async def test_custom_dates_stay_when_something_else_changes(site: Site) -> None
     assert all("start_date=2026-03-10&end_date=2026-03-20" in link for link in links)
     assert all("location=b1" in link for link in links)
     chip = page.one("a", class_="chip")
-    assert chip.text == "North, show all branches"
+    assert chip.text == "North, show all again"
     assert "location" not in chip.attributes["href"]
 
 
@@ -193,6 +193,57 @@ async def test_logging_out_takes_the_sessions_token(site: Site) -> None:
     assert page.one("input", name="csrf_token").attributes["value"] == "a-csrf-token"
     with_token = Page((await site.get("/", "Shop", Accept="text/html")).text)
     assert with_token.all("form", method="post") == []
+
+
+async def test_the_data_page_says_what_is_known(site: Site, pool: Database, town: Town) -> None:
+    async def unit(connection: Any) -> None:
+        for day, state, loaded in ((28, "loaded", 50), (29, "stale", 40), (30, "failed", None)):
+            await connection.execute(
+                "INSERT INTO data.source_days (tenant_id, source_day, state, source_rows,"
+                " loaded_rows, problem) VALUES ($1, $2, $3, 60, $4, $5)",
+                *(town.rival.tenant, date(2026, 3, day), state, loaded),
+                "The table is <b>locked</b>." if state == "failed" else None,
+            )
+
+    await pool.run(unit, tenant=town.rival.tenant)
+    page = Page((await site.visit("/data?day=2026-03-30", "Rival")).text)
+    days = {
+        one.attributes["data-row"]: one.attributes["aria-label"]
+        for one in page.all("a")
+        if one.attributes.get("class", "").startswith("day ")
+    }
+    assert days["2026-03-28"] == "Sat 28 Mar 2026: loaded, 50 rows"
+    assert days["2026-03-29"] == "Sun 29 Mar 2026: outdated, 40 rows"
+    assert days["2026-03-30"] == "Mon 30 Mar 2026: failed"
+    counts = {one.attributes["data-days"]: one.text for one in page.all("span", class_="value")
+              if "data-days" in one.attributes}  # fmt: skip
+    assert counts == {"loaded": "1", "stale": "1", "gaps": "2"}  # the 31st was never looked at
+    assert page.notices() == ["The table is <b>locked</b>."]
+    assert page.all("b") == [one for one in page.all("b") if one.text == "Ada <Lovelace>"]
+    assert page.all("button", data_api="POST data:/api/v1/ingestions") == []  # a viewer looks only
+    months = Page((await site.visit("/data?until=2000-01-01", "Rival")).text).all("table")
+    assert [one.text.split()[:2] for one in months[:1]] == [["Mar", "2026"]]
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?day=2026-03-30", "?state=dead", "?until=2000-01-01", "?day=2199-12-31"]
+)
+async def test_the_data_page_of_a_shop_without_data(site: Site, query: str) -> None:
+    reply = await site.visit(f"/data{query}", "Nobody")
+    assert reply.status == 200
+    assert "No day is known yet" in [one.text for one in Page(reply.text).all("h2")]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [("?day=2026-02-30", 422), ("?day=9999-12-31", 422),
+     ("?until=0001-01-01", 422), ("?state=lost", 422), ("?what=1", 422),
+     ("?job=01a21a5f-7f64-7442-98f5-cde42105a98a", 404)],
+)  # fmt: skip
+async def test_what_the_data_page_cannot_show(site: Site, query: str, status: int) -> None:
+    reply = await site.visit(f"/data{query}", "Shop")
+    assert reply.status == status
+    assert Page(reply.text).one("section", role="alert")
 
 
 async def test_hostile_names_are_only_names(

@@ -298,6 +298,71 @@ async def test_slow_bodies_take_up_no_request(start: Any, site: Site) -> None:
         assert (await running.ask(QUICK)).status == 200
 
 
+async def test_slow_readers_take_up_no_request(
+    start: Any, site: Site, admitted: list[Admission]
+) -> None:
+    running: Running = await start(site.app, Limits(requests=2, held_bytes=8 * LARGE_BYTES))
+    async with crowd(running, 2, request("GET", "/large")):
+        await until(lambda: admitted[0].held > LARGE_BYTES)
+        assert (await running.ask(QUICK)).status == 200
+        assert (await uploaded(running)).status == 200
+    await until(lambda: admitted[0].answering == 0)
+
+
+async def test_counted_while_they_are_slow_readers_would_shut_the_port(
+    start: Any, site: Site, admitted: list[Admission], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin of the test above."""
+    monkeypatch.setattr(Admission, "recount", lambda *_: None)
+    running: Running = await start(site.app, Limits(requests=2, held_bytes=8 * LARGE_BYTES))
+    async with crowd(running, 2, request("GET", "/large")):
+        await until(lambda: admitted[0].held > LARGE_BYTES)
+        assert (await running.ask(QUICK)).status == 503
+
+
+async def test_a_body_that_no_route_takes_is_refused_before_it_is_sent(
+    start: Any, site: Site
+) -> None:
+    running: Running = await start(site.app, Limits(body_bytes=1000))
+    head = request("POST", "/echo", "Content-Type: application/json", "Content-Length: 1001")
+    reply = await running.ask(head)
+    assert (reply.status, reply.headers["connection"]) == (413, "close")
+    assert json.loads(reply.body)["type"] == "urn:troupe:problem:content-too-large"
+    assert (await uploaded(running)).status == 200
+
+
+async def test_who_is_refused_hears_why(start: Any, site: Site) -> None:
+    """Closing on unread input resets the connection, and what was said is lost with it."""
+    size = 3 * MiB
+    running: Running = await start(site.app, Limits(body_bytes=1))
+    head = request("POST", "/echo", "Content-Type: application/json", f"Content-Length: {size}")
+    async with await running.connect() as stream:
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(head)
+            await stream.send_all(b"x" * size)
+            await trio.sleep(0.1)
+        assert (await read_to_end(stream)).startswith(b"HTTP/1.1 413")
+
+
+async def test_refused_input_is_read_at_a_bounded_rate(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    watched = Admission(Limits(discarded=1 * MiB))
+    assert [watched.may_discard(256 * KiB) for _ in range(5)] == [True] * 4 + [False]
+    await trio.sleep(0.5)
+    assert [watched.may_discard(100 * KiB) for _ in range(4)] == [True] * 2 + [False] * 2
+
+
+async def test_tiny_pieces_are_gathered_and_answered(start: Any, site: Site) -> None:
+    running: Running = await start(site.app)
+    async with await running.connect() as stream:
+        for _ in range(2):  # the second request begins anew
+            for byte in QUICK:
+                await stream.send_all(bytes([byte]))
+                await trio.sleep(0.002)
+            assert (await read_reply(stream)).status == 200
+
+
 @pytest.mark.parametrize("count", [101, 3000])
 async def test_too_many_headers_are_refused(start: Any, site: Site, count: int) -> None:
     running: Running = await start(site.app)

@@ -3,6 +3,7 @@ from datetime import date, timedelta
 import pytest
 from pydantic import ValidationError
 
+from troupe.actors.analytics.filters import EVERYTHING, Filters
 from troupe.common.dates import Compare, DateRange, Granularity
 from troupe.http.conventions import Preset
 from troupe.http.dashboard.view import CARDS, OverviewQuery, View
@@ -25,7 +26,8 @@ def test_an_empty_address_is_the_usual_page() -> None:
     assert usual.query.metric == CARDS[0]
     assert usual.granularity is Granularity.DAY
     assert usual.link() == "/"
-    assert usual.branches is None
+    assert usual.filters == EVERYTHING
+    assert usual.narrowed == {}
 
 
 def test_dates_make_the_period_custom_and_survive_other_changes() -> None:
@@ -52,7 +54,7 @@ def test_a_named_period_wins_over_dates_that_stood_beside_it() -> None:
 def test_empty_fields_are_none_but_an_empty_branch_is_a_branch() -> None:
     sent = view(preset="", compare="", granularity="", metric="", start_date="", location="")
     assert sent.location == ""
-    assert sent.branches == [""]
+    assert sent.filters == Filters(("",))
     assert sent.link() == "/?location="
     assert sent.link(location=None) == "/"
 
@@ -89,3 +91,20 @@ def test_impossible_steps_give_way() -> None:
 def test_what_the_page_cannot_show_is_refused(sent: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
         OverviewQuery.model_validate(sent)
+
+
+def test_filters_narrow_each_other_and_every_form_carries_them() -> None:
+    sent = view(location="b1", channel="Organic Search", device="", compare="none")
+    assert sent.filters == Filters(("b1",), ("Organic Search",), ("",))
+    assert sent.narrowed == {"location": "b1", "channel": "Organic Search", "device": ""}
+    assert [name for name, _ in sent.hidden()] == ["location", "channel", "device"]
+    assert sent.link(channel=None, compare=None) == "/?location=b1&device="
+
+
+def test_the_same_days_earlier_and_later() -> None:
+    week = view(preset="7d", metric="sessions")
+    assert week.shifted(-1) == "/?metric=sessions&start_date=2026-11-08&end_date=2026-11-14"
+    assert week.shifted(1) == "/?metric=sessions&start_date=2026-11-22&end_date=2026-11-28"
+    assert view(start_date="2000-01-01", end_date="2000-01-09").shifted(-1) == (
+        "/?start_date=2000-01-01&end_date=2000-01-01"
+    )

@@ -4,6 +4,7 @@ import re
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from babel.dates import format_date, format_time
 from babel.numbers import (
@@ -24,6 +25,8 @@ _WITHOUT_CENTS_FROM: Final = 100_000
 _COMPACT_FROM: Final = 10**9
 _FINE_BELOW: Final = Decimal("0.1")
 """Conversion rates of shops differ in the second place after the point."""
+_SHORT: Final = 10
+"""Seconds below which tenths matter."""
 _ABSURD_FROM: Final = 10**15
 """Whoever can send a hit can claim a purchase of any size; it must not break the page."""
 
@@ -42,6 +45,16 @@ def figure(value: Figure, unit: Unit, currency: str) -> str:
             return _signed(format_percent(value, f"#,##{places}%", locale=LOCALE))
         case Unit.COUNT:
             return _signed(format_decimal(value, locale=LOCALE))
+
+
+def count(value: int) -> str:
+    """A whole number with its thousands apart."""
+    return figure(value, Unit.COUNT, "")
+
+
+def share(value: Decimal | None) -> str:
+    """A part of a whole in percent, as in the table of branches."""
+    return figure(value, Unit.RATIO, "")
 
 
 def headline(value: Figure, unit: Unit, currency: str) -> str:
@@ -133,6 +146,31 @@ def weekday(value: date) -> str:
 def clock(value: datetime) -> str:
     """14:00, in the zone that the value carries."""
     return str(format_time(value, "HH:mm", tzinfo=value.tzinfo, locale=LOCALE))
+
+
+def moment(value: datetime, zone: ZoneInfo) -> str:
+    """27 Nov 2026, 00:36, in the zone.
+
+    >>> moment(datetime(2026, 11, 26, 23, 36, tzinfo=UTC), ZoneInfo("Europe/Berlin"))
+    '27 Nov 2026, 00:36'
+    """
+    local = value.astimezone(zone)
+    return f"{day(local.date(), year=True)}, {clock(local)}"
+
+
+def duration(seconds: float) -> str:
+    """How long something took: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min.
+
+    >>> duration(0.42), duration(200), duration(7500)
+    ('0.4 s', '3 min 20 s', '2 h 5 min')
+    """
+    if seconds < _SHORT:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def days(start: date, end: date, *, year: bool = True) -> str:

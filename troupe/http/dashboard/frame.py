@@ -14,19 +14,17 @@ from datetime import date, datetime, timedelta
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
-import jinja2
 import trio
 from quart import Response
 
 from troupe.actors.analytics.answers import Answers, Reporting
-from troupe.actors.analytics.metrics import Unit
 from troupe.common.errors import TroupeError
 from troupe.common.units import SECONDS
 from troupe.http.asked import Clock
 from troupe.http.conventions import today_in
-from troupe.http.dashboard import formats
 from troupe.http.dashboard.sections import SECTIONS, sections_for
 from troupe.http.dashboard.static_files import StaticFiles
+from troupe.http.dashboard.templates import environment
 from troupe.http.declaration import Answer, Media
 from troupe.http.principal import Principal
 from troupe.http.problems import Problem
@@ -38,7 +36,6 @@ LATE_FROM_DAYS: Final = 2
 day before may still be under way in the morning."""
 ERROR_PAGE_PATIENCE: Final = 1 * SECONDS
 """For the frame of a page that says what went wrong; without the database it has to do."""
-_PACKAGE: Final = "troupe.http.dashboard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +106,7 @@ class Frame:
         self.addresses = addresses
         self.clock = clock
         self._answers = answers
-        self._templates = jinja2.Environment(
-            loader=jinja2.PackageLoader(_PACKAGE),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._templates.globals |= {
-            "fmt": formats,
-            "money": Unit.MONEY,
-            "static": static.address,
-            "addresses": addresses,
-        }
+        self._templates = environment(static=static.address, addresses=addresses)
 
     async def page(
         self,

@@ -1,4 +1,7 @@
-"""What the overview page shows, as plain values: the template only places and formats them."""
+"""What the overview page shows, as plain values: the template only places and formats them.
+
+Key figures, chart and branches are here, what sessions can be told apart by in `breakdowns`.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,19 +11,35 @@ from typing import Final
 from troupe.actors.analytics.answers import (
     Branch,
     BranchSummaries,
+    Dimension,
+    FunnelCounts,
     OtherCurrency,
+    PartSummaries,
     Snapshot,
     Summary,
 )
-from troupe.actors.analytics.filters import Filters
-from troupe.actors.analytics.metrics import METRICS, Figure, Metric, Unit, change
+from troupe.actors.analytics.metrics import METRICS, Figure, Metric, Unit
 from troupe.actors.analytics.series import Series, read_series
+from troupe.actors.analytics.subjects import Kind, SubjectPage, read_subjects
 from troupe.common.dates import DateRange, Granularity
+from troupe.common.units import DAYS
 from troupe.http.asked import Asked
 from troupe.http.dashboard import formats
+from troupe.http.dashboard.breakdowns import (
+    NOT_KNOWN,
+    RANKED_BY,
+    TOP_ROWS,
+    FunnelStep,
+    PartList,
+    SubjectList,
+    funnel_steps,
+    part_lists,
+    subject_lists,
+)
+from troupe.http.dashboard.changes import Change
 from troupe.http.dashboard.chart import LineChart, line_chart, sparkline
 from troupe.http.dashboard.steps import Step, describe, known_figure, lay_out_steps
-from troupe.http.dashboard.view import CARDS, View
+from troupe.http.dashboard.view import CARDS, FILTERS, View
 
 BRANCH_COLUMNS: Final = (
     "gross_revenue",
@@ -39,76 +58,69 @@ LONGEST_BY_HOURS: Final = 2 * HOURS_A_DAY + 1
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the page asks of a snapshot.
+    """What the page asks of a snapshot; lists have one entry, or two when something is compared.
 
     Attributes:
-        now: The range.
-        before: The range that it is compared with.
+        summaries: The range, and what it is compared with.
         series: The range along its steps.
-        branches: The range by branch.
-        branches_before: The range that it is compared with by branch.
+        branches: By branch.
+        parts: By channel, device, country.
+        funnels: How far sessions got.
+        subjects: Products, pages and terms.
     """
 
-    now: Summary
-    before: Summary | None
+    summaries: list[Summary]
     series: Series
-    branches: BranchSummaries
-    branches_before: BranchSummaries | None
+    branches: list[BranchSummaries]
+    parts: dict[Dimension, list[PartSummaries]]
+    funnels: list[FunnelCounts]
+    subjects: dict[Kind, SubjectPage]
+
+    @property
+    def now(self) -> Summary:
+        """The range."""
+        return self.summaries[0]
+
+    @property
+    def before(self) -> Summary | None:
+        """What it is compared with."""
+        return self.summaries[1] if self.summaries[1:] else None
 
     def alone(self) -> "Reading":
         """The same without what the range is compared with."""
-        return Reading(self.now, None, Series(self.series.points, ()), self.branches, None)
+        return Reading(
+            self.summaries[:1],
+            Series(self.series.points, ()),
+            self.branches[:1],
+            {dimension: found[:1] for dimension, found in self.parts.items()},
+            self.funnels[:1],
+            self.subjects,
+        )
 
 
 async def read_overview(snapshot: Snapshot, asked: Asked, view: View) -> Reading:
     """Ask all that the page shows."""
-    filters = Filters.of_branches(view.branches)
-    now, *before = await snapshot.summaries(asked.periods, filters)
-    by_branch, *by_branch_before = await snapshot.branches(asked.periods, filters)
-    series = await read_series(
-        snapshot,
-        asked.days,
-        view.granularity,
-        view.query.compare,
-        filters,
-        asked.comparison_until,
-    )
+    filters, periods = view.filters, asked.periods
     return Reading(
-        now,
-        before[0] if before else None,
-        series,
-        by_branch,
-        by_branch_before[0] if by_branch_before else None,
+        await snapshot.summaries(periods, filters),
+        await read_series(
+            snapshot,
+            asked.days,
+            view.granularity,
+            view.query.compare,
+            filters,
+            asked.comparison_until,
+        ),
+        await snapshot.branches(periods, filters),
+        {one: await snapshot.parts(one, periods, filters) for one in Dimension},
+        await snapshot.funnels(periods, int(1 * DAYS), filters),
+        {
+            kind: await read_subjects(
+                snapshot, kind, periods[:1], filters, by=RANKED_BY[kind], limit=TOP_ROWS
+            )
+            for kind in Kind
+        },
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """How a figure compares with the one before.
-
-    Attributes:
-        previous: The figure before.
-        relative: 0.1 is ten percent more; None where there is nothing to divide by.
-        text: The same for people.
-        tone: ``good``, ``bad`` or ``flat``.
-    """
-
-    previous: Figure
-    relative: Decimal | None
-    text: str
-    tone: str
-
-    @classmethod
-    def of(cls, metric: Metric, now: Summary, before: Summary) -> "Change":
-        """From the sums of both."""
-        value, previous = metric.compute(now.measures), metric.compute(before.measures)
-        relative = change(value, previous)
-        return cls(
-            previous,
-            relative,
-            formats.relative(relative, value, previous),
-            formats.tone(relative, metric.better),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +168,6 @@ class Overview:
         days: The range.
         comparison: What it is compared with; None also when that lies before the data.
         is_empty: Nothing was recorded in the range.
-        is_incomplete: The range ends after the last complete day.
         notices: What a reader must know before trusting the figures.
         cards: Key figures.
         metric: The chart's figure.
@@ -166,14 +177,16 @@ class Overview:
         branch_columns: Figures of the table of branches.
         branches: Its rows, highest revenue first.
         branches_left_out: How many more there are.
-        branch_name: Of the only branch that is shown.
+        narrowed: Filters in force: parameter, what it is called, what it is narrowed to.
         other_currencies: What was sold beside the reporting currency.
+        funnel: From product view to purchase.
+        parts: Channels, devices, countries.
+        subjects: Products, pages, terms.
     """
 
     days: DateRange
     comparison: DateRange | None
     is_empty: bool
-    is_incomplete: bool
     notices: tuple[Notice, ...]
     cards: tuple[Card, ...]
     metric: Metric
@@ -183,8 +196,11 @@ class Overview:
     branch_columns: tuple[Metric, ...]
     branches: tuple[BranchRow, ...]
     branches_left_out: int
-    branch_name: str
+    narrowed: tuple[tuple[str, str, str], ...]
     other_currencies: tuple[OtherCurrency, ...]
+    funnel: tuple[FunnelStep, ...]
+    parts: tuple[PartList, ...]
+    subjects: tuple[SubjectList, ...]
 
 
 def compose(asked: Asked, view: View, reading: Reading) -> Overview:
@@ -201,7 +217,6 @@ def compose(asked: Asked, view: View, reading: Reading) -> Overview:
         days=asked.days,
         comparison=asked.comparison if reading.before is not None else None,
         is_empty=is_empty,
-        is_incomplete=reporting.data_until is not None and reporting.data_until < asked.days.end,
         notices=tuple(_notices(asked, view, is_empty=is_empty)),
         cards=_cards(asked, view.granularity, reading),
         metric=metric,
@@ -216,12 +231,19 @@ def compose(asked: Asked, view: View, reading: Reading) -> Overview:
         branch_columns=tuple(METRICS[name] for name in BRANCH_COLUMNS),
         branches=rows[:MAX_BRANCHES],
         branches_left_out=max(len(rows) - MAX_BRANCHES, 0),
-        branch_name=next(
-            (row.name for row in rows if row.branch.location_id == view.location),
-            view.location or NO_BRANCH,
-        ),
+        narrowed=tuple(_narrowed(view, rows)),
         other_currencies=reading.now.other_currencies,
+        funnel=funnel_steps(reading.funnels),
+        parts=part_lists(reading.parts, view.narrowed),
+        subjects=subject_lists(reading.subjects),
     )
+
+
+def _narrowed(view: View, rows: tuple[BranchRow, ...]) -> Iterator[tuple[str, str, str]]:
+    names = {row.branch.location_id: row.name for row in rows}
+    for name, value in view.narrowed.items():
+        shown = names.get(value, value or NO_BRANCH) if name == "location" else value or NOT_KNOWN
+        yield name, FILTERS[name], shown
 
 
 def _is_comparable(asked: Asked) -> bool:
@@ -237,7 +259,7 @@ def _notices(asked: Asked, view: View, *, is_empty: bool) -> Iterator[Notice]:
     begins = f"The data begins on {formats.day(first, year=True)}"
     if is_empty:
         reach = f" and reaches until {formats.day(until, year=True)}" if until else ""
-        where = " for this branch" if view.location is not None else ""
+        where = " for what is chosen" if view.narrowed else ""
         yield Notice(f"Nothing was recorded in this period{where}. {begins}{reach}.", warns=True)
         return
     if until is not None and until < asked.days.end:
@@ -265,7 +287,9 @@ def _cards(asked: Asked, granularity: Granularity, reading: Reading) -> tuple[Ca
             Card(
                 metric,
                 metric.compute(reading.now.measures),
-                Change.of(metric, reading.now, reading.before) if reading.before else None,
+                Change.between(metric, reading.now.measures, reading.before.measures)
+                if reading.before
+                else None,
                 sparkline(along) if exists else "",
             )
         )
@@ -274,23 +298,24 @@ def _cards(asked: Asked, granularity: Granularity, reading: Reading) -> tuple[Ca
 
 def _branch_rows(reading: Reading) -> tuple[BranchRow, ...]:
     revenue = METRICS["gross_revenue"]
+    now, *earlier = reading.branches
     best = max(
-        (summary.measures.gross_revenue for summary in reading.branches.values()),
+        (summary.measures.gross_revenue for summary in now.values()),
         default=Decimal(0),
     )
     rows: list[tuple[Decimal, BranchRow]] = []
-    for branch, summary in reading.branches.items():
+    for branch, summary in now.items():
         earned = summary.measures.gross_revenue
         cells = tuple(
             Cell(METRICS[name], METRICS[name].compute(summary.measures)) for name in BRANCH_COLUMNS
         )
-        before = reading.branches_before[branch] if reading.branches_before is not None else None
+        before = earlier[0][branch] if earlier else None
         row = BranchRow(
             branch,
             branch_name(branch),
             cells,
             max(100 * earned / best, Decimal(0)) if best > 0 else Decimal(0),
-            Change.of(revenue, summary, before) if before is not None else None,
+            Change.between(revenue, summary.measures, before.measures) if before else None,
         )
         rows.append((earned, row))
     rows.sort(key=lambda pair: (-pair[0], pair[1].name.casefold(), pair[1].branch.location_id))

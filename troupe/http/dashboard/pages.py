@@ -8,10 +8,10 @@ Every figure on a page stands in an element with ``data-metric`` and ``data-valu
 registry and the exact value, for programs that read the page.
 """
 
-from troupe.actors.analytics.answers import Answers
+from troupe.http.answering import Answering
 from troupe.http.application import Application
 from troupe.http.asked import Clock, utc_now
-from troupe.http.dashboard import overview_page
+from troupe.http.dashboard import data_page, overview_page
 from troupe.http.dashboard.frame import Addresses, Frame
 from troupe.http.dashboard.static_files import StaticFiles
 
@@ -20,7 +20,7 @@ __all__ = ["Addresses", "declare"]
 
 def declare(
     app: Application,
-    answers: Answers,
+    answering: Answering,
     addresses: Addresses,
     clock: Clock = utc_now,
 ) -> None:
@@ -28,13 +28,14 @@ def declare(
 
     Args:
         app: The analytics group's application.
-        answers: Over the group's pool; pages that show rows which are no figures (jobs, days,
-            people) read them through `answers.database`.
+        answering: Over the group's pool; pages that show rows which are no figures (jobs, days,
+            people) read them through `answering.answers.database`.
         addresses: Where browsers reach us and the other groups.
         clock: The present instant; tests bring their own.
     """
     static = StaticFiles()
-    frame = Frame(answers, addresses, static, clock)
+    frame = Frame(answering.answers, addresses, static, clock)
     static.declare(app.api)
-    overview_page.declare(app.api, frame, answers)
+    overview_page.declare(app.api, frame, answering)
+    data_page.declare(app.api, frame, answering.answers)
     app.error_page = frame.error_page

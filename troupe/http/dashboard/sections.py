@@ -35,9 +35,8 @@ class Section:
 
 
 SECTIONS: Final = (
-    Section(
-        name="overview", title="Overview", path="/", heading="Shop", icon="chart", key="o"
-    ),
+    Section(name="overview", title="Overview", path="/", heading="Shop", icon="chart", key="o"),
+    Section(name="data", title="Data", path="/data", heading="Operation", icon="database", key="d"),
 )  # fmt: skip
 
 

@@ -7,16 +7,23 @@ field counts as none, and a period with a name wins over dates that stood beside
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlencode
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from troupe.actors.analytics.filters import Filters
 from troupe.actors.analytics.metrics import METRICS
 from troupe.common.dates import Compare, DateRange, Granularity
-from troupe.http.conventions import MAX_RANGE_DAYS, CompareQuery, Preset
+from troupe.http.conventions import (
+    EARLIEST_DATE,
+    LATEST_DATE,
+    MAX_RANGE_DAYS,
+    CompareQuery,
+    Preset,
+)
 
 CARDS: Final = (
     "gross_revenue",
@@ -42,6 +49,13 @@ COMPARISONS: Final = (
     (Compare.YEAR, "Year before"),
     (Compare.NONE, "Nothing"),
 )
+FILTERS: Final[Mapping[str, str]] = {
+    "location": "Branch",
+    "channel": "Channel",
+    "device": "Device",
+    "country": "Country",
+}
+"""What a click narrows the page to, and what it is called."""
 AUTO: Final = "auto"
 _AT_LEAST: Final[Mapping[Granularity, int]] = {Granularity.WEEK: 8, Granularity.MONTH: 32}
 """Days from which on there is more than one step of this length."""
@@ -78,13 +92,19 @@ class OverviewQuery(CompareQuery):
     """The chart's figure."""
     location: Annotated[str | None, Field(max_length=100)] = None
     """Only this branch; the empty text means "no branch known"."""
+    channel: Annotated[str | None, Field(max_length=256)] = None
+    """Only sessions of this channel group."""
+    device: Annotated[str | None, Field(max_length=256)] = None
+    """Only sessions on devices of this category; the empty text means "not known"."""
+    country: Annotated[str | None, Field(max_length=256)] = None
+    """Only sessions from this country; the empty text means "not known"."""
 
     @model_validator(mode="before")
     @classmethod
     def _as_sent_by_a_form(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        sent = {name: value for name, value in given.items() if value or name == "location"}
+        sent = {name: value for name, value in given.items() if value or name in FILTERS}
         if sent.get("preset"):
             sent.pop("start_date", None)
             sent.pop("end_date", None)
@@ -116,9 +136,21 @@ class View:
         return self.query.location
 
     @property
-    def branches(self) -> list[str] | None:
-        """The same as a filter."""
-        return None if self.query.location is None else [self.query.location]
+    def filters(self) -> Filters:
+        """What is shown, for the domain."""
+        query = self.query
+        return Filters(
+            *(
+                () if value is None else (value,)
+                for value in (query.location, query.channel, query.device, query.country)
+            )
+        )
+
+    @property
+    def narrowed(self) -> dict[str, str]:
+        """The filters in force: name to value."""
+        values = {name: getattr(self.query, name) for name in FILTERS}
+        return {name: value for name, value in values.items() if value is not None}
 
     @property
     def granularities(self) -> tuple[Granularity, ...]:
@@ -160,11 +192,19 @@ class View:
         return {name: str(value) for name, value in said.items()}
 
     def hidden(self, *names: str) -> list[tuple[str, str]]:
-        """Fields that a form carries along without showing them."""
-        return [(name, value) for name, value in self.given().items() if name in names]
+        """Fields that a form carries along without showing them: these, and all filters."""
+        wanted = {*names, *FILTERS}
+        return [(name, value) for name, value in self.given().items() if name in wanted]
 
     def link(self, **changes: str | None) -> str:
         """The page's address with some parameters changed; None removes one."""
         wanted: dict[str, str | None] = {**self.given(), **changes}
         query = urlencode({name: value for name, value in wanted.items() if value is not None})
         return f"/?{query}" if query else "/"
+
+    def shifted(self, by: int) -> str:
+        """The address of the same number of days, so many periods later (or earlier)."""
+        days = by * self.days.days
+        start = min(max(self.days.start + timedelta(days=days), EARLIEST_DATE), LATEST_DATE)
+        end = min(max(self.days.end + timedelta(days=days), EARLIEST_DATE), LATEST_DATE)
+        return self.link(preset=None, start_date=start.isoformat(), end_date=end.isoformat())

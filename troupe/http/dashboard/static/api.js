@@ -195,10 +195,12 @@ window.troupe = (() => {
     }
   }
 
+  // Caught on the way down: htmx would take the form for one that chooses what is shown.
   document.addEventListener("submit", (event) => {
     const form = event.target.closest("form[data-api]");
     if (!form) return;
     event.preventDefault();
+    event.stopPropagation();
     clear(form);
     let body;
     if (form.dataset.body !== "none") {
@@ -210,7 +212,7 @@ window.troupe = (() => {
       }
     }
     act(form, body, (problem) => show(form, problem));
-  });
+  }, true);
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-api]");
