@@ -297,10 +297,16 @@ def _tables(
 ) -> tuple[_Table, ...]:
     found = []
     for table in tasks:
-        shown = [index for index, field in enumerate(table.columns) if field.in_mail]
+        first = table.rows[:most]
+        shown = [
+            index
+            for index, field in enumerate(table.columns)
+            # A column that has nothing to say would take the room of those that have.
+            if field.in_mail and any(row[index] not in {None, ""} for row in first)
+        ]
         rows = tuple(
             tuple(_cell(row[index], table.columns[index], words) for index in shown)
-            for row in table.rows[:most]
+            for row in first
         )
         more = ""
         if table.total > len(rows):
