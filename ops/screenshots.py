@@ -66,11 +66,12 @@ class Shot:
 def shots() -> Iterator[Shot]:
     """All pictures; a section that is added gets its own."""
     for section in SECTIONS:
-        yield Shot(section.name, section.path)
-        yield Shot(f"{section.name}-dark", section.path, dark=True)
-        yield Shot(f"{section.name}-narrow", section.path, narrow=True)
-        yield Shot(f"{section.name}-empty", section.path, empty=True)
-        yield Shot(f"{section.name}-open", section.path, whole=False, click="[data-row]")
+        name = section.name.replace("/", "-")
+        yield Shot(name, section.path)
+        yield Shot(f"{name}-dark", section.path, dark=True)
+        yield Shot(f"{name}-narrow", section.path, narrow=True)
+        yield Shot(f"{name}-empty", section.path, empty=True)
+        yield Shot(f"{name}-open", section.path, whole=False, click="[data-row]")
     yield Shot("overview-filtered", "/?preset=7d&device=mobile", whole=False)
     yield Shot("overview-hour", "/?preset=yesterday&compare=weekday&metric=sessions", whole=False)
     yield Shot("overview-nothing", "/?start_date=2020-01-01&end_date=2020-01-31", whole=False)
@@ -112,7 +113,9 @@ def token_of_nobody(state: Path) -> str:
     """The token of a tenant without data."""
     troupe = [str(ROOT / ".venv" / "bin" / "troupe"), "--state-dir", str(state / "demo" / "troupe")]
     made = json.loads(_said([*troupe, "tenants", "create", EMPTY_TENANT, "--json"]))
-    return _said([*troupe, "tenants", "token", made["id"], "--name", "screenshots"]).strip()
+    return _said(
+        [*troupe, "tenants", "token", made["id"], "--name", "screenshots", "--role", "owner"]
+    ).strip()
 
 
 def _said(command: list[str]) -> str:
