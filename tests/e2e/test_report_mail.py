@@ -7,6 +7,7 @@ import time
 from decimal import Decimal
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,16 @@ def _sent(tenant: Tenant) -> Any:
     pytest.fail(f"the run does not end: {run}")
 
 
+def _followed(tenant: Tenant) -> None:
+    """Tasks follow the data some seconds after it was loaded."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if tenant.get("analytics", "/api/v1/tasks/purchases").json()["total"]:
+            return
+        time.sleep(0.2)
+    pytest.fail("there are no tasks")
+
+
 def _mail(demo: Demo, message_id: str) -> EmailMessage:
     for file in (demo.state / "mail").glob("*.eml"):
         message = message_from_bytes(file.read_bytes(), policy=policy.default)
@@ -50,6 +61,7 @@ def _mail(demo: Demo, message_id: str) -> EmailMessage:
 
 def test_a_report_arrives_and_says_what_the_port_says(demo: Demo, browser: Browser) -> None:
     tenant = demo.tenants[0]
+    _followed(tenant)
     run = _sent(tenant)
     assert run["mails"] == {"sent": 1}
     assert run["notice"] is False
@@ -65,20 +77,30 @@ def test_a_report_arrives_and_says_what_the_port_says(demo: Demo, browser: Brows
     shown = format_currency(Decimal(revenue["value"]), revenue["currency"], locale="en")
     assert shown in html.get_content()
     assert f">{stats['metrics']['sessions']['value']:,}<" in html.get_content()
+    bought = tenant.get("analytics", "/api/v1/tasks/purchases", **days).json()["data"]
+    shown = unescape(html.get_content())
+    assert bought
+    assert all(task["title"][:30] in shown for task in bought[:10])
     taken = {scheme: photograph(browser, message, scheme) for scheme in SCHEMES}
     assert taken["light"][1] != taken["dark"][1]
-    if os.environ.get("TROUPE_SCREENSHOTS"):
+    if os.environ.get("KEEP_SCREENSHOTS"):
         keep(SCREENSHOTS, "report", {scheme: picture for scheme, (picture, _) in taken.items()})
 
 
 def test_the_terminal_shows_what_the_port_shows(demo: Demo) -> None:
+    """The whole mail, which holds all of its parts, and one part by itself."""
     tenant = demo.tenants[0]
     day = tenant.last_day.isoformat()
-    for part in ("html", "text", "mail", "chart", "workbook"):
-        shown = tenant.get("analytics", "/api/v1/reports/preview", day=day, part=part)
-        assert shown.status_code == 200, shown.text
-        command = [TROUPE, "--state-dir", demo.state / "troupe", "report", "preview", tenant.name]
-        printed = subprocess.run(
-            [*command, "--day", day, "--part", part], check=True, capture_output=True, timeout=60
-        )
-        assert printed.stdout == shown.content, part
+    command = [TROUPE, "--state-dir", demo.state / "troupe", "report", "preview", tenant.name]
+    for part in ("mail", "html"):
+        for _ in range(3):  # a cart may turn idle in between, and then the mail says so
+            shown = tenant.get("analytics", "/api/v1/reports/preview", day=day, part=part)
+            assert shown.status_code == 200, shown.text
+            printed = subprocess.run(
+                [*command, "--day", day, "--part", part],
+                check=True, capture_output=True, timeout=60,
+            )  # fmt: skip
+            if printed.stdout == shown.content:
+                break
+        else:
+            pytest.fail(f"the terminal shows another {part}")

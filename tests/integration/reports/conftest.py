@@ -3,7 +3,7 @@
 import asyncio
 import ipaddress
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from tests.integration.analytics.warehouse import Warehouse
 from tests.support.postgres import TestDatabase
 from tests.support.reports.server import MailServer
 from troupe.actors.analytics.answers import Answers
-from troupe.actors.analytics.reports.content import ReportReader
+from troupe.actors.analytics.reports.content import ReportReader, TaskSource
 from troupe.actors.analytics.reports.dispatch import Dispatch, nothing, report_kinds
 from troupe.actors.analytics.reports.periods import ReportPeriod
 from troupe.actors.analytics.reports.planning import SendNow, send_now
@@ -106,8 +106,14 @@ class Office:
         asked = SendNow(**({"period": ReportPeriod.DAY, "requested_by": "a test"} | wanted))
         return await send_now(self.database, self.shop.tenant, asked, ACTOR, now=datetime.now(UTC))
 
-    def dispatch(self, at: Callable[[str], None] = nothing, context: Any = None) -> Dispatch:
-        press = Press(ReportReader(Answers(self.database)), ThreadWriter(self.threads), ORIGIN)
+    def dispatch(
+        self,
+        at: Callable[[str], None] = nothing,
+        context: Any = None,
+        sources: Sequence[TaskSource] = (),
+    ) -> Dispatch:
+        reader = ReportReader(Answers(self.database), sources)
+        press = Press(reader, ThreadWriter(self.threads), ORIGIN)
         return Dispatch(
             self.database,
             self.vault,

@@ -96,6 +96,7 @@ class TaskColumn:
         unit: How a number is written; None: as text.
         in_mail: Whether the mail shows it; there is little room.
         in_workbook: Whether the attachment does.
+        width: Percent of the mail's width, so that lists lie below each other; 0: what is left.
     """
 
     name: str
@@ -103,6 +104,7 @@ class TaskColumn:
     unit: Unit | None = None
     in_mail: bool = True
     in_workbook: bool = True
+    width: int = 0
 
 
 Cell = str | int | Decimal | datetime | date | Money | Phrase | None

@@ -42,6 +42,9 @@ CHART_ID: Final = "chart@report.invalid"
 LOGO_ID: Final = "logo@report.invalid"
 LONGEST_CELL: Final = 80
 _MOST_OTHERS: Final = 10
+_INK: Final = "#1b2430"
+_DARK_ENOUGH: Final = 0.1833
+"""Luminance up to which a colour stands out from white at 4.5 to 1."""
 _GLANCED: Final = 3
 """Figures that an inbox shows beside the subject."""
 _LARGEST_WORKBOOK: Final = 8192 * KiB
@@ -121,6 +124,7 @@ class Rendered:
 class _Written:
     text: str
     is_number: bool
+    width: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +243,8 @@ class Renderer:
             ),
             "missing": words.say("tasks.missing", kinds=", ".join(content.missing)),
             "chart": CHART_ID,
+            "heading_colour": look.colour if _light(look.colour) <= _DARK_ENOUGH else _INK,
+            "ink": "#ffffff" if _light(look.colour) <= _DARK_ENOUGH else _INK,
             "chart_alt": words.say(
                 "chart.alt",
                 days=words.days(content.subject.days),
@@ -291,10 +297,16 @@ def _tables(
 ) -> tuple[_Table, ...]:
     found = []
     for table in tasks:
-        shown = [index for index, field in enumerate(table.columns) if field.in_mail]
+        first = table.rows[:most]
+        shown = [
+            index
+            for index, field in enumerate(table.columns)
+            # A column that has nothing to say would take the room of those that have.
+            if field.in_mail and any(row[index] not in {None, ""} for row in first)
+        ]
         rows = tuple(
             tuple(_cell(row[index], table.columns[index], words) for index in shown)
-            for row in table.rows[:most]
+            for row in first
         )
         more = ""
         if table.total > len(rows):
@@ -304,6 +316,7 @@ def _tables(
             _Written(
                 _one_line(words.phrase(table.columns[index].title)),
                 is_number=table.columns[index].unit is not None,
+                width=table.columns[index].width,
             )
             for index in shown
         )
@@ -329,6 +342,15 @@ def _cell(cell: Cell, column: TaskColumn, words: Wording) -> _Written:
             text = _one_line(said)
             short = text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
             return _Written(short, is_number=False)
+
+
+def _light(colour: str) -> float:
+    """Relative luminance of ``#rrggbb`` as WCAG has it, 0 to 1."""
+    parts = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def _one_line(text: str) -> str:

@@ -49,6 +49,8 @@ REASONS: Final[Mapping[str, Phrase]] = MappingProxyType(
         "failed_searches": Phrase("found nothing", "nichts gefunden"),
     }
 )
+_UNBROKEN: Final = "\u00a0"
+_NOBODY: Final = Phrase("Not known", "Unbekannt")
 _STATUSES: Final[Mapping[Status, Phrase]] = MappingProxyType(
     {
         Status.OPEN: Phrase("open", "offen"),
@@ -56,11 +58,11 @@ _STATUSES: Final[Mapping[Status, Phrase]] = MappingProxyType(
     }
 )
 _COLUMNS: Final = (
-    TaskColumn("happened_at", Phrase("When", "Wann")),
-    TaskColumn("company", Phrase("Company", "Firma")),
-    TaskColumn("reach", Phrase("Contact", "Kontakt"), in_workbook=False),
+    TaskColumn("happened_at", Phrase("When", "Wann"), width=11),
+    TaskColumn("company", Phrase("Company", "Firma"), width=21),
+    TaskColumn("reach", Phrase("Contact", "Kontakt"), in_workbook=False, width=24),
     TaskColumn("title", Phrase("What", "Was")),
-    TaskColumn("value", Phrase("Value", "Wert"), Unit.MONEY),
+    TaskColumn("value", Phrase("Value", "Wert"), Unit.MONEY, width=15),
     TaskColumn("why", Phrase("Why", "Warum"), in_mail=False),
     TaskColumn("priority", Phrase("Priority", "Dringlichkeit"), Unit.COUNT, in_mail=False),
     TaskColumn("contact", Phrase("Contact", "Ansprechpartner"), in_mail=False),
@@ -130,8 +132,8 @@ def _cells(task: Task, snapshot: Snapshot) -> tuple[Cell, ...]:
     reasons = [REASONS[str(reason["reason"])] for reason in task.reasons]
     return (
         task.happened_at.astimezone(snapshot.reporting.zone).replace(tzinfo=None),
-        task.company or task.person_id or "",
-        ", ".join(filter(None, (task.contact, task.phone or task.email))),
+        task.company or (task.person_id if task.is_customer else None) or _NOBODY,
+        ", ".join(filter(None, (task.contact, task.phone.replace(" ", _UNBROKEN) or task.email))),
         task.title,
         Money(task.value, task.currency) if task.value else None,
         Phrase("; ".join(one.en for one in reasons), "; ".join(one.de for one in reasons)),

@@ -191,27 +191,30 @@ class Wording:
     def _percent_of(self, value: int) -> str:
         return str(format_percent(value, self._percent("0"), locale=self.language))
 
+    @property
+    def _day(self) -> str:
+        """Day and month, as Babel wants it told."""
+        return "d. MMM" if self.language == "de" else "d MMM"
+
     def day(self, value: date) -> str:
-        """Sun, Nov 22, 2026."""
-        return str(format_date(value, "EEE, d MMM y", locale=self.language))
+        """Sun, 22 Nov 2026."""
+        return str(format_date(value, f"EEE, {self._day} y", locale=self.language))
 
     def short_day(self, value: date) -> str:
         """22 Nov."""
-        return str(format_date(value, "d MMM", locale=self.language))
+        return str(format_date(value, self._day, locale=self.language))
 
     def days(self, days: DateRange) -> str:
         """A day, or the first and the last one."""
         if days.start == days.end:
             return self.day(days.start)
-        first = format_date(
-            days.start, "d MMM y" if days.start.year != days.end.year else "d MMM",
-            locale=self.language,
-        )  # fmt: skip
-        return f"{first} – {format_date(days.end, 'd MMM y', locale=self.language)}"
+        year = " y" if days.start.year != days.end.year else ""
+        first = format_date(days.start, f"{self._day}{year}", locale=self.language)
+        return f"{first} – {format_date(days.end, f'{self._day} y', locale=self.language)}"
 
     def moment(self, value: datetime) -> str:
         """22 Nov, 14:05; on the clock that it was read from."""
-        return str(format_datetime(value, "d MMM, HH:mm", locale=self.language))
+        return str(format_datetime(value, f"{self._day}, HH:mm", locale=self.language))
 
     def headline(self, period: ReportPeriod, branch: str | None) -> str:
         """What a report is called, for a branch or for all of them."""

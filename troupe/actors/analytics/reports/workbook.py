@@ -6,6 +6,7 @@ dated by its period, not by the clock.
 """
 
 import io
+import re
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any, Final
@@ -19,6 +20,7 @@ from troupe.actors.analytics.reports.wording import Wording
 MEDIA_TYPE: Final = ("application", "vnd.openxmlformats-officedocument.spreadsheetml.sheet")
 _LONGEST_CELL: Final = 32_767
 _LARGEST_NUMBER: Final = Decimal(10) ** 300
+_CURRENCY: Final = re.compile(r"[A-Z]{3}")
 _FORMATS: Final = {
     Unit.MONEY: "#,##0.00",
     Unit.RATIO: "0.0%",
@@ -93,6 +95,7 @@ class _Book:
         self._formats = {
             unit: self._book.add_format({"num_format": text}) for unit, text in _FORMATS.items()
         }
+        self._currencies: dict[str, Any] = {}
         self._dated = self._book.add_format({"num_format": "yyyy-mm-dd"})
         self._timed = self._book.add_format({"num_format": "yyyy-mm-dd hh:mm"})
         self._bold = self._book.add_format({"bold": True})
@@ -112,9 +115,9 @@ class _Book:
             case None:
                 sheet.write_blank(row, column, None)
             case Decimal() | int():
-                self._number(sheet, row, column, Decimal(cell), unit or Unit.COUNT)
+                self._number(sheet, row, column, Decimal(cell), self._formats[unit or Unit.COUNT])
             case Money():
-                self._number(sheet, row, column, cell.amount, Unit.MONEY)
+                self._number(sheet, row, column, cell.amount, self._money(cell.currency))
             case Phrase():
                 sheet.write_string(row, column, _text(self._words.phrase(cell)))
             case datetime():
@@ -125,9 +128,18 @@ class _Book:
             case _:
                 sheet.write_string(row, column, _text(cell))
 
-    def _number(self, sheet: Any, row: int, column: int, value: Decimal, unit: Unit) -> None:
+    def _money(self, currency: str) -> Any:
+        """How amounts of a currency are shown; what is no code of one is left out."""
+        if not _CURRENCY.fullmatch(currency):
+            return self._formats[Unit.MONEY]
+        if currency not in self._currencies:
+            shown = {"num_format": f'{_FORMATS[Unit.MONEY]} "{currency}"'}
+            self._currencies[currency] = self._book.add_format(shown)
+        return self._currencies[currency]
+
+    def _number(self, sheet: Any, row: int, column: int, value: Decimal, shown: Any) -> None:
         if abs(value) < _LARGEST_NUMBER:
-            sheet.write_number(row, column, float(value), self._formats[unit])
+            sheet.write_number(row, column, float(value), shown)
         else:
             sheet.write_string(row, column, _text(str(value)))
 
