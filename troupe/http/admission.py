@@ -83,7 +83,7 @@ class Limits:
     head_bytes: int = 16 * KiB
     headers: int = 100
     body_bytes: int = 1024 * MiB
-    pipelined: int = 1
+    pipelined: int = 2
     discarded: float = 32 * MiB
     streams: int = 32
     idle: float = 15 * SECONDS

@@ -18,6 +18,10 @@ or missing (TRAPS, "Hypercorn on trio"):
   sends tiny ones in a row is read from less and less often, and the kernel gathers them.
 * A client that leaves. Hypercorn holds its socket until the idle time is over; here the end of the
   input ends the idle time.
+* An answer that comes before its request's body has, such as 401. Hypercorn closes then, unless
+  the body is there when the answer ends, and does not say so: the next request is lost on a closed
+  connection. Here a small body that is right behind its head is waited for, and else the answer
+  says ``Connection: close``.
 * Pipelined bytes after a ``Connection: close``. h11 calls them an error and Hypercorn closes at
   once, in the middle of the answer that it is writing in another task. Closing waits for it here.
 * Draining. Hypercorn closes what is idle when it is told to stop, including a connection whose
@@ -73,6 +77,9 @@ _TINY_IN_A_ROW: Final = 3
 _GATHER_FIRST: Final = 20 * MILLISECONDS
 _GATHER_FACTOR: Final = 4
 _GATHER_LONGEST: Final = 5 * SECONDS
+_CLOSE: Final = (b"connection", b"close")
+_BODY_BEHIND: Final = 100 * MILLISECONDS
+_SMALL_BODY: Final = 64 * KiB
 _TURNS: Final = 12
 """Of the scheduler; an answer's end takes about five."""
 
@@ -392,8 +399,8 @@ class Connection:
     ) -> None:
         """Answer one request: refuse what is not sound, hand on the rest."""
         head = cast("_Head", scope)  # nothing else comes over a connection
-        answer = _AnswerWriter(self, send, head, self._draining)
         arrival = _Arrival(self, head, receive)
+        answer = _AnswerWriter(self, send, head, arrival, self._draining)
         self._answers.add(answer)
         self._request_began.set()
         try:
@@ -438,13 +445,23 @@ class _Arrival:
         self.refused = False
         self._connection = connection
         self._receive = receive
-        self._complete = not _announces_body(scope)
+        self._came = trio.Event()
+        if not _announces_body(scope):
+            self._came.set()
+        self._is_small = 0 <= _announced(scope) <= _SMALL_BODY
         self._begun = False
         self._held = 0
 
     def may_begin(self) -> bool:
         """Whether the application may see it: its body is still to come, or there is room."""
-        return not self._complete or self._begin()
+        return not self._came.is_set() or self._begin()
+
+    async def has_come(self) -> bool:
+        """Whether all of the body has, or does within a moment if it is small."""
+        if self._is_small:
+            with trio.move_on_after(_BODY_BEHIND):
+                await self._came.wait()
+        return self._came.is_set()
 
     def _begin(self) -> bool:
         self._begun = self._connection.begin()
@@ -453,14 +470,14 @@ class _Arrival:
 
     async def __call__(self) -> ASGIReceiveEvent:
         message = await self._receive()
-        if message["type"] != "http.request" or self._complete:
+        if message["type"] != "http.request" or self._came.is_set():
             return message
         size = len(message["body"])
         self._held += size
         if not self._connection.hold(size):
             self.refused = True
         elif not message["more_body"]:
-            self._complete = True
+            self._came.set()
             self._begin()
         return {"type": "http.disconnect"} if self.refused else message
 
@@ -484,6 +501,12 @@ def _announces_body(scope: _Head) -> bool:
         name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
         for name, value in scope["headers"]
     )
+
+
+def _announced(scope: _Head) -> int:
+    """Bytes of the body that are announced; -1 if none are, or as something else."""
+    sizes = [value for name, value in scope["headers"] if name == b"content-length"]
+    return int(sizes[0]) if sizes and sizes[0].isdigit() else -1
 
 
 class _Writing:
@@ -510,7 +533,12 @@ class _AnswerWriter:
     """
 
     def __init__(
-        self, connection: Connection, send: ASGISendCallable, scope: _Head, draining: trio.Event
+        self,
+        connection: Connection,
+        send: ASGISendCallable,
+        scope: _Head,
+        arrival: _Arrival,
+        draining: trio.Event,
     ) -> None:
         self.began = False
         self.ending = False
@@ -521,16 +549,18 @@ class _AnswerWriter:
         self._connection = connection
         self._send = send
         self._http1 = scope["http_version"].startswith("1")
+        self._arrival = arrival
         self._draining = draining
 
     async def __call__(self, message: Any) -> None:
         self.task = trio.lowlevel.current_task()
         if message["type"].endswith("http.response.start"):
             self.began = True
-            self.promised_more = self._http1 and not self._draining.is_set()
-            if self._http1 and self._draining.is_set():
-                headers = [*message["headers"], (b"connection", b"close")]
+            headers = list(message["headers"])
+            if self._http1 and _CLOSE not in headers and await self._is_last():
+                headers.append(_CLOSE)
                 message = {**message, "headers": headers}
+            self.promised_more = self._http1 and _CLOSE not in headers
         if self._http1:  # where `Connection.send_all` sees to it
             last = message["type"].endswith("body") and not message.get("more_body", False)
             self.ending = last
@@ -540,6 +570,10 @@ class _AnswerWriter:
         size = len(message.get("body", b""))
         with self._connection.patiently(size):
             await self._send(message)
+
+    async def _is_last(self) -> bool:
+        """Whether the connection cannot be used again after this answer."""
+        return self._draining.is_set() or not await self._arrival.has_come()
 
 
 async def _refuse(

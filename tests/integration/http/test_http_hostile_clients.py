@@ -344,6 +344,33 @@ async def test_who_is_refused_hears_why(start: Any, site: Site) -> None:
         assert (await read_to_end(stream)).startswith(b"HTTP/1.1 413")
 
 
+async def test_a_body_right_behind_an_early_answer_does_not_cost_the_connection(
+    start: Any, site: Site
+) -> None:
+    """As from a client that sends head and body in two writes, and is refused after the first."""
+    running: Running = await start(site.app)
+    async with await running.connect() as stream:
+        for _ in range(3):
+            await stream.send_all(request("POST", "/nowhere", "Content-Length: 4"))
+            await trio.sleep(0.02)
+            await stream.send_all(b"late")
+            reply = await read_reply(stream)
+            assert (reply.status, "connection" in reply.headers) == (404, False)
+        await stream.send_all(QUICK)
+        assert (await read_reply(stream)).status == 200
+
+
+async def test_an_early_answer_says_that_it_is_the_last_where_the_body_does_not_come(
+    start: Any, site: Site
+) -> None:
+    running: Running = await start(site.app)
+    async with await running.connect() as stream:
+        await stream.send_all(request("POST", "/nowhere", "Content-Length: 4"))
+        reply = await read_reply(stream)
+        assert (reply.status, reply.headers.get("connection")) == (404, "close")
+        assert await is_closed(stream)
+
+
 async def test_refused_input_is_read_at_a_bounded_rate(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
