@@ -27,13 +27,17 @@ KIND = "steps"
 COMMAND = (sys.executable, "-P", __file__)
 
 
+def over(until: str | None) -> bool:
+    """Whether no more steps are wanted."""
+    return until is None or Path(until).exists()
+
+
 async def steps(run: JobRun) -> dict[str, int]:
     """Commit a step, and another, from where the last life ended."""
     wanted: dict[str, Any] = run.arguments
     begun: Any = run.checkpoint or {"committed": 0, "lives": 0}
     committed, lives = begun["committed"], begun["lives"] + 1
-    until = wanted["until"]
-    while committed < wanted["steps"] or (until is not None and not Path(until).exists()):
+    while committed < wanted["steps"] or not over(wanted["until"]):
         if wanted["heeds"] and run.stopping.is_set():
             raise run.leave()
         await trio.sleep(float(wanted["pause"]))
