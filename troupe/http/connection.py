@@ -60,7 +60,7 @@ from troupe.common.logs import get_logger
 from troupe.common.units import MILLISECONDS, SECONDS, KiB, MiB
 from troupe.http.admission import Admission
 from troupe.http.problems import Problem
-from troupe.http.refusals import answer_to, crowded, path_of, refusal, refusal_of
+from troupe.http.refusals import announced_bytes, answer_to, crowded, path_of, refusal, refusal_of
 from troupe.http.request import DRAINING_EXTENSION, TAKEN_EXTENSION
 
 _Head = HTTPScope | WebsocketScope
@@ -446,9 +446,10 @@ class _Arrival:
         self._connection = connection
         self._receive = receive
         self._came = trio.Event()
-        if not _announces_body(scope):
+        size = announced_bytes(list(scope["headers"]))
+        if size == 0 and scope["http_version"] in {"1.0", "1.1"}:  # HTTP/2 needs no header for one
             self._came.set()
-        self._is_small = 0 <= _announced(scope) <= _SMALL_BODY
+        self._is_small = size is not None and 0 < size <= _SMALL_BODY
         self._begun = False
         self._held = 0
 
@@ -491,22 +492,6 @@ class _Arrival:
         self._connection.let_go(self._held)
         if self._begun:
             self._connection.end()
-
-
-def _announces_body(scope: _Head) -> bool:
-    """Whether a body may come. HTTP/2 needs no header for it."""
-    if scope["http_version"] not in {"1.0", "1.1"}:
-        return True
-    return any(
-        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
-        for name, value in scope["headers"]
-    )
-
-
-def _announced(scope: _Head) -> int:
-    """Bytes of the body that are announced; -1 if none are, or as something else."""
-    sizes = [value for name, value in scope["headers"] if name == b"content-length"]
-    return int(sizes[0]) if sizes and sizes[0].isdigit() else -1
 
 
 class _Writing:

@@ -74,13 +74,21 @@ def refusal_of(scope: Scope, limits: Limits) -> Problem | None:
         return refusal(431, f"There are more than {limits.headers} headers.")
     if not scope["path"].startswith("/"):
         return refusal(400, "The request's target is not a path.")
-    return _ambiguity_of(scope) or _excess_of(headers, limits.body_bytes)
+    if ambiguity := _ambiguity_of(scope):
+        return ambiguity
+    return refusal(413) if (announced_bytes(headers) or 0) > limits.body_bytes else None
 
 
-def _excess_of(headers: Headers, most: int) -> Problem | None:
-    announced = [value for name, value in headers if name == b"content-length"]
-    sizes = [int(value) for value in announced if value.isdigit()]
-    return refusal(413) if max(sizes, default=0) > most else None
+def announced_bytes(headers: Headers) -> int | None:
+    """Bytes of the body that a head announces; None if it comes in pieces until one is the last.
+
+    >>> announced_bytes([(b"content-length", b"12")]), announced_bytes([])
+    (12, 0)
+    """
+    if any(name == b"transfer-encoding" for name, _ in headers):
+        return None
+    sizes = [value for name, value in headers if name == b"content-length"]
+    return max((int(size) for size in sizes if size.isdigit()), default=0)
 
 
 def _ambiguity_of(scope: HTTPScope) -> Problem | None:
