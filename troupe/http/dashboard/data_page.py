@@ -1,14 +1,11 @@
 """The route of the data page: what is there, what is under way, what to load."""
 
-from datetime import date
-from typing import Annotated, Final
+from typing import Final
 from urllib.parse import urlencode
 from uuid import UUID
 
-from pydantic import Field
-
 from troupe.actors.analytics.answers import Answers
-from troupe.http.conventions import EARLIEST_DATE, LATEST_DATE, QueryModel
+from troupe.http.conventions import Day, QueryModel
 from troupe.http.dashboard.frame import PAGE, Frame
 from troupe.http.dashboard.job_words import STATES as JOB_STATES
 from troupe.http.dashboard.supply import STATES, read_supply
@@ -26,17 +23,15 @@ SHOWN_STATES: Final = (
     (JobState.DEAD, "Gave up"),
 )
 
-ShownDay = Annotated[date, Field(ge=EARLIEST_DATE, le=LATEST_DATE)]
-
 
 class DataQuery(QueryModel):
     """What the data page shows."""
 
-    until: ShownDay | None = None
+    until: Day | None = None
     """A day in the calendar's last month."""
     state: JobState | None = None
     """Only jobs in this state."""
-    day: ShownDay | None = None
+    day: Day | None = None
     """The day that is opened beside the page."""
     job: UUID | None = None
     """The job that is opened beside the page."""
