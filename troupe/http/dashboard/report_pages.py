@@ -320,6 +320,7 @@ def _declare_deliveries(api: Api, pages: _Pages) -> None:
         requires=Role.ANALYST,
         query=DeliveriesPageQuery,
         answers={200: PAGE},
+        problems=[404],
         summary="The page of mails and what became of them",
     )
     async def deliveries_page(*, principal: Principal, query: DeliveriesPageQuery) -> Answer:
