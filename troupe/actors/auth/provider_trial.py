@@ -150,9 +150,9 @@ async def _client(
         )
     except PeerError as error:
         return TrialStep(name, False, str(error))
-    error = answer.get("error")
-    if status == 401 or error in _REJECTED:
+    refusal = answer.get("error")
+    if status == 401 or refusal in _REJECTED:
         return TrialStep(name, False, f"The identity provider does not accept the {name}.")
-    if error == "invalid_grant":
+    if refusal == "invalid_grant":
         return TrialStep(name, True, "Accepted.")
     return TrialStep(name, True, "Not refused; the provider does not tell more before a login.")

@@ -8,6 +8,7 @@ from troupe.actors.analytics.answers import Answers
 from troupe.http.conventions import Day, QueryModel
 from troupe.http.dashboard.frame import PAGE, Frame
 from troupe.http.dashboard.job_words import STATES as JOB_STATES
+from troupe.http.dashboard.settings_pages import Tab
 from troupe.http.dashboard.supply import STATES, read_supply
 from troupe.http.declaration import Answer
 from troupe.http.principal import Principal, Role
@@ -15,6 +16,7 @@ from troupe.http.routes import Api
 from troupe.platform.jobs import JobState
 
 PATH: Final = "/data"
+TABS: Final = (Tab("Days and jobs", PATH), Tab("Schedules", "/data/schedules"))
 SHOWN_STATES: Final = (
     (None, "All"),
     (JobState.RUNNING, "Running"),
@@ -81,5 +83,6 @@ def declare(api: Api, frame: Frame, answers: Answers) -> None:
             states=STATES,
             job_states=JOB_STATES,
             shown_states=SHOWN_STATES,
+            tabs=TABS,
             may_act=principal.role >= Role.ANALYST,
         )
