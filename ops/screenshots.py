@@ -189,8 +189,9 @@ def _said(command: list[str]) -> str:
 
 
 def furnish(ready: dict[str, Any]) -> None:
-    """What people will have set up after some weeks: alerts, one of them tried, schedules, a token,
-    and a person who was forgotten.
+    """Set up what people will have after some weeks.
+
+    Alerts, one of them tried, schedules, and a person who was forgotten.
     """
     tenant, urls = ready["tenants"][0], ready["urls"]
     headers = {"Authorization": f"Bearer {tenant['token']}"}
