@@ -110,7 +110,7 @@ def test_a_schedule_is_made_rests_and_goes(visit: Any) -> None:
     expect(tile).to_contain_text("Rests")
     assert sheet.get_by_label("The last").input_value() == "7"
     sheet.get_by_role("button", name="Remove").click()
-    page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    page.locator("#confirm").get_by_role("button", name="Remove").click()
     expect(tile).to_have_count(0)
     assert visitor.complaints == []
 
@@ -128,6 +128,6 @@ def test_an_alert_is_tried(visit: Any) -> None:
     expect(told).to_contain_text("Sent to try the alert.", timeout=PATIENCE)
     expect(told).to_contain_text("ada@nobody.example")
     page.get_by_role("button", name="Delete").click()
-    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    page.locator("#confirm").get_by_role("button", name="Delete").click()
     page.wait_for_url("**/settings/alerts")
     assert visitor.complaints == []

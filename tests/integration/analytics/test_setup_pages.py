@@ -241,7 +241,17 @@ async def test_an_alert_offers_its_trial_and_tells_trials_apart(office: Office) 
         alert,
         tenant=office.tenant,
     )
+    await office.database.execute(
+        "INSERT INTO analytics.alarm_messages"
+        " (tenant_id, alarm_id, channel, recipient, state, problem)"
+        " SELECT tenant_id, alarm_id, 'email', 'a@b.example', 'failed', 'Refused.'"
+        " FROM analytics.alarms WHERE tenant_id = $1 AND alert_id = $2",
+        office.tenant,
+        alert,
+        tenant=office.tenant,
+    )
     admin = await office.desk.visit(office.tenant, f"/settings/alerts/{alert}", role="admin")
+    assert "a@b.example: Refused." in text_of(admin)
     assert f"POST /api/v1/alerts/{alert}/test" in forms(admin)
     assert "Sent to try the alert." in text_of(admin)
     viewer = await office.desk.visit(office.tenant, f"/settings/alerts/{alert}", role="viewer")
