@@ -19,10 +19,11 @@ from tests.support.postgres import TestDatabase
 from tests.support.reports.server import MailServer
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.reports.content import ReportReader, TaskSource
-from troupe.actors.analytics.reports.dispatch import Dispatch, nothing, report_kinds
+from troupe.actors.analytics.reports.dispatch import Dispatch, report_kinds
 from troupe.actors.analytics.reports.periods import ReportPeriod
 from troupe.actors.analytics.reports.planning import SendNow, send_now
 from troupe.actors.analytics.reports.records import Delivery, Recipient, Run
+from troupe.actors.analytics.reports.rounds import nothing
 from troupe.actors.analytics.reports.settings import ReportSettings
 from troupe.actors.analytics.reports.smtp import MailLine
 from troupe.actors.analytics.reports.store import ReportStore

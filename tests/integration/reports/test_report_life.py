@@ -133,58 +133,6 @@ async def test_two_slots_for_one_period_send_one_mail(office: Office) -> None:
     assert len(office.mail.rules.taken) == 1
 
 
-async def test_a_report_waits_for_its_data(office: Office) -> None:
-    await office.add("ada@branch.example")
-    await office.as_admin(
-        "UPDATE data.versions SET data_until = $2 WHERE tenant_id = $1",
-        office.shop.tenant,
-        YESTERDAY - timedelta(days=1),
-    )
-    schedule = await schedule_of(office, patience=3600)
-    run = await plan(office, schedule, "UTC", datetime.now(UTC).replace(microsecond=0))
-    async with office.running():
-
-        async def waited() -> bool:
-            return bool(
-                await office.value(
-                    "SELECT count(*) FROM platform.job_history WHERE kind = 'report_deliver'"
-                )
-            )
-
-        await soon(waited, "it has looked")
-    assert (await office.store.runs.one(office.shop.tenant, run)).state == "waiting"
-    assert office.mail.rules.taken == []
-
-
-async def test_after_its_patience_a_notice_is_sent_and_no_figures(office: Office) -> None:
-    await office.add("ada@branch.example")
-    await office.as_admin(
-        "UPDATE data.versions SET data_until = $2 WHERE tenant_id = $1",
-        office.shop.tenant,
-        YESTERDAY - timedelta(days=1),
-    )
-    schedule = await schedule_of(office, patience=0)
-    run = await plan(office, schedule, "UTC", datetime.now(UTC).replace(microsecond=0))
-    async with office.running():
-        done = await office.becomes(run, "done")
-    assert done.notice
-    (mail,) = office.mail.rules.taken
-    assert mail.message["Subject"].startswith("Figures are late:")
-    assert b"Key figures" not in mail.content
-
-
-async def test_a_stale_day_is_not_complete(office: Office) -> None:
-    await office.add("ada@branch.example")
-    await office.as_admin(
-        "INSERT INTO data.source_days (tenant_id, source_day, state) VALUES ($1, $2, 'stale')",
-        office.shop.tenant,
-        YESTERDAY,
-    )
-    run = await office.send()
-    async with office.running():
-        assert (await office.becomes(run, "done")).notice
-
-
 async def test_whoever_unsubscribes_gets_no_more_mail(office: Office) -> None:
     recipient = await office.add("Ada@branch.example")
     await office.add("ada@branch.example", "b2")
