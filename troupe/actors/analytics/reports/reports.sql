@@ -381,8 +381,15 @@ RETURNING run_id;
 UPDATE analytics.report_deliveries SET state = 'sent', settled_at = now()
 WHERE tenant_id = $1 AND delivery_id = $2 AND state = 'ambiguous' RETURNING run_id;
 
+-- name: forget_problem
+-- $1 tenant, $2 run. What owners were told of is settled, once nothing of the run is left to decide.
+UPDATE analytics.report_runs r SET problem = NULL
+WHERE r.tenant_id = $1 AND r.run_id = $2 AND r.state = 'done' AND NOT r.notice AND NOT EXISTS (
+    SELECT FROM analytics.report_deliveries d
+    WHERE d.tenant_id = $1 AND d.run_id = $2 AND d.state IN ('ambiguous', 'failed'));
+
 -- name: reopen_run
-UPDATE analytics.report_runs SET state = 'sending', finished_at = NULL
+UPDATE analytics.report_runs SET state = 'sending', finished_at = NULL, problem = NULL
 WHERE tenant_id = $1 AND run_id = $2;
 
 -- name: freshness
