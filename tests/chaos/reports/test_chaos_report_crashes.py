@@ -1,5 +1,7 @@
 """100 recipients, a death at each step, 30 times over; ``-rP`` shows the figures of each seed."""
 
+import sys
+
 import pytest
 
 from tests.integration.reports.conftest import Office
@@ -13,7 +15,7 @@ from tests.support.reports.worker import STEPS
 @pytest.mark.parametrize("seed", range(30))
 async def test_nobody_has_two_mails(office: Office, seed: int) -> None:
     verdict = await deliver_among_deaths(office, mails=100, kills=5, seed=seed)
-    print(f"seed {seed}: {verdict}")
+    sys.stdout.write(f"seed {seed}: {verdict}\n")
 
 
 @pytest.mark.parametrize("step", STEPS)
