@@ -45,7 +45,7 @@ DAYS = [YESTERDAY - timedelta(days=number) for number in range(40)]
 BRANCHES = ("b1", "b2", "b3")
 ORIGIN = "https://board.example"
 ACTOR = ("operator", None)
-PATIENCE = 30 * SECONDS
+PATIENCE = 60 * SECONDS
 KEY = b"k" * 32
 LOOPBACK = OutboundGuard([ipaddress.ip_network("127.0.0.0/8")])
 
@@ -194,12 +194,14 @@ class Office:
         )
 
 
-async def soon(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    with trio.move_on_after(PATIENCE):
+async def soon(
+    condition: Callable[[], Awaitable[bool]], what: str, patience: float = PATIENCE
+) -> None:
+    with trio.move_on_after(patience):
         while not await condition():
             await trio.sleep(20 * MILLISECONDS)
         return
-    pytest.fail(f"{what}: not within {PATIENCE:g} s")
+    pytest.fail(f"{what}: not within {patience:g} s")
 
 
 @pytest.fixture

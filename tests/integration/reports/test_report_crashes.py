@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from tests.integration.reports.conftest import Office, soon
+from tests.integration.reports.conftest import PATIENCE, Office, soon
 from tests.support.reports.crashes import Verdict, die, fates, judge, worker
 
 CONNECTIONS = 2
@@ -48,7 +48,7 @@ async def deliver_among_deaths(office: Office, mails: int, kills: int, seed: int
                 break
             died += await die(url, step, count)
         with worker(url):
-            await soon(over, "the run ends")
+            await soon(over, "the run ends", 10 * PATIENCE)
     states = {one.address: one.state.value for one in await office.deliveries(run)}
     taken = [mail.recipient for mail in office.mail.rules.taken]
     verdict = judge(addresses, taken, states, kills=died, connections=CONNECTIONS)
