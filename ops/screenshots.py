@@ -67,10 +67,10 @@ PAGES: Final = (
     ("sessions", "/account"),
 )
 """Pages below those of `SECTIONS`."""
+NARROW_PAGES: Final = frozenset({"settings-privacy", "data-schedules", "sessions"})
 EMPTY_PAGES: Final = (
     ("settings-logins", "/settings/logins"),
     ("settings-alerts", "/settings/alerts"),
-    ("settings-privacy", "/settings/privacy"),
     ("data-schedules", "/data/schedules"),
 )
 FORGOTTEN_SECONDS: Final = 60
@@ -116,7 +116,8 @@ def shots() -> Iterator[Shot]:
         yield Shot(f"{name}-open", section.path, whole=False, clicks=("[data-row]",))
     for name, path in PAGES:
         yield Shot(name, path)
-        yield Shot(f"{name}-narrow", path, narrow=True)
+        if name in NARROW_PAGES:
+            yield Shot(f"{name}-narrow", path, narrow=True)
     for name, path in EMPTY_PAGES:
         yield Shot(f"{name}-empty", path, empty=True)
     tried, steps = ("[data-row]", "#trial [data-api]"), ".trial-steps li, .verdict"
@@ -129,7 +130,6 @@ def shots() -> Iterator[Shot]:
     yield Shot("settings-privacy-export", "/settings/privacy", whole=False, clicks=(export,),
                awaits="a[download]")  # fmt: skip
     yield Shot("settings-alert", "/settings/alerts", clicks=(".tile a",))
-    yield Shot("settings-alert-dark", "/settings/alerts", clicks=(".tile a",), dark=True)
     yield Shot("data-schedules-dark", "/data/schedules", dark=True)
     yield Shot("data-schedules-open", "/data/schedules", whole=False, clicks=("[data-row]",))
     yield Shot("data-schedules-new", "/data/schedules?new=ingest")

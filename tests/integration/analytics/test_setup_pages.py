@@ -184,7 +184,11 @@ async def test_schedules_are_told_in_words(office: Office) -> None:
     assert "Nothing happens by itself yet" in text_of(empty)
     made = await schedule(office)
     resting = await schedule(office, name="Rest", enabled=False, cron="*/7 1 * * *")
+    report = await schedule(office, name="report 1", kind="report_plan", group="analytics")
     page = await office.desk.visit(office.tenant, "/data/schedules", role="viewer")
+    assert "report 1" not in text_of(page)
+    hidden = f"/data/schedules?schedule={report.id}"
+    assert (await office.desk.visit(office.tenant, hidden, role="owner")).status == 404
     assert "Load days, Mondays to Fridays at 06:00" in text_of(page)
     assert "Rests" in text_of(page)
     sheet = await office.desk.visit(

@@ -1,6 +1,7 @@
 """The page of what the data group does by itself: schedules of loads, imports and counts.
 
-As over the API, everybody may see them and administrators change them. When a line is due is told
+As over the API, everybody may see them and administrators change them. Those that reports make for
+themselves are told on the reports' pages, where people know them. When a line is due is told
 in words where it can be, and by its next runs in any case.
 """
 
@@ -14,7 +15,7 @@ from pydantic import Field as Checked
 
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.data.schedulable import SCHEDULABLE
-from troupe.common.errors import InvalidInput
+from troupe.common.errors import InvalidInput, NotFound
 from troupe.http.conventions import MAX_LIMIT, QueryModel
 from troupe.http.dashboard.data_page import TABS
 from troupe.http.dashboard.fields import Field, FieldGroup, Words, fields_of
@@ -156,6 +157,8 @@ def declare(api: Api, frame: Frame, answers: Answers) -> None:
         opened, slots = None, []
         if query.schedule is not None:
             schedule = await store.get(principal.tenant_id, query.schedule)
+            if schedule.kind not in SCHEDULABLE:
+                raise NotFound("There is no such schedule of the data.")
             opened = ScheduleShown.of(schedule, now)
             past = await store.slots(
                 principal.tenant_id, query.schedule, cursor=None, limit=SLOTS_SHOWN
@@ -168,7 +171,7 @@ def declare(api: Api, frame: Frame, answers: Answers) -> None:
             section=SECTION,
             principal=principal,
             tabs=TABS,
-            schedules=[ScheduleShown.of(one, now) for one in page.data],
+            schedules=[ScheduleShown.of(one, now) for one in page.data if one.kind in SCHEDULABLE],
             opened=opened,
             etag=tag_of(opened.schedule) if opened else None,
             slots=slots,
