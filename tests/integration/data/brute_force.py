@@ -148,7 +148,7 @@ class _Reading:
         started, ended = events[0].event_at, events[-1].event_at
         customer = last(event.customer_id for event in events)
         erp = last(event.erp_customer_id for event in events)
-        known = self.rules.customers
+        known, failed = self.rules.customers, self.rules.failed_search
         campaign = first(
             (event.source, event.medium, event.campaign)
             if first((event.source, event.medium, event.campaign)) is not None
@@ -193,6 +193,13 @@ class _Reading:
             "cart_additions": names.count("add_to_cart"),
             "checkouts": names.count("begin_checkout"),
             "purchases": 0,
+            "searches": sum(name in {"view_search_results", failed} for name in names),
+            "failed_searches": names.count(failed),
+            "active": any(
+                e.event_name in FIRST or e.is_active_user or (e.engagement_ms or 0) > 0
+                for e in events
+            ),
+            "new": any(name in FIRST for name in names),
         }
 
     def branch(self, event: Event) -> str:

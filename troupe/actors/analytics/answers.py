@@ -358,10 +358,13 @@ class Snapshot:
     async def _parts(
         self, apart: str, periods: Sequence[Period], filters: Filters
     ) -> list[dict[str, Summary]]:
-        """From sessions and their activity: any filter, any period."""
-        rows = await self.fetch(
-            "measures_of_parts", periods, filters, apart, self.reporting.time_zone
-        )
+        """From sessions and, where a day is cut or hours are told apart, all their activity."""
+        if apart == "hour" or any(period.until for period in periods):
+            rows = await self.fetch(
+                "measures_of_parts", periods, filters, apart, self.reporting.time_zone
+            )
+        else:
+            rows = await self.fetch("measures_of_sessions", periods, filters, apart)
         answer: list[dict[str, Summary]] = [{} for _ in periods]
         for row in rows:
             answer[row["period"] - 1][row["part_name"]] = self._summary(row)

@@ -212,8 +212,9 @@ SET LOCAL work_mem TO DEFAULT;
 -- name: measures_of_parts
 -- $1 tenant, $2 first days, $3 last days, $4 ends (an instant at which a clock hour begins, or NULL
 -- for the whole of the last day); the filters, each NULL for all: $5 branches, $6 channels,
--- $7 devices, $8 countries, $9 customers, where the empty text is "not known"; $10 what is told
--- apart: '', 'location', 'channel', 'device', 'country' or 'hour'; $11 reporting zone.
+-- $7 devices, $8 countries, $9 customers, where the empty text is "not known", $10 kinds and $11 subjects
+-- side by side, of which a session must have one of each kind; $12 what is told apart: '', 'location',
+-- 'channel', 'device', 'country' or 'hour'; $13 reporting zone.
 -- One row per period and part with data; a clock hour is named by its seconds since 1970.
 -- Filters but the branch's choose sessions: what happened outside of sessions matches none of them.
 WITH period AS (
@@ -228,7 +229,7 @@ WITH period AS (
     SELECT p.position, s.day, s.stream_id, s.user_pseudo_id, s.ga_session_id, s.started_at,
            s.engaged, s.cart_additions > 0 AS with_cart, s.checkouts > 0 AS with_checkout,
            s.purchases > 0 AS with_purchase,
-           CASE $10::text WHEN 'location' THEN s.location_id WHEN 'channel' THEN s.channel
+           CASE $12::text WHEN 'location' THEN s.location_id WHEN 'channel' THEN s.channel
                WHEN 'device' THEN coalesce(s.device_category, '')
                WHEN 'country' THEN coalesce(s.country, '') ELSE '' END AS part
     FROM period p
@@ -240,6 +241,9 @@ WITH period AS (
       AND ($7::text[] IS NULL OR coalesce(s.device_category, '') = ANY ($7))
       AND ($8::text[] IS NULL OR coalesce(s.country, '') = ANY ($8))
       AND ($9::text[] IS NULL OR coalesce(s.customer_id, '') = ANY ($9))
+      AND ($10::text[] IS NULL
+           OR (s.stream_id, s.user_pseudo_id, s.ga_session_id) IN (
+               SELECT w.* FROM data.sessions_with($1, $2, $3, $10, $11) AS w))
 ), begun AS (
     SELECT v.position, coalesce(hour.part, v.part) AS part, count(*) AS sessions,
            count(*) FILTER (WHERE v.engaged) AS engaged_sessions,
@@ -251,8 +255,8 @@ WITH period AS (
     FROM visit v
     JOIN period p ON p.position = v.position
     CROSS JOIN LATERAL (
-        SELECT CASE $10 WHEN 'hour'
-               THEN extract(epoch FROM date_trunc('hour', v.started_at, $11))::bigint::text END AS part
+        SELECT CASE $12 WHEN 'hour'
+               THEN extract(epoch FROM date_trunc('hour', v.started_at, $13))::bigint::text END AS part
     ) AS hour
     WHERE v.day >= p.first_day AND (p.until IS NULL OR v.started_at < p.until)
     GROUP BY 1, 2
@@ -266,9 +270,9 @@ WITH period AS (
      AND (p.until IS NULL OR a.hour_start < p.until)
 ), visitor AS (
     SELECT a.position, a.user_pseudo_id,
-           CASE WHEN $10 = 'hour' THEN extract(epoch FROM a.hour_start)::bigint::text
+           CASE WHEN $12 = 'hour' THEN extract(epoch FROM a.hour_start)::bigint::text
                 WHEN v.position IS NOT NULL THEN v.part
-                WHEN $10 = 'location' THEN coalesce(a.own_location_id, '') ELSE '' END AS part,
+                WHEN $12 = 'location' THEN coalesce(a.own_location_id, '') ELSE '' END AS part,
            sum(a.events) AS events,
            sum(a.events) FILTER (WHERE a.ga_session_id IS NULL) AS events_without_consent,
            sum(a.page_views) AS page_views, sum(a.searches) AS searches,
@@ -281,7 +285,7 @@ WITH period AS (
      AND v.ga_session_id = a.ga_session_id AND v.stream_id = a.stream_id
     WHERE v.position IS NOT NULL
        OR (a.ga_session_id IS NULL AND $6 IS NULL AND $7 IS NULL AND $8 IS NULL AND $9 IS NULL
-           AND ($5 IS NULL OR coalesce(a.own_location_id, '') = ANY ($5)))
+           AND $10 IS NULL AND ($5 IS NULL OR coalesce(a.own_location_id, '') = ANY ($5)))
     GROUP BY 1, 2, 3
 ), happened AS (
     SELECT position, part, sum(events)::bigint AS events,
@@ -311,17 +315,17 @@ WITH period AS (
     WHERE p.until IS NULL OR t.at < p.until
 ), trade AS (
     SELECT t.position, t.currency, t.user_pseudo_id, t.bought, t.revenue, t.refund_value,
-           CASE WHEN $10 = 'hour'
-                    THEN extract(epoch FROM date_trunc('hour', t.at, $11))::bigint::text
+           CASE WHEN $12 = 'hour'
+                    THEN extract(epoch FROM date_trunc('hour', t.at, $13))::bigint::text
                 WHEN v.position IS NOT NULL THEN v.part
-                WHEN $10 = 'location' THEN t.location_id ELSE '' END AS part
+                WHEN $12 = 'location' THEN t.location_id ELSE '' END AS part
     FROM deal t
     LEFT JOIN visit v
       ON v.position = t.position AND v.user_pseudo_id = t.user_pseudo_id
      AND v.ga_session_id = t.ga_session_id AND v.stream_id = coalesce(t.stream_id, '')
     WHERE v.position IS NOT NULL
        OR ((t.user_pseudo_id IS NULL OR t.ga_session_id IS NULL)
-           AND $6 IS NULL AND $7 IS NULL AND $8 IS NULL AND $9 IS NULL
+           AND $6 IS NULL AND $7 IS NULL AND $8 IS NULL AND $9 IS NULL AND $10 IS NULL
            AND ($5 IS NULL OR t.location_id = ANY ($5)))
 ), buyers AS (
     SELECT position, part, count(DISTINCT user_pseudo_id) AS purchasers
@@ -352,14 +356,190 @@ LEFT JOIN buyers y ON y.position = f.position AND y.part = f.part
 LEFT JOIN money m ON m.position = f.position AND m.part = f.part
 ORDER BY f.position, f.part
 
+-- name: measures_of_sessions
+-- The same for whole days, where nothing is told apart by the hour: $1 to $12 as above, $4 of no use. What
+-- a session did stands beside it, so activity is read only of the sessions that reach over the edge of a
+-- period ("straddling"), and of nobody's.
+WITH period AS (
+    SELECT * FROM unnest($2::date[], $3::date[], $4::timestamptz[])
+        WITH ORDINALITY AS p (first_day, last_day, until, position)
+), straddling AS MATERIALIZED (
+    SELECT p.position, s.stream_id, s.user_pseudo_id, s.ga_session_id, s.engaged,
+           greatest(s.day, p.first_day) AS from_day, least(s.last_day, p.last_day) AS to_day,
+           CASE $12::text WHEN 'location' THEN s.location_id WHEN 'channel' THEN s.channel
+               WHEN 'device' THEN coalesce(s.device_category, '')
+               WHEN 'country' THEN coalesce(s.country, '') ELSE '' END AS part
+    FROM period p
+    JOIN data.sessions s
+      ON s.tenant_id = $1 AND s.last_day > s.day AND s.day <= p.last_day AND s.last_day >= p.first_day
+     AND (s.day < p.first_day OR s.last_day > p.last_day)
+    WHERE true
+      AND ($5::text[] IS NULL OR s.location_id = ANY ($5))
+      AND ($6::text[] IS NULL OR s.channel = ANY ($6))
+      AND ($7::text[] IS NULL OR coalesce(s.device_category, '') = ANY ($7))
+      AND ($8::text[] IS NULL OR coalesce(s.country, '') = ANY ($8))
+      AND ($9::text[] IS NULL OR coalesce(s.customer_id, '') = ANY ($9))
+      AND ($10::text[] IS NULL
+           OR (s.stream_id, s.user_pseudo_id, s.ga_session_id) IN (
+               SELECT w.* FROM data.sessions_with($1, $2, $3, $10, $11) AS w))
+), edge AS (
+    -- Days of which some straddling session's activity is wanted.
+    SELECT DISTINCT d.position, day::date
+    FROM (SELECT DISTINCT position, from_day, to_day FROM straddling) d
+    CROSS JOIN LATERAL generate_series(d.from_day, d.to_day, interval '1 day') AS day
+), did AS (
+    SELECT p.position,
+           CASE $12 WHEN 'location' THEN s.location_id WHEN 'channel' THEN s.channel
+               WHEN 'device' THEN coalesce(s.device_category, '')
+               WHEN 'country' THEN coalesce(s.country, '') ELSE '' END AS part,
+           CASE WHEN s.last_day <= p.last_day THEN s.user_pseudo_id END AS user_pseudo_id,
+           CASE WHEN s.last_day <= p.last_day THEN s.events ELSE 0 END AS events,
+           0 AS events_without_consent,
+           CASE WHEN s.last_day <= p.last_day THEN s.page_views ELSE 0 END AS page_views,
+           CASE WHEN s.last_day <= p.last_day THEN s.searches ELSE 0 END AS searches,
+           CASE WHEN s.last_day <= p.last_day THEN s.failed_searches ELSE 0 END AS failed_searches,
+           s.active OR s.engaged AS active, s.new, s.session_number > 1 AS is_returning,
+           1 AS sessions, s.engaged::integer AS engaged_sessions,
+           (s.cart_additions > 0)::integer AS sessions_with_cart,
+           (s.checkouts > 0)::integer AS sessions_with_checkout,
+           (s.purchases > 0)::integer AS sessions_with_purchase,
+           (s.cart_additions > 0 AND s.purchases = 0)::integer AS sessions_with_cart_without_purchase
+    FROM period p
+    JOIN data.sessions s ON s.tenant_id = $1 AND s.day BETWEEN p.first_day AND p.last_day
+    WHERE true
+      AND ($5::text[] IS NULL OR s.location_id = ANY ($5))
+      AND ($6::text[] IS NULL OR s.channel = ANY ($6))
+      AND ($7::text[] IS NULL OR coalesce(s.device_category, '') = ANY ($7))
+      AND ($8::text[] IS NULL OR coalesce(s.country, '') = ANY ($8))
+      AND ($9::text[] IS NULL OR coalesce(s.customer_id, '') = ANY ($9))
+      AND ($10::text[] IS NULL
+           OR (s.stream_id, s.user_pseudo_id, s.ga_session_id) IN (
+               SELECT w.* FROM data.sessions_with($1, $2, $3, $10, $11) AS w))
+    UNION ALL
+    SELECT v.position, v.part, v.user_pseudo_id, a.events, 0, a.page_views, a.searches,
+           a.failed_searches, a.active OR v.engaged, a.new, a."returning", 0, 0, 0, 0, 0, 0
+    FROM straddling v
+    JOIN (
+        SELECT e.position, a.*
+        FROM edge e
+        JOIN data.activity a ON a.tenant_id = $1 AND a.day = e.day
+    ) AS a
+      ON a.position = v.position AND a.user_pseudo_id = v.user_pseudo_id
+     AND a.ga_session_id = v.ga_session_id AND a.stream_id = v.stream_id
+    UNION ALL
+    SELECT p.position, CASE $12 WHEN 'location' THEN coalesce(a.own_location_id, '') ELSE '' END,
+           a.user_pseudo_id, a.events, a.events, a.page_views, a.searches, a.failed_searches,
+           a.active, a.new, a."returning", 0, 0, 0, 0, 0, 0
+    FROM period p
+    JOIN data.activity a
+      ON a.tenant_id = $1 AND a.day BETWEEN p.first_day AND p.last_day AND a.ga_session_id IS NULL
+    WHERE $6::text[] IS NULL AND $7::text[] IS NULL AND $8::text[] IS NULL AND $9::text[] IS NULL
+      AND $10::text[] IS NULL AND ($5::text[] IS NULL OR coalesce(a.own_location_id, '') = ANY ($5))
+), visitor AS (
+    SELECT d.position, d.part, d.user_pseudo_id,
+           sum(d.events) AS events, sum(d.events_without_consent) AS events_without_consent,
+           sum(d.page_views) AS page_views, sum(d.searches) AS searches,
+           sum(d.failed_searches) AS failed_searches, sum(d.sessions) AS sessions,
+           sum(d.engaged_sessions) AS engaged_sessions,
+           sum(d.sessions_with_cart) AS sessions_with_cart,
+           sum(d.sessions_with_checkout) AS sessions_with_checkout,
+           sum(d.sessions_with_purchase) AS sessions_with_purchase,
+           sum(d.sessions_with_cart_without_purchase) AS sessions_with_cart_without_purchase,
+           bool_or(d.active) AS active, bool_or(d.new) AS new, bool_or(d.is_returning) AS is_returning
+    FROM did d
+    GROUP BY d.position, d.part, d.user_pseudo_id
+), happened AS (
+    SELECT position, part, sum(events)::bigint AS events,
+           sum(events_without_consent)::bigint AS events_without_consent,
+           sum(page_views)::bigint AS page_views, sum(searches)::bigint AS searches,
+           sum(failed_searches)::bigint AS failed_searches, sum(sessions)::bigint AS sessions,
+           sum(engaged_sessions)::bigint AS engaged_sessions,
+           sum(sessions_with_cart)::bigint AS sessions_with_cart,
+           sum(sessions_with_checkout)::bigint AS sessions_with_checkout,
+           sum(sessions_with_purchase)::bigint AS sessions_with_purchase,
+           sum(sessions_with_cart_without_purchase)::bigint AS sessions_with_cart_without_purchase,
+           count(user_pseudo_id) AS total_users,
+           count(user_pseudo_id) FILTER (WHERE active) AS active_users,
+           count(user_pseudo_id) FILTER (WHERE new) AS new_users,
+           count(user_pseudo_id) FILTER (WHERE is_returning) AS returning_users
+    FROM visitor
+    GROUP BY position, part
+), deal AS (
+    SELECT p.position, t.*
+    FROM period p
+    CROSS JOIN LATERAL (
+        SELECT b.stream_id, b.user_pseudo_id, b.ga_session_id,
+               b.location_id, b.currency, 1 AS bought, b.revenue, 0 AS refund_value
+        FROM data.purchases b
+        WHERE b.tenant_id = $1 AND b.day BETWEEN p.first_day AND p.last_day AND b.counted
+        UNION ALL
+        SELECT r.stream_id, r.user_pseudo_id, r.ga_session_id,
+               r.location_id, r.currency, 0, 0, r.refund_value
+        FROM data.refunds r
+        WHERE r.tenant_id = $1 AND r.day BETWEEN p.first_day AND p.last_day
+    ) AS t
+), trade AS (
+    SELECT t.position, t.currency, t.user_pseudo_id, t.bought, t.revenue, t.refund_value,
+           CASE WHEN v.part IS NOT NULL THEN v.part
+                WHEN $12 = 'location' THEN t.location_id ELSE '' END AS part
+    FROM deal t
+    LEFT JOIN LATERAL (
+        -- One at a time, by key: deals are few, and a session of theirs may have begun on any day.
+        SELECT CASE $12 WHEN 'location' THEN s.location_id WHEN 'channel' THEN s.channel
+                   WHEN 'device' THEN coalesce(s.device_category, '')
+                   WHEN 'country' THEN coalesce(s.country, '') ELSE '' END AS part
+        FROM data.sessions s
+        WHERE s.tenant_id = $1 AND s.user_pseudo_id = t.user_pseudo_id
+          AND s.ga_session_id = t.ga_session_id AND s.stream_id = coalesce(t.stream_id, '')
+          AND ($5::text[] IS NULL OR s.location_id = ANY ($5))
+          AND ($6::text[] IS NULL OR s.channel = ANY ($6))
+          AND ($7::text[] IS NULL OR coalesce(s.device_category, '') = ANY ($7))
+          AND ($8::text[] IS NULL OR coalesce(s.country, '') = ANY ($8))
+          AND ($9::text[] IS NULL OR coalesce(s.customer_id, '') = ANY ($9))
+          AND ($10::text[] IS NULL
+               OR (s.stream_id, s.user_pseudo_id, s.ga_session_id) IN (
+                   SELECT w.* FROM data.sessions_with($1, $2, $3, $10, $11) AS w))
+        LIMIT 1
+    ) v ON true
+    WHERE v.part IS NOT NULL
+       OR ((t.user_pseudo_id IS NULL OR t.ga_session_id IS NULL)
+           AND $6 IS NULL AND $7 IS NULL AND $8 IS NULL AND $9 IS NULL AND $10 IS NULL
+           AND ($5 IS NULL OR t.location_id = ANY ($5)))
+), buyers AS (
+    SELECT position, part, count(DISTINCT user_pseudo_id) AS purchasers
+    FROM trade WHERE bought = 1
+    GROUP BY position, part
+), per_currency AS (
+    SELECT position, part, currency, sum(bought)::bigint AS purchases,
+           sum(revenue) AS gross_revenue, sum(refund_value) AS refund_value
+    FROM trade
+    GROUP BY position, part, currency
+), money AS (
+    SELECT m.position, m.part, jsonb_agg(jsonb_build_object(
+               'currency', m.currency, 'purchases', m.purchases,
+               'gross_revenue', m.gross_revenue::text, 'refund_value', m.refund_value::text)
+           ORDER BY m.currency) AS currencies
+    FROM per_currency m
+    GROUP BY m.position, m.part
+), found AS (
+    SELECT position, part FROM happened
+    UNION SELECT position, part FROM money
+)
+SELECT f.position AS period, f.part AS part_name, h.*, y.purchasers, m.currencies
+FROM found f
+LEFT JOIN happened h ON h.position = f.position AND h.part = f.part
+LEFT JOIN buyers y ON y.position = f.position AND y.part = f.part
+LEFT JOIN money m ON m.position = f.position AND m.part = f.part
+ORDER BY f.position, f.part
+
 -- name: funnel
--- $1 to $9 as for `measures_of_parts`, $10 window in microseconds. One row a period: sessions that
+-- $1 to $11 as for `measures_of_parts`, $12 window in microseconds. One row a period: sessions that
 -- begin in it, and how many of them get to each step within the window after a product view.
 SELECT count(s.day) AS sessions,
        count(s.day) FILTER (WHERE s.item_views > 0) AS viewed,
-       count(s.day) FILTER (WHERE s.cart_within <= $10::bigint) AS carted,
-       count(s.day) FILTER (WHERE s.checkout_within <= $10) AS checked_out,
-       count(s.day) FILTER (WHERE s.purchase_within <= $10) AS purchased
+       count(s.day) FILTER (WHERE s.cart_within <= $12::bigint) AS carted,
+       count(s.day) FILTER (WHERE s.checkout_within <= $12) AS checked_out,
+       count(s.day) FILTER (WHERE s.purchase_within <= $12) AS purchased
 FROM unnest($2::date[], $3::date[], $4::timestamptz[])
     WITH ORDINALITY AS p (first_day, last_day, until, position)
 LEFT JOIN LATERAL (
@@ -372,14 +552,17 @@ LEFT JOIN LATERAL (
       AND ($7::text[] IS NULL OR coalesce(s.device_category, '') = ANY ($7))
       AND ($8::text[] IS NULL OR coalesce(s.country, '') = ANY ($8))
       AND ($9::text[] IS NULL OR coalesce(s.customer_id, '') = ANY ($9))
+      AND ($10::text[] IS NULL
+           OR (s.stream_id, s.user_pseudo_id, s.ga_session_id) IN (
+               SELECT w.* FROM data.sessions_with($1, $2, $3, $10, $11) AS w))
 ) s ON true
 GROUP BY p.position
 ORDER BY p.position
 
 -- name: subjects
--- $1 to $9 as for `measures_of_parts` (one period, or two: the second is what the first is compared
--- with); $10 kind: 'page', 'product' or 'term'; $11 reporting currency; $12 the figure to sort by;
--- $13 and $14 figure and subject of the last row seen, or NULL; $15 rows wanted. Subjects of the
+-- $1 to $11 as for `measures_of_parts` (one period, or two: the second is what the first is compared
+-- with); $12 kind: 'page', 'product' or 'term'; $13 reporting currency; $14 the figure to sort by;
+-- $15 and $16 figure and subject of the last row seen, or NULL; $17 rows wanted. Subjects of the
 -- first period, greatest figure first, with the figures of the second beside (zero when it has none).
 -- `total` stands in every row.
 WITH period AS (
@@ -393,7 +576,7 @@ WITH period AS (
 ), visit AS MATERIALIZED (
     SELECT p.position, row_number() OVER () AS number, s.day, s.stream_id, s.user_pseudo_id,
            s.ga_session_id, s.started_at, s.engaged, s.landing_page,
-           CASE WHEN $10::text = 'term' AND s.purchases > 0 THEN (
+           CASE WHEN $12::text = 'term' AND s.purchases > 0 THEN (
                SELECT max(b.purchased_at) FROM data.purchases b
                WHERE b.tenant_id = $1 AND b.user_pseudo_id = s.user_pseudo_id
                  AND b.ga_session_id = s.ga_session_id AND coalesce(b.stream_id, '') = s.stream_id
@@ -407,12 +590,15 @@ WITH period AS (
       AND ($7::text[] IS NULL OR coalesce(s.device_category, '') = ANY ($7))
       AND ($8::text[] IS NULL OR coalesce(s.country, '') = ANY ($8))
       AND ($9::text[] IS NULL OR coalesce(s.customer_id, '') = ANY ($9))
+      AND ($10::text[] IS NULL
+           OR (s.stream_id, s.user_pseudo_id, s.ga_session_id) IN (
+               SELECT w.* FROM data.sessions_with($1, $2, $3, $10, $11) AS w))
 ), interest AS MATERIALIZED (
     SELECT p.position, i.subject, i.label, i.stream_id, i.user_pseudo_id, i.ga_session_id,
            i.own_location_id, i.first_at, i.views, i.cart_additions, i.failures
     FROM period p
     JOIN data.interests i
-      ON i.tenant_id = $1 AND i.kind = $10 AND i.day BETWEEN p.first_day AND p.last_day
+      ON i.tenant_id = $1 AND i.kind = $12 AND i.day BETWEEN p.first_day AND p.last_day
      AND (p.until IS NULL OR i.first_at < p.until)
 ), met AS (
     -- One row per period, subject and session, or visitor without one.
@@ -425,7 +611,7 @@ WITH period AS (
      AND v.ga_session_id = i.ga_session_id AND v.stream_id = i.stream_id
     WHERE v.position IS NOT NULL
        OR (i.ga_session_id IS NULL AND $6 IS NULL AND $7 IS NULL AND $8 IS NULL AND $9 IS NULL
-           AND ($5 IS NULL OR coalesce(i.own_location_id, '') = ANY ($5)))
+           AND $10 IS NULL AND ($5 IS NULL OR coalesce(i.own_location_id, '') = ANY ($5)))
     GROUP BY i.position, i.subject, v.number, i.user_pseudo_id
 ), per_visitor AS (
     SELECT position, subject, user_pseudo_id, max(label) AS label, sum(views) AS views,
@@ -445,7 +631,7 @@ WITH period AS (
            count(*) FILTER (WHERE NOT v.engaged) AS bounces
     FROM visit v
     JOIN period p ON p.position = v.position
-    WHERE $10 = 'page' AND v.day >= p.first_day AND (p.until IS NULL OR v.started_at < p.until)
+    WHERE $12 = 'page' AND v.day >= p.first_day AND (p.until IS NULL OR v.started_at < p.until)
       AND data.page_of(v.landing_page) NOT IN ('', '(not set)')
     GROUP BY 1, 2
 ), deal AS MATERIALIZED (
@@ -453,12 +639,12 @@ WITH period AS (
            b.items
     FROM period p
     JOIN data.purchases b
-      ON $10 = 'product' AND b.tenant_id = $1 AND b.day BETWEEN p.first_day AND p.last_day
+      ON $12 = 'product' AND b.tenant_id = $1 AND b.day BETWEEN p.first_day AND p.last_day
      AND b.counted AND (p.until IS NULL OR b.purchased_at < p.until)
 ), sold AS (
     SELECT b.position, item.id AS subject, max(item.name) AS label, count(*) AS purchases,
            sum(item.quantity) AS quantity,
-           coalesce(sum(item.revenue) FILTER (WHERE b.currency = $11), 0) AS revenue
+           coalesce(sum(item.revenue) FILTER (WHERE b.currency = $13), 0) AS revenue
     FROM deal b
     LEFT JOIN visit v
       ON v.position = b.position AND v.user_pseudo_id = b.user_pseudo_id
@@ -483,7 +669,7 @@ WITH period AS (
     ) AS item
     WHERE v.position IS NOT NULL
        OR ((b.user_pseudo_id IS NULL OR b.ga_session_id IS NULL)
-           AND $6 IS NULL AND $7 IS NULL AND $8 IS NULL AND $9 IS NULL
+           AND $6 IS NULL AND $7 IS NULL AND $8 IS NULL AND $9 IS NULL AND $10 IS NULL
            AND ($5 IS NULL OR b.location_id = ANY ($5)))
     GROUP BY b.position, item.id
 ), every AS (
@@ -499,7 +685,7 @@ WITH period AS (
     FULL JOIN sold s USING (position, subject)
 ), ranked AS (
     SELECT *, count(*) OVER () AS total,
-           CASE $12::text WHEN 'views' THEN views WHEN 'cart_additions' THEN cart_additions
+           CASE $14::text WHEN 'views' THEN views WHEN 'cart_additions' THEN cart_additions
                WHEN 'failures' THEN failures WHEN 'sessions' THEN sessions
                WHEN 'visitors' THEN visitors WHEN 'conversions' THEN conversions
                WHEN 'entrances' THEN entrances WHEN 'purchases' THEN purchases
@@ -508,9 +694,9 @@ WITH period AS (
     WHERE position = 1
 ), page AS (
     SELECT * FROM ranked
-    WHERE $13::numeric IS NULL OR figure < $13 OR (figure = $13 AND subject > $14::text)
+    WHERE $15::numeric IS NULL OR figure < $15 OR (figure = $15 AND subject > $16::text)
     ORDER BY figure DESC, subject
-    LIMIT $15
+    LIMIT $17
 )
 SELECT n.subject, n.label, n.total, n.figure::text AS figure,
        n.views, n.cart_additions, n.failures, n.sessions, n.visitors, n.conversions, n.entrances,
@@ -548,8 +734,8 @@ LEFT JOIN LATERAL (
 ORDER BY page.sort_name, page.location_id
 
 -- name: entry_pages
--- $1 to $9 as for `measures_of_parts` (one period, or two: the second is what the first is compared
--- with); $10 fewest sessions; $11 and $12 excess and page of the last row seen, or NULL; $13 rows
+-- $1 to $11 as for `measures_of_parts` (one period, or two: the second is what the first is compared
+-- with); $12 fewest sessions; $13 and $14 excess and page of the last row seen, or NULL; $15 rows
 -- wanted. METRICS "Page performance": pages by which sessions begin, with those that were not engaged,
 -- beside the whole site's. `excess` says how many more bounced than if the page were like the site.
 WITH visit AS (
@@ -564,6 +750,9 @@ WITH visit AS (
      AND ($7::text[] IS NULL OR coalesce(s.device_category, '') = ANY ($7))
      AND ($8::text[] IS NULL OR coalesce(s.country, '') = ANY ($8))
      AND ($9::text[] IS NULL OR coalesce(s.customer_id, '') = ANY ($9))
+     AND ($10::text[] IS NULL
+          OR (s.stream_id, s.user_pseudo_id, s.ga_session_id) IN (
+              SELECT w.* FROM data.sessions_with($1, $2, $3, $10, $11) AS w))
 ), site AS (
     SELECT count(*) FILTER (WHERE v.position = 1) AS sessions,
            count(*) FILTER (WHERE v.position = 1 AND NOT v.engaged) AS bounces,
@@ -580,7 +769,7 @@ WITH visit AS (
     FROM visit v
     WHERE v.page <> ''
     GROUP BY v.page
-    HAVING count(*) FILTER (WHERE v.position = 1) >= $10
+    HAVING count(*) FILTER (WHERE v.position = 1) >= $12
 ), compared AS (
     SELECT g.*, round(g.bounces - g.sessions::numeric * s.bounces / s.sessions, 6) AS excess,
            s.sessions AS site_sessions, s.bounces AS site_bounces,
@@ -589,9 +778,9 @@ WITH visit AS (
     FROM pages g CROSS JOIN site s
 )
 SELECT * FROM compared c
-WHERE $12::text IS NULL OR (c.excess, c.page) < ($11::numeric, $12)
+WHERE $14::text IS NULL OR (c.excess, c.page) < ($13::numeric, $14)
 ORDER BY c.excess DESC, c.page DESC
-LIMIT $13
+LIMIT $15
 
 -- name: entry_pages_by_day
 -- The same without filters and for whole days, from what is added up by day. $1 tenant, $2 first days,
@@ -626,7 +815,7 @@ ORDER BY c.excess DESC, c.page DESC
 LIMIT $7
 
 -- name: sold_by_branch
--- $1 to $9 as for `measures_of_parts` (one period); $10 reporting currency, $11 branches, $12 products
+-- $1 to $11 as for `measures_of_parts` (one period); $12 reporting currency, $13 branches, $14 products
 -- of each. What the branches sold most, by revenue; items are read as in `subjects`.
 WITH sale AS (
     SELECT b.location_id, b.currency, b.items
@@ -634,8 +823,9 @@ WITH sale AS (
     JOIN data.purchases b
       ON b.tenant_id = $1 AND b.day BETWEEN p.first_day AND p.last_day AND b.counted
      AND (p.until IS NULL OR b.purchased_at < p.until)
-    WHERE b.location_id = ANY ($11::text[]) AND ($5::text[] IS NULL OR b.location_id = ANY ($5))
-      AND (($6::text[] IS NULL AND $7::text[] IS NULL AND $8::text[] IS NULL AND $9::text[] IS NULL)
+    WHERE b.location_id = ANY ($13::text[]) AND ($5::text[] IS NULL OR b.location_id = ANY ($5))
+      AND (($6::text[] IS NULL AND $7::text[] IS NULL AND $8::text[] IS NULL AND $9::text[] IS NULL
+            AND $10::text[] IS NULL)
            OR EXISTS (
                SELECT FROM data.sessions s
                WHERE s.tenant_id = $1 AND s.user_pseudo_id = b.user_pseudo_id
@@ -643,12 +833,15 @@ WITH sale AS (
                  AND ($6 IS NULL OR s.channel = ANY ($6))
                  AND ($7 IS NULL OR coalesce(s.device_category, '') = ANY ($7))
                  AND ($8 IS NULL OR coalesce(s.country, '') = ANY ($8))
-                 AND ($9 IS NULL OR coalesce(s.customer_id, '') = ANY ($9))))
+                 AND ($9 IS NULL OR coalesce(s.customer_id, '') = ANY ($9))
+                 AND ($10 IS NULL
+                      OR (s.stream_id, s.user_pseudo_id, s.ga_session_id) IN (
+                          SELECT w.* FROM data.sessions_with($1, $2, $3, $10, $11) AS w))))
 ), product AS (
     SELECT l.location_id, left(element ->> 'id', 1024) AS product, max(element ->> 'name') AS label,
            sum(coalesce(given.quantity, 1)) AS quantity,
            coalesce(sum(coalesce(given.revenue, given.price * coalesce(given.quantity, 1), 0))
-                        FILTER (WHERE l.currency = $10), 0) AS revenue
+                        FILTER (WHERE l.currency = $12), 0) AS revenue
     FROM sale l
     CROSS JOIN LATERAL jsonb_array_elements(
         CASE WHEN jsonb_typeof(l.items) = 'array' THEN l.items ELSE '[]' END) AS element
@@ -669,5 +862,5 @@ FROM (
                                    ORDER BY d.revenue DESC, d.product) AS place
     FROM product d
 ) AS r
-WHERE r.place <= $12
+WHERE r.place <= $14
 ORDER BY r.location_id, r.place

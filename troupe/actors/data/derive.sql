@@ -137,14 +137,14 @@ WITH put AS (
         first_source_day, last_source_day, session_number, engaged, engagement_ms, customer_id,
         erp_customer_id, own_location_id, location_id, channel, channel_rules, source, medium,
         campaign, device_category, country, landing_page, events, page_views, item_views,
-        cart_additions, checkouts, purchases)
+        cart_additions, checkouts, purchases, searches, failed_searches, active, new)
     SELECT d.tenant_id, d.day, d.stream_id, d.user_pseudo_id, d.ga_session_id, d.started_at,
            d.ended_at, d.last_day, d.first_source_day, d.last_source_day, d.session_number,
            d.engaged, d.engagement_ms, d.customer_id, d.erp_customer_id, d.own_location_id,
            coalesce(nullif(d.own_location_id, ''), by_erp.location_id, by_login.location_id, ''),
            d.channel, d.channel_rules, d.source, d.medium, d.campaign, d.device_category, d.country,
            d.landing_page, d.events, d.page_views, d.item_views, d.cart_additions, d.checkouts,
-           d.purchases
+           d.purchases, d.searches, d.failed_searches, d.active, d.new
     FROM pg_temp.day_sessions d
     LEFT JOIN data.customers by_erp
       ON by_erp.tenant_id = $1 AND by_erp.customer_id = d.erp_customer_id

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 DERIVE: Final = load(__package__, "derive.sql")
 DAYS: Final = load(__package__, "days.sql")
-DERIVATION: Final = 1
+DERIVATION: Final = 2
 """Raise it when derived tables would look different now; all days are then derived anew."""
 
 
@@ -232,7 +232,13 @@ async def derive(
     if spanned:
         await run("drop_part_sessions", tenant)
         await connection.execute(
-            DIGEST["digest_sessions"], tenant, source_day, spanned, zone, False
+            DIGEST["digest_sessions"],
+            tenant,
+            source_day,
+            spanned,
+            zone,
+            False,
+            reporting.failed_search_event,
         )
     await run("put_sessions", tenant, digest.days)
     await put_interests(connection, tenant, source_day)
