@@ -346,6 +346,13 @@ class Snapshot:
         """Rows of a query that takes the tenant, and then what is its own."""
         return await self._connection.fetch(QUERIES[name], self.reporting.tenant, *arguments)
 
+    async def group(self, name: str, *arguments: object) -> "list[asyncpg.Record]":
+        """The same of a query that groups many rows."""
+        await self._connection.execute(QUERIES["plan_for_groups"])
+        rows = await self.look(name, *arguments)
+        await self._connection.execute(QUERIES["plan_as_usual"])
+        return rows
+
     def _arguments(self, periods: Sequence[Period], filters: Filters) -> tuple[object, ...]:
         return (
             self.reporting.tenant,

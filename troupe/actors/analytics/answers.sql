@@ -200,9 +200,13 @@ LEFT JOIN money m ON m.position = p.position AND m.location_id = b.location_id
 ORDER BY p.position, b.location_id
 
 -- name: plan_for_joins
--- Around the two statements below. What is read in ranges of days goes into CTEs, whose sizes the
+-- Around statements that join sessions. What is read in ranges of days goes into CTEs, whose sizes the
 -- planner cannot know; it would take them for tiny, and join them row by row.
 SET LOCAL enable_nestloop = off;
+SET LOCAL work_mem = '32MB';
+
+-- name: plan_for_groups
+-- Around `subjects_by_day`, which looks rows up one by one, and groups them in memory.
 SET LOCAL work_mem = '32MB';
 
 -- name: plan_as_usual
@@ -387,7 +391,7 @@ WITH period AS (
     SELECT DISTINCT d.position, day::date
     FROM (SELECT DISTINCT position, from_day, to_day FROM straddling) d
     CROSS JOIN LATERAL generate_series(d.from_day, d.to_day, interval '1 day') AS day
-), did AS (
+), did AS MATERIALIZED (
     SELECT p.position,
            CASE $12 WHEN 'location' THEN s.location_id WHEN 'channel' THEN s.channel
                WHEN 'device' THEN coalesce(s.device_category, '')
@@ -398,12 +402,11 @@ WITH period AS (
            CASE WHEN s.last_day <= p.last_day THEN s.page_views ELSE 0 END AS page_views,
            CASE WHEN s.last_day <= p.last_day THEN s.searches ELSE 0 END AS searches,
            CASE WHEN s.last_day <= p.last_day THEN s.failed_searches ELSE 0 END AS failed_searches,
-           s.active OR s.engaged AS active, s.new, s.session_number > 1 AS is_returning,
-           1 AS sessions, s.engaged::integer AS engaged_sessions,
-           (s.cart_additions > 0)::integer AS sessions_with_cart,
-           (s.checkouts > 0)::integer AS sessions_with_checkout,
-           (s.purchases > 0)::integer AS sessions_with_purchase,
-           (s.cart_additions > 0 AND s.purchases = 0)::integer AS sessions_with_cart_without_purchase
+           -- Of visitors: 1 active, 2 new, 4 returning; one aggregate instead of three.
+           (s.active OR s.engaged)::integer + 2 * s.new::integer
+               + CASE WHEN s.session_number > 1 THEN 4 ELSE 0 END AS roles,
+           true AS begun, s.engaged, s.cart_additions > 0 AS with_cart,
+           s.checkouts > 0 AS with_checkout, s.purchases > 0 AS with_purchase
     FROM period p
     JOIN data.sessions s ON s.tenant_id = $1 AND s.day BETWEEN p.first_day AND p.last_day
     WHERE true
@@ -416,8 +419,10 @@ WITH period AS (
            OR (s.stream_id, s.user_pseudo_id, s.ga_session_id) IN (
                SELECT w.* FROM data.sessions_with($1, $2, $3, $10, $11) AS w))
     UNION ALL
-    SELECT v.position, v.part, v.user_pseudo_id, a.events, 0, a.page_views, a.searches,
-           a.failed_searches, a.active OR v.engaged, a.new, a."returning", 0, 0, 0, 0, 0, 0
+    SELECT v.position, v.part, v.user_pseudo_id, a.events::integer, 0, a.page_views::integer,
+           a.searches::integer, a.failed_searches::integer,
+           (a.active OR v.engaged)::integer + 2 * a.new::integer + 4 * a."returning"::integer,
+           false, false, false, false, false
     FROM straddling v
     JOIN (
         SELECT e.position, a.*
@@ -428,41 +433,39 @@ WITH period AS (
      AND a.ga_session_id = v.ga_session_id AND a.stream_id = v.stream_id
     UNION ALL
     SELECT p.position, CASE $12 WHEN 'location' THEN coalesce(a.own_location_id, '') ELSE '' END,
-           a.user_pseudo_id, a.events, a.events, a.page_views, a.searches, a.failed_searches,
-           a.active, a.new, a."returning", 0, 0, 0, 0, 0, 0
+           a.user_pseudo_id, a.events::integer, a.events::integer, a.page_views::integer,
+           a.searches::integer, a.failed_searches::integer,
+           a.active::integer + 2 * a.new::integer + 4 * a."returning"::integer,
+           false, false, false, false, false
     FROM period p
     JOIN data.activity a
       ON a.tenant_id = $1 AND a.day BETWEEN p.first_day AND p.last_day AND a.ga_session_id IS NULL
     WHERE $6::text[] IS NULL AND $7::text[] IS NULL AND $8::text[] IS NULL AND $9::text[] IS NULL
       AND $10::text[] IS NULL AND ($5::text[] IS NULL OR coalesce(a.own_location_id, '') = ANY ($5))
-), visitor AS (
-    SELECT d.position, d.part, d.user_pseudo_id,
-           sum(d.events) AS events, sum(d.events_without_consent) AS events_without_consent,
-           sum(d.page_views) AS page_views, sum(d.searches) AS searches,
-           sum(d.failed_searches) AS failed_searches, sum(d.sessions) AS sessions,
-           sum(d.engaged_sessions) AS engaged_sessions,
-           sum(d.sessions_with_cart) AS sessions_with_cart,
-           sum(d.sessions_with_checkout) AS sessions_with_checkout,
-           sum(d.sessions_with_purchase) AS sessions_with_purchase,
-           sum(d.sessions_with_cart_without_purchase) AS sessions_with_cart_without_purchase,
-           bool_or(d.active) AS active, bool_or(d.new) AS new, bool_or(d.is_returning) AS is_returning
-    FROM did d
-    GROUP BY d.position, d.part, d.user_pseudo_id
-), happened AS (
-    SELECT position, part, sum(events)::bigint AS events,
-           sum(events_without_consent)::bigint AS events_without_consent,
-           sum(page_views)::bigint AS page_views, sum(searches)::bigint AS searches,
-           sum(failed_searches)::bigint AS failed_searches, sum(sessions)::bigint AS sessions,
-           sum(engaged_sessions)::bigint AS engaged_sessions,
-           sum(sessions_with_cart)::bigint AS sessions_with_cart,
-           sum(sessions_with_checkout)::bigint AS sessions_with_checkout,
-           sum(sessions_with_purchase)::bigint AS sessions_with_purchase,
-           sum(sessions_with_cart_without_purchase)::bigint AS sessions_with_cart_without_purchase,
-           count(user_pseudo_id) AS total_users,
-           count(user_pseudo_id) FILTER (WHERE active) AS active_users,
-           count(user_pseudo_id) FILTER (WHERE new) AS new_users,
-           count(user_pseudo_id) FILTER (WHERE is_returning) AS returning_users
-    FROM visitor
+), counts AS (
+    SELECT position, part, sum(events) AS events,
+           sum(events_without_consent) AS events_without_consent, sum(page_views) AS page_views,
+           sum(searches) AS searches, sum(failed_searches) AS failed_searches,
+           count(*) FILTER (WHERE begun) AS sessions,
+           count(*) FILTER (WHERE begun AND engaged) AS engaged_sessions,
+           count(*) FILTER (WHERE with_cart) AS sessions_with_cart,
+           count(*) FILTER (WHERE with_checkout) AS sessions_with_checkout,
+           count(*) FILTER (WHERE with_purchase) AS sessions_with_purchase,
+           count(*) FILTER (WHERE with_cart AND NOT with_purchase)
+               AS sessions_with_cart_without_purchase
+    FROM did
+    GROUP BY position, part
+), users AS (
+    SELECT position, part, count(*) AS total_users,
+           count(*) FILTER (WHERE roles & 1 > 0) AS active_users,
+           count(*) FILTER (WHERE roles & 2 > 0) AS new_users,
+           count(*) FILTER (WHERE roles & 4 > 0) AS returning_users
+    FROM (
+        SELECT position, part, bit_or(roles) AS roles
+        FROM did
+        WHERE user_pseudo_id IS NOT NULL
+        GROUP BY position, part, user_pseudo_id
+    ) AS visitor
     GROUP BY position, part
 ), deal AS (
     SELECT p.position, t.*
@@ -522,12 +525,13 @@ WITH period AS (
     FROM per_currency m
     GROUP BY m.position, m.part
 ), found AS (
-    SELECT position, part FROM happened
+    SELECT position, part FROM counts
     UNION SELECT position, part FROM money
 )
-SELECT f.position AS period, f.part AS part_name, h.*, y.purchasers, m.currencies
+SELECT f.position AS period, f.part AS part_name, c.*, u.*, y.purchasers, m.currencies
 FROM found f
-LEFT JOIN happened h ON h.position = f.position AND h.part = f.part
+LEFT JOIN counts c ON c.position = f.position AND c.part = f.part
+LEFT JOIN users u ON u.position = f.position AND u.part = f.part
 LEFT JOIN buyers y ON y.position = f.position AND y.part = f.part
 LEFT JOIN money m ON m.position = f.position AND m.part = f.part
 ORDER BY f.position, f.part
@@ -709,6 +713,129 @@ SELECT n.subject, n.label, n.total, n.figure::text AS figure,
        b.revenue::text AS revenue_before
 FROM page n
 LEFT JOIN every b ON b.position = 2 AND b.subject = n.subject
+ORDER BY n.figure DESC, n.subject
+
+-- name: subjects_by_day
+-- The same without filters, for whole days, by a figure that is a sum: what stands at the top is known from
+-- what is added up by day, and visitors and sessions are counted of what is shown only. $1 tenant, $2 first
+-- days, $3 last days, $4 kind, $5 reporting currency, $6 the figure to sort by, $7 and $8 figure and subject
+-- of the last row seen, or NULL, $9 rows wanted.
+WITH period AS (
+    SELECT * FROM unnest($2::date[], $3::date[])
+        WITH ORDINALITY AS p (first_day, last_day, position)
+), looked AS (
+    SELECT p.position, d.subject::text AS subject, sum(d.views)::bigint AS views,
+           sum(d.cart_additions)::bigint AS cart_additions, sum(d.failures)::bigint AS failures
+    FROM period p
+    JOIN data.subject_days d
+      ON d.tenant_id = $1 AND d.kind = $4::text AND d.day BETWEEN p.first_day AND p.last_day
+    GROUP BY p.position, d.subject
+), entered AS (
+    SELECT p.position, e.page::text AS subject, sum(e.sessions) AS entrances, sum(e.bounces) AS bounces
+    FROM period p
+    JOIN data.entrances e
+      ON $4 = 'page' AND e.tenant_id = $1 AND e.day BETWEEN p.first_day AND p.last_day
+    WHERE e.page NOT IN ('', '(not set)')
+    GROUP BY p.position, e.page
+), sold AS (
+    SELECT p.position, item.id AS subject, max(item.name) AS label, count(*) AS purchases,
+           sum(item.quantity) AS quantity,
+           coalesce(sum(item.revenue) FILTER (WHERE b.currency = $5), 0) AS revenue
+    FROM period p
+    JOIN data.purchases b
+      ON $4 = 'product' AND b.tenant_id = $1 AND b.day BETWEEN p.first_day AND p.last_day AND b.counted
+    CROSS JOIN LATERAL (
+        SELECT left(element ->> 'id', 1024) AS id, max(element ->> 'name') AS name,
+               sum(coalesce(given.quantity, 1)) AS quantity,
+               sum(coalesce(given.revenue, given.price * coalesce(given.quantity, 1), 0))
+                   AS revenue
+        FROM jsonb_array_elements(
+            CASE WHEN jsonb_typeof(b.items) = 'array' THEN b.items ELSE '[]' END) AS element
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN jsonb_typeof(element -> 'quantity') = 'number'
+                        THEN (element ->> 'quantity')::numeric END AS quantity,
+                   CASE WHEN jsonb_typeof(element -> 'revenue') = 'number'
+                        THEN (element ->> 'revenue')::numeric END AS revenue,
+                   CASE WHEN jsonb_typeof(element -> 'price') = 'number'
+                        THEN (element ->> 'price')::numeric END AS price
+        ) AS given
+        WHERE left(element ->> 'id', 1024) NOT IN ('', '(not set)')
+        GROUP BY 1
+    ) AS item
+    GROUP BY p.position, item.id
+), every AS (
+    SELECT position, subject, s.label, coalesce(l.views, 0) AS views,
+           coalesce(l.cart_additions, 0) AS cart_additions, coalesce(l.failures, 0) AS failures,
+           coalesce(e.entrances, 0) AS entrances, coalesce(e.bounces, 0) AS bounces,
+           coalesce(s.purchases, 0) AS purchases, coalesce(s.quantity, 0) AS quantity,
+           coalesce(s.revenue, 0) AS revenue
+    FROM looked l
+    FULL JOIN entered e USING (position, subject)
+    FULL JOIN sold s USING (position, subject)
+), ranked AS (
+    SELECT *, count(*) OVER () AS total,
+           CASE $6::text WHEN 'views' THEN views WHEN 'cart_additions' THEN cart_additions
+               WHEN 'failures' THEN failures WHEN 'entrances' THEN entrances
+               WHEN 'purchases' THEN purchases WHEN 'quantity' THEN quantity
+               WHEN 'revenue' THEN revenue END::numeric AS figure
+    FROM every
+    WHERE position = 1
+), page AS MATERIALIZED (
+    SELECT * FROM ranked
+    WHERE $7::numeric IS NULL OR figure < $7 OR (figure = $7 AND subject > $8::text)
+    ORDER BY figure DESC, subject
+    LIMIT $9
+), met AS (
+    -- One row per period, subject and session, or visitor without one. Looked for where there is something,
+    -- one subject and day at a time, which is what the index knows.
+    SELECT p.position, d.subject, i.stream_id, i.user_pseudo_id, i.ga_session_id,
+           max(i.label) AS label, min(i.first_at) AS first_at
+    FROM period p
+    JOIN data.subject_days d
+      ON d.tenant_id = $1 AND d.kind = $4 AND d.day BETWEEN p.first_day AND p.last_day
+    CROSS JOIN LATERAL (
+        SELECT * FROM data.interests i
+        WHERE i.tenant_id = $1 AND i.kind = $4 AND i.day = d.day AND i.subject = d.subject
+        OFFSET 0
+    ) AS i
+    WHERE d.subject IN (SELECT g.subject FROM page g)
+    GROUP BY p.position, d.subject, i.stream_id, i.user_pseudo_id, i.ga_session_id
+), bought AS (
+    SELECT coalesce(b.stream_id, '') AS stream_id, b.user_pseudo_id, b.ga_session_id,
+           max(b.purchased_at) AS last_purchase_at
+    FROM data.purchases b
+    WHERE $4 = 'term' AND b.tenant_id = $1 AND b.counted
+      AND b.day >= (SELECT min(p.first_day) FROM period p)
+    GROUP BY 1, 2, 3
+), per_visitor AS (
+    SELECT m.position, m.subject, m.user_pseudo_id, max(m.label) AS label,
+           count(m.ga_session_id) AS sessions,
+           count(*) FILTER (WHERE m.first_at < b.last_purchase_at) AS conversions
+    FROM met m
+    LEFT JOIN bought b
+      ON b.user_pseudo_id = m.user_pseudo_id AND b.ga_session_id = m.ga_session_id
+     AND b.stream_id = m.stream_id
+    GROUP BY m.position, m.subject, m.user_pseudo_id
+), people AS (
+    SELECT position, subject, max(label) AS label, count(user_pseudo_id) AS visitors,
+           sum(sessions)::bigint AS sessions, sum(conversions)::bigint AS conversions
+    FROM per_visitor
+    GROUP BY position, subject
+)
+SELECT n.subject, greatest(l.label, left(n.label, 256)) AS label, n.total, n.figure::text AS figure,
+       n.views, n.cart_additions, n.failures, coalesce(l.sessions, 0) AS sessions,
+       coalesce(l.visitors, 0) AS visitors, coalesce(l.conversions, 0) AS conversions, n.entrances,
+       n.bounces, n.purchases, n.quantity::text AS quantity, n.revenue::text AS revenue,
+       b.views AS views_before, b.cart_additions AS cart_additions_before,
+       b.failures AS failures_before, e.sessions AS sessions_before,
+       e.visitors AS visitors_before, e.conversions AS conversions_before,
+       b.entrances AS entrances_before, b.bounces AS bounces_before,
+       b.purchases AS purchases_before, b.quantity::text AS quantity_before,
+       b.revenue::text AS revenue_before
+FROM page n
+LEFT JOIN people l ON l.position = 1 AND l.subject = n.subject
+LEFT JOIN every b ON b.position = 2 AND b.subject = n.subject
+LEFT JOIN people e ON e.position = 2 AND e.subject = n.subject
 ORDER BY n.figure DESC, n.subject
 
 -- name: branches_known

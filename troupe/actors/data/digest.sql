@@ -187,7 +187,8 @@ FROM (
 
 -- name: digest_interests
 -- $1 tenant, $2 source day, $3 the tenant's failed-search event, $4 beginnings, $5 days of the clock's
--- hours. Of one event a product counts once, however many of its items name it.
+-- hours. Of one event a product counts once, however many of its items name it. In the order in which they
+-- are looked up later: what was of interest on a day lies side by side, and the index is written in order.
 INSERT INTO pg_temp.day_interests (
     tenant_id, source_day, day, kind, subject, label, stream_id, user_pseudo_id, ga_session_id,
     own_location_id, first_at, views, cart_additions, failures)
@@ -233,6 +234,7 @@ FROM (
 ) AS h
 GROUP BY h.hour, h.kind, h.subject, h.stream_id, h.user_pseudo_id, h.ga_session_id,
          h.own_location_id
+ORDER BY h.kind, 3, h.subject
 
 -- name: digest_acts
 -- $1 tenant, $2 source day, $3 the tenant's failed-search event. What a publication looks at event by
