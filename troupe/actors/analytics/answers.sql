@@ -199,6 +199,67 @@ LEFT JOIN users u ON u.position = p.position AND u.location_id = b.location_id
 LEFT JOIN money m ON m.position = p.position AND m.location_id = b.location_id
 ORDER BY p.position, b.location_id
 
+-- name: measures_by_part
+-- $1 tenant, $2 first days, $3 last days, $4 'channel', 'device' or 'country', $5 parts or NULL. One row per
+-- period and part with data, from what is added up by day; the empty part is "not known", and holds what
+-- happened outside of sessions.
+WITH period AS (
+    SELECT * FROM unnest($2::date[], $3::date[])
+        WITH ORDINALITY AS p (first_day, last_day, position)
+), counts AS (
+    SELECT p.position, r.part, sum(r.events)::bigint AS events,
+           sum(r.events_without_consent)::bigint AS events_without_consent,
+           sum(r.page_views)::bigint AS page_views,
+           sum(r.sessions)::bigint AS sessions,
+           sum(r.engaged_sessions)::bigint AS engaged_sessions,
+           sum(r.sessions_with_cart)::bigint AS sessions_with_cart,
+           sum(r.sessions_with_checkout)::bigint AS sessions_with_checkout,
+           sum(r.sessions_with_purchase)::bigint AS sessions_with_purchase,
+           sum(r.sessions_with_cart_without_purchase)::bigint
+               AS sessions_with_cart_without_purchase,
+           sum(r.searches)::bigint AS searches,
+           sum(r.failed_searches)::bigint AS failed_searches
+    FROM period p
+    JOIN data.part_rollup r
+      ON r.tenant_id = $1 AND r.dimension = $4::text AND r.day BETWEEN p.first_day AND p.last_day
+     AND ($5::text[] IS NULL OR r.part = ANY ($5))
+    GROUP BY p.position, r.part
+), users AS (
+    SELECT p.position, r.part, sum(r.total)::bigint AS total_users,
+           sum(r.active)::bigint AS active_users, sum(r.new)::bigint AS new_users,
+           sum(r."returning")::bigint AS returning_users, sum(r.purchasers)::bigint AS purchasers
+    FROM period p
+    JOIN data.part_returns r
+      ON r.tenant_id = $1 AND r.dimension = $4 AND r.day BETWEEN p.first_day AND p.last_day
+     AND r.previous_day < p.first_day
+     AND ($5::text[] IS NULL OR r.part = ANY ($5))
+    GROUP BY p.position, r.part
+), per_currency AS (
+    SELECT p.position, r.part, r.currency, sum(r.purchases)::bigint AS purchases,
+           sum(r.gross_revenue) AS gross_revenue, sum(r.refund_value) AS refund_value
+    FROM period p
+    JOIN data.part_money r
+      ON r.tenant_id = $1 AND r.dimension = $4 AND r.day BETWEEN p.first_day AND p.last_day
+     AND ($5::text[] IS NULL OR r.part = ANY ($5))
+    GROUP BY p.position, r.part, r.currency
+), money AS (
+    SELECT m.position, m.part, jsonb_agg(jsonb_build_object(
+               'currency', m.currency, 'purchases', m.purchases,
+               'gross_revenue', m.gross_revenue::text, 'refund_value', m.refund_value::text)
+           ORDER BY m.currency) AS currencies
+    FROM per_currency m
+    GROUP BY m.position, m.part
+), found AS (
+    SELECT position, part FROM counts
+    UNION SELECT position, part FROM money
+)
+SELECT f.position AS period, f.part::text AS part_name, c.*, u.*, m.currencies
+FROM found f
+LEFT JOIN counts c ON c.position = f.position AND c.part = f.part
+LEFT JOIN users u ON u.position = f.position AND u.part = f.part
+LEFT JOIN money m ON m.position = f.position AND m.part = f.part
+ORDER BY f.position, f.part
+
 -- name: plan_for_joins
 -- Around statements that join sessions. What is read in ranges of days goes into CTEs, whose sizes the
 -- planner cannot know; it would take them for tiny, and join them row by row.

@@ -16,6 +16,11 @@ from typing import Final
 Values = tuple[str, ...]
 
 
+_FIELDS: Final = {"channel": "channels", "device": "devices", "country": "countries"}
+_LONGEST_PART: Final = 128
+"""Characters up to which parts are told apart where they are added up by day."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filters:
     """What to look at; an empty tuple lets everything pass.
@@ -54,6 +59,21 @@ class Filters:
     def by_branch_only(self) -> bool:
         """Whether rollups by branch can answer."""
         return all(wanted is None for wanted in self.arguments()[1:])
+
+    @property
+    def by_one_part(self) -> tuple[str, list[str]] | None:
+        """Dimension and values, when only known channels, devices or countries are wanted."""
+        dimensions = {
+            "channel": self.channels,
+            "device": self.devices,
+            "country": self.countries,
+        }
+        chosen = [(name, values) for name, values in dimensions.items() if values]
+        if len(chosen) != 1 or self != Filters(**{_FIELDS[chosen[0][0]]: chosen[0][1]}):
+            return None
+        [(name, values)] = chosen
+        is_known = all(0 < len(value) <= _LONGEST_PART for value in values)
+        return (name, list(dict.fromkeys(values))) if is_known else None
 
     def arguments(self) -> tuple[list[str] | None, ...]:
         """What the queries take.

@@ -200,7 +200,7 @@ FROM (
            CASE WHEN key.complete THEN coalesce(met.stream_id, '') END AS stream_id,
            CASE WHEN key.complete THEN met.ga_session_id END AS ga_session_id,
            CASE WHEN NOT key.complete THEN coalesce(met.location_id, '') END AS own_location_id,
-           met.kind, left(met.subject, 1024) AS subject, met.label, met.views, met.cart_additions,
+           met.kind, data.subject_of(met.subject) AS subject, met.label, met.views, met.cart_additions,
            met.failures
     FROM (
         SELECT e.event_at, e.stream_id, e.user_pseudo_id, e.ga_session_id, e.location_id,

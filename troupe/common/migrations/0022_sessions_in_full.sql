@@ -8,6 +8,18 @@ ALTER TABLE data.sessions
     ADD COLUMN active boolean NOT NULL DEFAULT false,
     ADD COLUMN new boolean NOT NULL DEFAULT false;
 
+-- A subject as it is kept: its beginning. An index has no room for more than 2,700 bytes, and a text that
+-- somebody has typed may have four a character.
+CREATE FUNCTION data.subject_of(p_text text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN octet_length(left(p_text, 1024)) > 2500 THEN left(p_text, 600)
+                ELSE left(p_text, 1024) END;
+
+-- As before (0018_entrances_and_searching.sql), and no longer than a subject may be.
+CREATE OR REPLACE FUNCTION data.page_of(p_location text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN data.subject_of(split_part(split_part(p_location, '?', 1), '#', 1));
+
 -- What happened outside of sessions, of which there is little.
 CREATE INDEX activity_without_session ON data.activity (tenant_id, day) WHERE ga_session_id IS NULL;
 
@@ -28,7 +40,7 @@ CREATE FUNCTION data.sessions_with(
 AS $$
     WITH wanted AS (
         SELECT DISTINCT w.kind, CASE w.kind WHEN 'page' THEN data.page_of(w.subject)
-                   WHEN 'term' THEN data.search_key(w.subject) ELSE left(w.subject, 1024) END AS subject
+                   WHEN 'term' THEN data.search_key(w.subject) ELSE data.subject_of(w.subject) END AS subject
         FROM unnest(p_kinds, p_subjects) AS w (kind, subject)
     ), reach AS (
         SELECT least(p.first_day, min(s.day)) AS first_day,
@@ -56,7 +68,7 @@ AS $$
           AND EXISTS (
               SELECT FROM jsonb_array_elements(
                   CASE WHEN jsonb_typeof(b.items) = 'array' THEN b.items ELSE '[]' END) AS element
-              JOIN wanted w ON w.kind = 'product' AND w.subject = left(element ->> 'id', 1024)
+              JOIN wanted w ON w.kind = 'product' AND w.subject = data.subject_of(element ->> 'id')
               WHERE w.subject <> '(not set)')
     )
     SELECT m.stream_id, m.user_pseudo_id, m.ga_session_id
