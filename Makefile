@@ -3,6 +3,8 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
+# Tests of one file stay together, since they share a database and what was loaded into it.
+TWO_AT_A_TIME := --numprocesses 2 --dist loadfile
 
 .PHONY: help setup demo test unit integration e2e chaos exact fuzz screenshots soak bench bench-answers bench-hostile bench-ingest bench-isolation bench-reports lint format types contracts check lock clean
 
@@ -16,13 +18,13 @@ demo: setup  ## run the whole system on embedded parts with realistic data; ARGS
 	@$(BIN)/troupe demo $(ARGS)
 
 test: setup  ## run the unit and integration tests
-	$(BIN)/python -m pytest tests/unit tests/integration $(ARGS)
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME) tests/unit tests/integration $(ARGS)
 
 unit: setup  ## run the tests without any input or output
 	$(BIN)/python -m pytest tests/unit $(ARGS)
 
 integration: setup  ## run the tests against real PostgreSQL, SFTP, SMTP and identity provider
-	$(BIN)/python -m pytest tests/integration $(ARGS)
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME) tests/integration $(ARGS)
 
 e2e: setup  ## run the whole system and a browser against it (installs Chromium, Node.js and mail servers when root on Debian)
 	ops/install_browser.sh

@@ -5,9 +5,9 @@ a group runs (``python stepping.py DESCRIPTOR NAME``), so that the kind exists w
 group does. Two environment variables make an instance misbehave, for as long as the file that they
 name exists: STEPPING_CRASH_START crashes it before it is ready, STEPPING_CRASH_LATER shortly after.
 
-A job of kind ``steps`` takes the arguments ``steps``, ``pause`` (seconds of each) and ``heeds``
-(whether it leaves by itself when its process stops). Its result counts the steps that were
-committed and the lives that it took.
+A job of kind ``steps`` takes the arguments ``steps``, ``pause`` (seconds of each), ``heeds``
+(whether it leaves by itself when its process stops) and ``until`` (a file; more steps follow until
+it exists). Its result counts the steps that were committed and the lives that it took.
 """
 
 import os
@@ -27,12 +27,17 @@ KIND = "steps"
 COMMAND = (sys.executable, "-P", __file__)
 
 
+def over(until: str | None) -> bool:
+    """Whether no more steps are wanted."""
+    return until is None or Path(until).exists()
+
+
 async def steps(run: JobRun) -> dict[str, int]:
     """Commit a step, and another, from where the last life ended."""
     wanted: dict[str, Any] = run.arguments
     begun: Any = run.checkpoint or {"committed": 0, "lives": 0}
     committed, lives = begun["committed"], begun["lives"] + 1
-    while committed < wanted["steps"]:
+    while committed < wanted["steps"] or not over(wanted["until"]):
         if wanted["heeds"] and run.stopping.is_set():
             raise run.leave()
         await trio.sleep(float(wanted["pause"]))

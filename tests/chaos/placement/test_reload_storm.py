@@ -19,7 +19,7 @@ from troupe.control import AskStatus, ask
 async def test_a_hundred_reloads_fail_no_request_and_lose_no_attempt(tmp_path: Path) -> None:
     with trio.fail_after(900), site(tmp_path) as running:
         done = await storm(
-            running, reloads=100, jobs=16, steps=600, pause=0.2, between=0.3, placement_every=2
+            running, reloads=100, jobs=16, steps=100, pause=0.2, between=0.3, placement_every=2
         )
         assert done.reloads == 101
         done.books["live"].assert_spotless(at_least=10_000)

@@ -137,6 +137,7 @@ async def test_nobody_ends_the_tokens_of_others(
         "eyJhbGciOiJub25lIn0.e30.",
         "x" * 5000,
     ],
+    ids=["unknown", "wrong checksum", "empty", "JWT", "long"],
 )
 async def test_what_is_no_token(site: Site, bearer: str) -> None:
     assert (await as_token(site, bearer)).status_code == 401

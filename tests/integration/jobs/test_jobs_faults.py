@@ -270,6 +270,21 @@ async def test_a_process_declared_dead_loses_its_jobs_and_goes_on_under_a_new_na
     assert (done.attempt, done.result) == (2, "again")
 
 
+async def test_what_a_dead_process_held_is_the_rescues_to_give_back(world: World) -> None:
+    """Given back by itself, it would be free of charge, and could kill without end."""
+    job = await world.enqueue(max_attempts=1)
+    await world.held(job)
+    held = (
+        "SELECT array_agg(f.job_id) FROM platform.processes AS p,"
+        " platform.jobs_of_process(p.process_id) AS f"
+    )
+    assert await world.look(held) == [job.id]
+    await world.change("UPDATE platform.processes SET dead_at = now()")
+    assert await world.look(held) is None
+    await world.rescue()
+    assert (await world.get(job)).state is JobState.DEAD
+
+
 SLOW_GRANTS = """
     CREATE FUNCTION public.dawdle() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END $$;

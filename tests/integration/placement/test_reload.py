@@ -84,7 +84,7 @@ def runs(pid: int) -> bool:
 async def test_reloads_under_load_fail_no_request_and_lose_no_attempt(tmp_path: Path) -> None:
     with site(tmp_path) as running:
         done = await storm(
-            running, reloads=25, jobs=8, steps=200, pause=0.08, between=0.1, placement_every=5
+            running, reloads=25, jobs=8, steps=20, pause=0.08, between=0.1, placement_every=5
         )
         done.books["live"].assert_spotless(at_least=500)
         done.books["database"].assert_spotless(at_least=10)
