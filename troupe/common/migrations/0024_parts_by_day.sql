@@ -86,21 +86,28 @@ AS $$
 DECLARE
     has_added boolean := TG_OP IN ('INSERT', 'UPDATE');
     has_removed boolean := TG_OP IN ('DELETE', 'UPDATE');
-    touched text := concat_ws(' UNION ',
-        CASE WHEN has_added THEN 'SELECT DISTINCT tenant_id, user_pseudo_id FROM added' END,
-        CASE WHEN has_removed THEN 'SELECT DISTINCT tenant_id, user_pseudo_id FROM removed' END);
+    moved text := concat_ws(' UNION ALL ',
+        CASE WHEN has_added THEN 'SELECT * FROM added' END,
+        CASE WHEN has_removed THEN 'SELECT * FROM removed' END);
     since text := CASE WHEN has_added THEN ' UNION ALL SELECT a.*, true FROM added a' ELSE '' END;
     gone text := CASE WHEN has_removed
         THEN ' UNION ALL SELECT r.*, true, false FROM removed r' ELSE '' END;
 BEGIN
     EXECUTE format($statement$
-        WITH touched AS (%1$s), rows AS (
+        WITH touched AS MATERIALIZED (
+            -- Of a visitor only the parts that the statement touched: the others' chains stay as they are.
+            SELECT DISTINCT m.tenant_id, m.user_pseudo_id, d.dimension, d.part
+            FROM (%1$s) AS m
+            CROSS JOIN LATERAL (VALUES
+                ('channel', m.channel), ('device', m.device), ('country', m.country)
+            ) AS d (dimension, part)
+        ), rows AS (
             -- What is there, and since when: a row that stands here twice has just come.
             SELECT tenant_id, day, user_pseudo_id, channel, device, country, active, new, "returning",
                    purchaser, NOT bool_or(since) AS was, bool_or(NOT since) AS is_now
             FROM (
                 SELECT u.*, false AS since
-                FROM touched
+                FROM (SELECT DISTINCT tenant_id, user_pseudo_id FROM touched) AS t
                 JOIN data.visitor_parts u USING (tenant_id, user_pseudo_id)
                 %2$s
             ) AS present (tenant_id, day, user_pseudo_id, channel, device, country, active, new,
@@ -120,6 +127,9 @@ BEGIN
             CROSS JOIN LATERAL (VALUES
                 ('channel', r.channel), ('device', r.device), ('country', r.country)
             ) AS d (dimension, part)
+            JOIN touched t
+              ON t.tenant_id = r.tenant_id AND t.user_pseudo_id = r.user_pseudo_id
+             AND t.dimension = d.dimension AND t.part = d.part
             GROUP BY r.tenant_id, d.dimension, d.part, r.user_pseudo_id, r.day
         ), chained AS (
             SELECT *,
@@ -141,7 +151,13 @@ BEGIN
                    sum(link.t)::integer AS total, sum(link.a)::integer AS active,
                    sum(link.n)::integer AS new, sum(link.r)::integer AS "returning",
                    sum(link.p)::integer AS purchasers
-            FROM chained
+            FROM (
+                -- Where nothing is different, what is taken away is added again.
+                SELECT * FROM chained
+                WHERE (t0, a0, n0, r0, p0, t0_last, a0_last, n0_last, r0_last, p0_last)
+                      IS DISTINCT FROM
+                      (t1, a1, n1, r1, p1, t1_last, a1_last, n1_last, r1_last, p1_last)
+            ) AS changed
             CROSS JOIN LATERAL (VALUES
                 (t0, t0_last, -1, 0, 0, 0, 0), (t1, t1_last, 1, 0, 0, 0, 0),
                 (a0, a0_last, 0, -1, 0, 0, 0), (a1, a1_last, 0, 1, 0, 0, 0),
@@ -172,7 +188,7 @@ BEGIN
                     purchasers)
             VALUES (d.tenant_id, d.dimension, d.part, d.day, d.previous_day, d.total, d.active, d.new,
                     d."returning", d.purchasers)
-        $statement$, touched, since, gone);
+        $statement$, moved, since, gone);
     RETURN NULL;
 END
 $$;
@@ -188,6 +204,122 @@ CREATE TRIGGER follow_removed AFTER DELETE ON data.visitor_parts
 CREATE TRIGGER follow_changed AFTER UPDATE ON data.visitor_parts
     REFERENCING OLD TABLE AS removed NEW TABLE AS added
     FOR EACH STATEMENT EXECUTE FUNCTION data.follow_visitor_parts();
+
+-- As before (0019_digests.sql), but only what is different goes on to be added up: of a visitor who has come
+-- often, hardly any day is.
+CREATE OR REPLACE FUNCTION data.follow_visitors() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    has_added boolean := TG_OP IN ('INSERT', 'UPDATE');
+    has_removed boolean := TG_OP IN ('DELETE', 'UPDATE');
+    touched text := concat_ws(' UNION ',
+        CASE WHEN has_added THEN 'SELECT DISTINCT tenant_id, user_pseudo_id FROM added' END,
+        CASE WHEN has_removed THEN 'SELECT DISTINCT tenant_id, user_pseudo_id FROM removed' END);
+    since text := CASE WHEN has_added
+        THEN ' UNION ALL SELECT a.tenant_id, a.day, a.location_id, a.user_pseudo_id, a.active, a.new,'
+             ' a."returning", a.purchaser, true FROM added a'
+        ELSE '' END;
+    gone text := CASE WHEN has_removed
+        THEN ' UNION ALL SELECT r.tenant_id, r.day, r.location_id, r.user_pseudo_id, r.active, r.new,'
+             ' r."returning", r.purchaser, true, false FROM removed r'
+        ELSE '' END;
+    scope record;
+BEGIN
+    -- Either scope by the same statement: with the branch in the key, or without.
+    FOR scope IN
+        SELECT * FROM (VALUES
+            ('visitor_returns', '', ''), ('location_returns', 'location_id,', 'AND t.location_id = d.location_id')
+        ) AS s (target, branch, same_branch)
+    LOOP
+        EXECUTE format($statement$
+            WITH touched AS (%1$s), rows AS (
+                -- What is there, and since when: a row that stands here twice has just come.
+                SELECT tenant_id, day, location_id, user_pseudo_id, active, new, "returning",
+                       purchaser, NOT bool_or(since) AS was, bool_or(NOT since) AS is_now
+                FROM (
+                    SELECT u.tenant_id, u.day, u.location_id, u.user_pseudo_id, u.active, u.new,
+                           u."returning", u.purchaser, false AS since
+                    FROM touched
+                    JOIN data.user_day u USING (tenant_id, user_pseudo_id)
+                    %2$s
+                ) AS present
+                GROUP BY tenant_id, day, location_id, user_pseudo_id, active, new, "returning",
+                         purchaser
+                %3$s
+            ), days AS (
+                -- Of each day: which flags held before and which hold now.
+                SELECT tenant_id, %4$s user_pseudo_id, day,
+                       bool_or(was) AS t0, bool_or(was AND active) AS a0, bool_or(was AND new) AS n0,
+                       bool_or(was AND "returning") AS r0, bool_or(was AND purchaser) AS p0,
+                       bool_or(is_now) AS t1, bool_or(is_now AND active) AS a1,
+                       bool_or(is_now AND new) AS n1, bool_or(is_now AND "returning") AS r1,
+                       bool_or(is_now AND purchaser) AS p1
+                FROM rows
+                GROUP BY tenant_id, %4$s user_pseudo_id, day
+            ), chained AS (
+                SELECT *,
+                       max(day) FILTER (WHERE t0) OVER before AS t0_last,
+                       max(day) FILTER (WHERE a0) OVER before AS a0_last,
+                       max(day) FILTER (WHERE n0) OVER before AS n0_last,
+                       max(day) FILTER (WHERE r0) OVER before AS r0_last,
+                       max(day) FILTER (WHERE p0) OVER before AS p0_last,
+                       max(day) FILTER (WHERE t1) OVER before AS t1_last,
+                       max(day) FILTER (WHERE a1) OVER before AS a1_last,
+                       max(day) FILTER (WHERE n1) OVER before AS n1_last,
+                       max(day) FILTER (WHERE r1) OVER before AS r1_last,
+                       max(day) FILTER (WHERE p1) OVER before AS p1_last
+                FROM days
+                WINDOW before AS (PARTITION BY tenant_id, %4$s user_pseudo_id ORDER BY day
+                                  ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+            ), difference AS (
+                SELECT tenant_id, %4$s day, coalesce(link.last, '-infinity') AS previous_day,
+                       sum(link.t)::integer AS total, sum(link.a)::integer AS active,
+                       sum(link.n)::integer AS new, sum(link.r)::integer AS "returning",
+                       sum(link.p)::integer AS purchasers
+                FROM (
+                    -- Where nothing is different, what is taken away is added again.
+                    SELECT * FROM chained
+                    WHERE (t0, a0, n0, r0, p0, t0_last, a0_last, n0_last, r0_last, p0_last)
+                          IS DISTINCT FROM
+                          (t1, a1, n1, r1, p1, t1_last, a1_last, n1_last, r1_last, p1_last)
+                ) AS changed
+                CROSS JOIN LATERAL (VALUES
+                    (t0, t0_last, -1, 0, 0, 0, 0), (t1, t1_last, 1, 0, 0, 0, 0),
+                    (a0, a0_last, 0, -1, 0, 0, 0), (a1, a1_last, 0, 1, 0, 0, 0),
+                    (n0, n0_last, 0, 0, -1, 0, 0), (n1, n1_last, 0, 0, 1, 0, 0),
+                    (r0, r0_last, 0, 0, 0, -1, 0), (r1, r1_last, 0, 0, 0, 1, 0),
+                    (p0, p0_last, 0, 0, 0, 0, -1), (p1, p1_last, 0, 0, 0, 0, 1)
+                ) AS link (holds, last, t, a, n, r, p)
+                WHERE link.holds
+                GROUP BY tenant_id, %4$s day, link.last
+                HAVING sum(link.t) <> 0 OR sum(link.a) <> 0 OR sum(link.n) <> 0
+                    OR sum(link.r) <> 0 OR sum(link.p) <> 0
+            )
+            MERGE INTO data.%5$I AS t
+            USING difference d
+               ON t.tenant_id = d.tenant_id AND t.day = d.day AND t.previous_day = d.previous_day
+              %6$s
+            WHEN MATCHED AND t.total + d.total = 0 AND t.active + d.active = 0
+                     AND t.new + d.new = 0 AND t."returning" + d."returning" = 0
+                     AND t.purchasers + d.purchasers = 0 THEN DELETE
+            WHEN MATCHED THEN UPDATE SET
+                total = t.total + d.total, active = t.active + d.active, new = t.new + d.new,
+                "returning" = t."returning" + d."returning",
+                purchasers = t.purchasers + d.purchasers
+            -- What is to be taken away from nothing: the tenant is being erased, table by table.
+            WHEN NOT MATCHED AND d.total >= 0 AND d.active >= 0 AND d.new >= 0
+                 AND d."returning" >= 0 AND d.purchasers >= 0 THEN
+                INSERT (tenant_id, %4$s day, previous_day, total, active, new, "returning", purchasers)
+                VALUES (d.tenant_id, %7$s d.day, d.previous_day, d.total, d.active, d.new,
+                        d."returning", d.purchasers)
+            $statement$,
+            touched, since, gone, scope.branch, scope.target, scope.same_branch,
+            CASE WHEN scope.branch = '' THEN '' ELSE 'd.location_id,' END);
+    END LOOP;
+    RETURN NULL;
+END
+$$;
 
 -- As before, with what an activity's session was, and the deals of the changed days, by what theirs were.
 CREATE OR REPLACE FUNCTION data.open_roll_bench() RETURNS void
