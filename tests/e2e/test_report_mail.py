@@ -40,16 +40,6 @@ def _sent(tenant: Tenant) -> Any:
     pytest.fail(f"the run does not end: {run}")
 
 
-def _followed(tenant: Tenant) -> None:
-    """Tasks follow the data some seconds after it was loaded."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if tenant.get("analytics", "/api/v1/tasks/purchases").json()["total"]:
-            return
-        time.sleep(0.2)
-    pytest.fail("there are no tasks")
-
-
 def _mail(demo: Demo, message_id: str) -> EmailMessage:
     for file in (demo.state / "mail").glob("*.eml"):
         message = message_from_bytes(file.read_bytes(), policy=policy.default)
@@ -61,7 +51,6 @@ def _mail(demo: Demo, message_id: str) -> EmailMessage:
 
 def test_a_report_arrives_and_says_what_the_port_says(demo: Demo, browser: Browser) -> None:
     tenant = demo.tenants[0]
-    _followed(tenant)
     run = _sent(tenant)
     assert run["mails"] == {"sent": 1}
     assert run["notice"] is False

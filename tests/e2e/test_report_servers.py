@@ -1,5 +1,6 @@
 """Against Debian's postfix and dovecot: STARTTLS, AUTH, IMAP, reports of non-delivery."""
 
+import ssl
 from collections.abc import Iterator
 from email import message_from_bytes, policy
 
@@ -28,15 +29,15 @@ def post() -> Iterator[PostOffice]:
 async def connect(
     office: Office, post: PostOffice, *, security: str, password: str = "", **more: object
 ) -> None:
-    await office.connect_mail(
-        host=HOST,
-        port=post.port if security == "starttls" else post.tls_port,
-        security=security,
-        sender=SENDER,
-        username=SENDER,
-        secret=(password or post.password).encode(),
-        **more,
-    )
+    settings: dict[str, object] = {
+        "host": HOST,
+        "port": post.port if security == "starttls" else post.tls_port,
+        "security": security,
+        "sender": SENDER,
+        "username": SENDER,
+        "secret": (password or post.password).encode(),
+    }
+    await office.connect_mail(**(settings | more))
 
 
 async def test_mail_arrives_once_and_comes_back_undelivered(
@@ -97,19 +98,42 @@ async def test_mail_goes_over_tls_from_the_start(office: Office, post: PostOffic
     assert "with ESMTPSA" in " ".join(message["Received"].split())
 
 
+async def problem_of_the_line(office: Office, context: ssl.SSLContext | None) -> str:
+    """Why nothing can be sent; which costs nobody a mail."""
+    await office.add("tess@branch.example")
+    run = await office.send()
+
+    async def problem() -> str:
+        return (await office.store.runs.one(office.shop.tenant, run.id)).problem or ""
+
+    async def said() -> bool:
+        return bool(await problem())
+
+    async with office.running(office.dispatch(context=context)):
+        await soon(said, "the run says why it does not go on")
+    (delivery,) = await office.deliveries(run)
+    assert (delivery.state, delivery.attempts) == (State.QUEUED, 0)
+    return await problem()
+
+
 async def test_a_wrong_password_is_said_and_costs_nobody_a_mail(
     office: Office, post: PostOffice
 ) -> None:
     await connect(office, post, security="starttls", password="of somebody else")
-    await office.add("tess@branch.example")
-    run = await office.send()
-
-    async def said() -> bool:
-        return (await office.store.runs.one(office.shop.tenant, run.id)).problem is not None
-
-    async with office.running(office.dispatch(context=post.certificate.client())):
-        await soon(said, "the run says why it does not go on")
-    problem = (await office.store.runs.one(office.shop.tenant, run.id)).problem
+    problem = await problem_of_the_line(office, post.certificate.client())
     assert problem == "The mail server does not accept the account and its password (535)."
-    (delivery,) = await office.deliveries(run)
-    assert (delivery.state, delivery.attempts) == (State.QUEUED, 0)
+
+
+async def test_a_server_of_an_unknown_authority_is_not_trusted(
+    office: Office, post: PostOffice
+) -> None:
+    """It is verified as in life, by the system's authorities, which do not know this one."""
+    await connect(office, post, security="tls")
+    problem = await problem_of_the_line(office, None)
+    assert problem.startswith("The mail server's certificate does not hold: unable to get local")
+
+
+async def test_a_server_of_another_name_is_not_trusted(office: Office, post: PostOffice) -> None:
+    await connect(office, post, security="tls", host="127.0.0.1")
+    problem = await problem_of_the_line(office, post.certificate.client())
+    assert problem.startswith("The mail server's certificate does not hold: IP address mismatch")

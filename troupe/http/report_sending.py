@@ -20,10 +20,10 @@ from troupe.actors.analytics.reports.writing import Written
 from troupe.common.errors import InvalidInput
 from troupe.common.ids import TenantId
 from troupe.http import reports_models as models
-from troupe.http.conventions import ListAnswer, PageQuery, encode_cursor
+from troupe.http.conventions import ListAnswer, PageQuery
 from troupe.http.declaration import Answer, Media
 from troupe.http.principal import Principal, Role
-from troupe.http.report_desk import TAG, Desk, actor_of, place_of
+from troupe.http.report_desk import TAG, Desk, Walk, actor_of
 from troupe.http.routes import Api
 
 PART: Final = Media("*/*", "A part of the mail, with the type that it has there.")
@@ -117,13 +117,13 @@ def _declare_sending(api: Api, desk: Desk) -> None:
     async def list_report_runs(
         *, principal: Principal, query: PageQuery
     ) -> ListAnswer[models.RunAnswer]:
-        order = "reports/runs"
+        walk = Walk("reports/runs", UUID)
         found, following = await store.runs.page(
-            principal.tenant_id, before=place_of(query.cursor, order), limit=query.limit
+            principal.tenant_id, before=walk.place(query.cursor), limit=query.limit
         )
         return ListAnswer[models.RunAnswer](
             data=[models.RunAnswer.of(run, counts) for run, counts in found],
-            next_cursor=encode_cursor(order, (following,)) if following else None,
+            next_cursor=walk.cursor(following),
         )
 
     @api.get(
@@ -211,17 +211,17 @@ def _declare_deliveries(api: Api, desk: Desk) -> None:
     async def list_deliveries(
         *, principal: Principal, query: models.DeliveriesQuery
     ) -> ListAnswer[models.DeliveryAnswer]:
-        order = f"reports/deliveries {query.run} {query.state}"
+        walk = Walk(f"reports/deliveries {query.run} {query.state}", UUID)
         found, following = await store.deliveries.page(
             principal.tenant_id,
-            before=place_of(query.cursor, order),
+            before=walk.place(query.cursor),
             limit=query.limit,
             run_id=query.run,
             state=query.state,
         )
         return ListAnswer[models.DeliveryAnswer](
             data=[models.DeliveryAnswer.of(one) for one in found],
-            next_cursor=encode_cursor(order, (following,)) if following else None,
+            next_cursor=walk.cursor(following),
         )
 
     @api.get(
@@ -253,6 +253,13 @@ def _declare_deliveries(api: Api, desk: Desk) -> None:
 def _declare_decisions(api: Api, desk: Desk) -> None:
     store = desk.store
 
+    async def decided(
+        principal: Principal, delivery_id: UUID, *, again: bool
+    ) -> models.DeliveryDetail:
+        tenant = principal.tenant_id
+        await settle_by_hand(store.database, tenant, delivery_id, actor_of(principal), again=again)
+        return await _detail(store, tenant, delivery_id)
+
     @api.post(
         "/api/v1/reports/deliveries/<uuid:delivery_id>/send-again",
         requires=Role.ADMIN,
@@ -263,9 +270,7 @@ def _declare_decisions(api: Api, desk: Desk) -> None:
     )
     async def send_again(*, principal: Principal, delivery_id: UUID) -> models.DeliveryDetail:
         """It may then arrive twice; that is why a person has to say so."""
-        tenant = principal.tenant_id
-        await settle_by_hand(store.database, tenant, delivery_id, actor_of(principal), again=True)
-        return await _detail(store, tenant, delivery_id)
+        return await decided(principal, delivery_id, again=True)
 
     @api.post(
         "/api/v1/reports/deliveries/<uuid:delivery_id>/take-as-sent",
@@ -277,9 +282,7 @@ def _declare_decisions(api: Api, desk: Desk) -> None:
     )
     async def take_as_sent(*, principal: Principal, delivery_id: UUID) -> models.DeliveryDetail:
         """Nothing is sent."""
-        tenant = principal.tenant_id
-        await settle_by_hand(store.database, tenant, delivery_id, actor_of(principal), again=False)
-        return await _detail(store, tenant, delivery_id)
+        return await decided(principal, delivery_id, again=False)
 
 
 async def _detail(store: ReportStore, tenant: TenantId, delivery_id: UUID) -> models.DeliveryDetail:

@@ -5,9 +5,7 @@ gets mail by itself and how it looks. Who unsubscribes is nobody with a role: th
 is all they have, so that route is public, answers GET with a page and acts on POST alone.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from quart import Response
@@ -20,18 +18,18 @@ from troupe.http import reports_models as models
 from troupe.http.conventions import (
     ListAnswer,
     PageQuery,
-    decode_cursor,
-    encode_cursor,
     require_match,
 )
 from troupe.http.declaration import Answer, Media
 from troupe.http.principal import Access, Principal, Role
-from troupe.http.report_desk import TAG, Desk, actor_of, tag_of, without_nulls
+from troupe.http.report_desk import TAG, Desk, Walk, actor_of, amended, tag_of
 from troupe.http.report_pages import UnsubscribePages
 from troupe.http.routes import Api
 from troupe.http.schedules_models import RunsAnswer
 from troupe.platform.schedules import CronTimetable, upcoming
 
+_NAMES: Final = {"grace_seconds": "grace", "patience_seconds": "patience"}
+"""What the API calls with its unit, and the domain without."""
 PAGE: Final = Media("text/html; charset=utf-8", "A page.")
 
 
@@ -106,17 +104,16 @@ def _declare_recipients(api: Api, desk: Desk) -> None:
     async def list_recipients(
         *, principal: Principal, query: models.RecipientsQuery
     ) -> ListAnswer[models.RecipientAnswer]:
-        order = f"reports/recipients {query.location}"
-        place = decode_cursor(query.cursor, order, (str, str)) if query.cursor else None
+        walk = Walk(f"reports/recipients {query.location}", str, str)
         found, following, total = await store.recipients.page(
             principal.tenant_id,
-            after=None if place is None else (str(place[0]), str(place[1])),
+            after=walk.place(query.cursor),
             limit=query.limit,
             location=query.location,
         )
         return ListAnswer[models.RecipientAnswer](
             data=[models.RecipientAnswer.of(one) for one in found],
-            next_cursor=encode_cursor(order, following) if following else None,
+            next_cursor=walk.cursor(following),
             total=total,
         )
 
@@ -169,8 +166,7 @@ def _declare_recipients(api: Api, desk: Desk) -> None:
         tenant = principal.tenant_id
         present = await store.recipients.one(tenant, recipient_id)
         require_match(recipient_tag(present))
-        given = {name: getattr(body, name) for name in body.model_fields_set}
-        wanted = replace(present, **without_nulls(given, except_for="location_id"))
+        wanted = amended(present, body, nullable="location_id")
         return _recipient_answer(await store.recipients.change(tenant, wanted, actor_of(principal)))
 
     @api.delete(
@@ -209,14 +205,13 @@ def _declare_suppressions(api: Api, desk: Desk) -> None:
     async def list_suppressions(
         *, principal: Principal, query: PageQuery
     ) -> ListAnswer[models.SuppressionAnswer]:
-        order = "reports/suppressions"
-        place = decode_cursor(query.cursor, order, (str,)) if query.cursor else None
+        walk = Walk("reports/suppressions", str)
         found, following = await store.suppressions.page(
-            principal.tenant_id, after=None if place is None else str(place[0]), limit=query.limit
+            principal.tenant_id, after=walk.place(query.cursor), limit=query.limit
         )
         return ListAnswer[models.SuppressionAnswer](
             data=[models.SuppressionAnswer.of(one) for one in found],
-            next_cursor=encode_cursor(order, (following,)) if following else None,
+            next_cursor=walk.cursor(following),
         )
 
     @api.post(
@@ -264,14 +259,13 @@ def _declare_schedules(api: Api, desk: Desk) -> None:
     async def list_schedules(
         *, principal: Principal, query: PageQuery
     ) -> ListAnswer[models.ScheduleAnswer]:
-        order = "reports/schedules"
-        place = decode_cursor(query.cursor, order, (str,)) if query.cursor else None
+        walk = Walk("reports/schedules", str)
         found, following, total = await store.schedules.page(
-            principal.tenant_id, after=None if place is None else str(place[0]), limit=query.limit
+            principal.tenant_id, after=walk.place(query.cursor), limit=query.limit
         )
         return ListAnswer[models.ScheduleAnswer](
             data=[models.ScheduleAnswer.of(one) for one in found],
-            next_cursor=encode_cursor(order, (following,)) if following else None,
+            next_cursor=walk.cursor(following),
             total=total,
         )
 
@@ -290,7 +284,9 @@ def _declare_schedules(api: Api, desk: Desk) -> None:
         """It is due once on each local day (or as its line says) of each recipient."""
         made = await store.schedules.add(
             principal.tenant_id,
-            ReportSchedule(**_renamed(body.model_dump())),
+            ReportSchedule(
+                **{_NAMES.get(name, name): value for name, value in body.model_dump().items()}
+            ),
             actor_of(principal),
             now=desk.clock(),
         )
@@ -347,8 +343,7 @@ def _declare_schedules(api: Api, desk: Desk) -> None:
         tenant = principal.tenant_id
         present = await store.schedules.one(tenant, report_id)
         require_match(tag_of(present.id, present.version))
-        given = _renamed({name: getattr(body, name) for name in body.model_fields_set})
-        wanted = replace(present, **without_nulls(given, except_for="locations"))
+        wanted = amended(present, body, nullable="locations", names=_NAMES)
         changed = await store.schedules.change(
             tenant, wanted, actor_of(principal), now=desk.clock()
         )
@@ -370,12 +365,6 @@ def _declare_schedules(api: Api, desk: Desk) -> None:
 
 def _schedule_answer(schedule: ReportSchedule) -> Answer:
     return Answer(models.ScheduleAnswer.of(schedule), etag=tag_of(schedule.id, schedule.version))
-
-
-def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The API's names with units as the domain's names."""
-    names = {"grace_seconds": "grace", "patience_seconds": "patience"}
-    return {names.get(name, name): value for name, value in values.items()}
 
 
 # --- unsubscribing ----------------------------------------------------------------------------

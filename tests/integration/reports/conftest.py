@@ -19,10 +19,11 @@ from tests.support.postgres import TestDatabase
 from tests.support.reports.server import MailServer
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.reports.content import ReportReader, TaskSource
-from troupe.actors.analytics.reports.dispatch import Dispatch, nothing, report_kinds
+from troupe.actors.analytics.reports.dispatch import Dispatch, report_kinds
 from troupe.actors.analytics.reports.periods import ReportPeriod
 from troupe.actors.analytics.reports.planning import SendNow, send_now
 from troupe.actors.analytics.reports.records import Delivery, Recipient, Run
+from troupe.actors.analytics.reports.rounds import nothing
 from troupe.actors.analytics.reports.settings import ReportSettings
 from troupe.actors.analytics.reports.smtp import MailLine
 from troupe.actors.analytics.reports.store import ReportStore
@@ -44,7 +45,7 @@ DAYS = [YESTERDAY - timedelta(days=number) for number in range(40)]
 BRANCHES = ("b1", "b2", "b3")
 ORIGIN = "https://board.example"
 ACTOR = ("operator", None)
-PATIENCE = 30 * SECONDS
+PATIENCE = 60 * SECONDS
 KEY = b"k" * 32
 LOOPBACK = OutboundGuard([ipaddress.ip_network("127.0.0.0/8")])
 
@@ -193,12 +194,14 @@ class Office:
         )
 
 
-async def soon(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    with trio.move_on_after(PATIENCE):
+async def soon(
+    condition: Callable[[], Awaitable[bool]], what: str, patience: float = PATIENCE
+) -> None:
+    with trio.move_on_after(patience):
         while not await condition():
             await trio.sleep(20 * MILLISECONDS)
         return
-    pytest.fail(f"{what}: not within {PATIENCE:g} s")
+    pytest.fail(f"{what}: not within {patience:g} s")
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from tests.integration.reports.conftest import Office, soon
-from tests.support.reports.crashes import die, fates, judge, worker
+from tests.integration.reports.conftest import PATIENCE, Office, soon
+from tests.support.reports.crashes import Verdict, die, fates, judge, worker
 
 CONNECTIONS = 2
 
@@ -31,7 +31,7 @@ async def hurrying(office: Office) -> AsyncIterator[None]:
         over.set()
 
 
-async def deliver_among_deaths(office: Office, mails: int, kills: int, seed: int) -> None:
+async def deliver_among_deaths(office: Office, mails: int, kills: int, seed: int) -> Verdict:
     addresses = [f"p{number}@branch.example" for number in range(mails)]
     await office.add_many(addresses)
     await office.settle(connections=CONNECTIONS)
@@ -43,17 +43,18 @@ async def deliver_among_deaths(office: Office, mails: int, kills: int, seed: int
         return (await office.store.runs.one(office.shop.tenant, run.id)).state == "done"
 
     async with hurrying(office):
-        for step, count in fates(kills, random.Random(seed)):
+        for step, count in fates(mails, kills, random.Random(seed)):
             if await over():
                 break
             died += await die(url, step, count)
         with worker(url):
-            await soon(over, "the run ends")
+            await soon(over, "the run ends", 10 * PATIENCE)
     states = {one.address: one.state.value for one in await office.deliveries(run)}
     taken = [mail.recipient for mail in office.mail.rules.taken]
     verdict = judge(addresses, taken, states, kills=died, connections=CONNECTIONS)
     assert verdict.problems == []
     assert died > 0
+    return verdict
 
 
 async def test_nobody_has_two_mails_after_a_death_at_each_step(office: Office) -> None:

@@ -22,12 +22,14 @@ from troupe.actors.analytics.reports.content import (
     TaskColumn,
     TaskTable,
 )
-from troupe.actors.analytics.reports.outcomes import State
+from troupe.actors.analytics.reports.outcomes import MOST_ATTEMPTS, State
 from troupe.actors.analytics.reports.periods import ReportPeriod
 from troupe.actors.analytics.reports.planning import cancel_run, plan_slot, settle_by_hand
 from troupe.actors.analytics.reports.records import Recipient, ReportSchedule
 from troupe.actors.analytics.reports.unsubscribe import subscription_of, token_of, unsubscribe
+from troupe.actors.analytics.reports.workshop import WorkshopFailed
 from troupe.actors.auth.members import add_member
+from troupe.actors.auth.tenants import set_tenant_state
 from troupe.common.dates import DateRange
 from troupe.common.errors import Conflict, InvalidInput, NotFound, PreconditionFailed
 from troupe.platform.schedules import CronTimetable
@@ -133,58 +135,6 @@ async def test_two_slots_for_one_period_send_one_mail(office: Office) -> None:
     assert len(office.mail.rules.taken) == 1
 
 
-async def test_a_report_waits_for_its_data(office: Office) -> None:
-    await office.add("ada@branch.example")
-    await office.as_admin(
-        "UPDATE data.versions SET data_until = $2 WHERE tenant_id = $1",
-        office.shop.tenant,
-        YESTERDAY - timedelta(days=1),
-    )
-    schedule = await schedule_of(office, patience=3600)
-    run = await plan(office, schedule, "UTC", datetime.now(UTC).replace(microsecond=0))
-    async with office.running():
-
-        async def waited() -> bool:
-            return bool(
-                await office.value(
-                    "SELECT count(*) FROM platform.job_history WHERE kind = 'report_deliver'"
-                )
-            )
-
-        await soon(waited, "it has looked")
-    assert (await office.store.runs.one(office.shop.tenant, run)).state == "waiting"
-    assert office.mail.rules.taken == []
-
-
-async def test_after_its_patience_a_notice_is_sent_and_no_figures(office: Office) -> None:
-    await office.add("ada@branch.example")
-    await office.as_admin(
-        "UPDATE data.versions SET data_until = $2 WHERE tenant_id = $1",
-        office.shop.tenant,
-        YESTERDAY - timedelta(days=1),
-    )
-    schedule = await schedule_of(office, patience=0)
-    run = await plan(office, schedule, "UTC", datetime.now(UTC).replace(microsecond=0))
-    async with office.running():
-        done = await office.becomes(run, "done")
-    assert done.notice
-    (mail,) = office.mail.rules.taken
-    assert mail.message["Subject"].startswith("Figures are late:")
-    assert b"Key figures" not in mail.content
-
-
-async def test_a_stale_day_is_not_complete(office: Office) -> None:
-    await office.add("ada@branch.example")
-    await office.as_admin(
-        "INSERT INTO data.source_days (tenant_id, source_day, state) VALUES ($1, $2, 'stale')",
-        office.shop.tenant,
-        YESTERDAY,
-    )
-    run = await office.send()
-    async with office.running():
-        assert (await office.becomes(run, "done")).notice
-
-
 async def test_whoever_unsubscribes_gets_no_more_mail(office: Office) -> None:
     recipient = await office.add("Ada@branch.example")
     await office.add("ada@branch.example", "b2")
@@ -266,7 +216,13 @@ async def test_an_ambiguous_mail_is_a_person_s_to_decide(office: Office) -> None
         await settle_by_hand(office.database, tenant, delivery.id, ACTOR, again=True)
         await office.becomes(run, "done")
         assert len(office.mail.rules.taken) == 2
+
+        async def said() -> bool:
+            return (await office.store.runs.one(tenant, run.id)).problem is not None
+
+        await soon(said, "the run says what is to be decided")
         await settle_by_hand(office.database, tenant, delivery.id, ACTOR, again=False)
+        assert (await office.store.runs.one(tenant, run.id)).problem is None
     assert (await office.store.deliveries.one(tenant, delivery.id)).state is State.SENT
     with pytest.raises(Conflict):
         await settle_by_hand(office.database, tenant, delivery.id, ACTOR, again=True)
@@ -370,7 +326,7 @@ async def test_a_test_goes_to_one_address_and_needs_no_recipient(office: Office)
     assert mail.message["List-Unsubscribe"] is None
 
 
-async def test_owners_are_told_when_figures_are_late(office: Office) -> None:
+async def add_owner(office: Office) -> None:
     await add_member(
         office.database,
         office.shop.tenant,
@@ -380,6 +336,22 @@ async def test_owners_are_told_when_figures_are_late(office: Office) -> None:
         name="Olga",
         email="olga@shop.example",
     )
+
+
+async def owner_is_told(office: Office) -> str:
+    """What the owner is told, once."""
+
+    async def told() -> bool:
+        return bool(office.mail.rules.to("olga@shop.example"))
+
+    await soon(told, "the owner is told")
+    (mail,) = office.mail.rules.to("olga@shop.example")
+    assert mail.message["Subject"] == "Troupe: reports of Shop need attention"
+    return " ".join(mail.message.get_content().split())
+
+
+async def test_owners_are_told_when_figures_are_late(office: Office) -> None:
+    await add_owner(office)
     await office.add("ada@branch.example")
     await office.as_admin(
         "UPDATE data.versions SET data_until = NULL WHERE tenant_id = $1", office.shop.tenant
@@ -387,15 +359,69 @@ async def test_owners_are_told_when_figures_are_late(office: Office) -> None:
     run = await office.send()
     async with office.running():
         await office.becomes(run, "done")
-
-        async def told() -> bool:
-            return bool(office.mail.rules.to("olga@shop.example"))
-
-        await soon(told, "the owner is told")
-    (mail,) = office.mail.rules.to("olga@shop.example")
-    assert mail.message["Subject"] == "Troupe: reports of Shop need attention"
-    assert "not complete in time" in mail.content.decode()
+        assert "not complete in time" in await owner_is_told(office)
     assert len(office.mail.rules.taken) == 2
+
+
+async def test_owners_are_told_of_mails_that_failed_or_may_have_arrived(office: Office) -> None:
+    await add_owner(office)
+    await office.add_many(["ada@branch.example", "lost@branch.example", "spam@branch.example"])
+    run = await office.send()
+    await office.as_admin(
+        "UPDATE analytics.report_deliveries SET attempts = $1 WHERE address LIKE 'spam%'",
+        MOST_ATTEMPTS - 1,
+    )
+    async with office.running():
+        await office.becomes(run, "done")
+        told = await owner_is_told(office)
+    assert "could not be delivered: 1." in told
+    assert "whether they arrived: 1." in told
+    tenant, runs = office.shop.tenant, office.store.runs
+    assert "could not be delivered: 1." in ((await runs.one(tenant, run.id)).problem or "")
+    found = {one.state: one.id for one in await office.deliveries(run)}
+    assert set(found) == {State.SENT, State.FAILED, State.AMBIGUOUS}
+    await settle_by_hand(office.database, tenant, found[State.AMBIGUOUS], ACTOR, again=False)
+    assert (await runs.one(tenant, run.id)).problem is not None  # one is still to be decided
+
+
+async def test_a_closed_tenant_sends_nothing_more(office: Office) -> None:
+    await office.add_many([f"p{number}@branch.example" for number in range(3)])
+    run = await office.send()
+    await set_tenant_state(office.database, office.shop.tenant, "deactivated")
+    async with office.running():
+        await office.becomes(run, "cancelled")
+    assert {one.state for one in await office.deliveries(run)} == {State.CANCELLED}
+    assert office.mail.rules.taken == []
+
+
+async def test_a_failure_of_ours_cuts_no_mail_short(office: Office) -> None:
+    """One connection fails while the other waits for the server's answer."""
+    await office.add_many(
+        [f"{kind}+{n}@branch.example" for n in range(6) for kind in ("a", "slow")]
+    )
+    await office.settle(connections=2)
+    run = await office.send()
+    failed = []
+
+    def fail(step: str) -> None:
+        busy = sum(office.mail.rules.seen.values()) > len(office.mail.rules.taken)
+        if step == "written" and busy and len(failed) < 3:
+            failed.append(step)
+            raise WorkshopFailed("The process that writes mails has ended.")
+
+    async with office.running(office.dispatch(at=fail)), trio.open_nursery() as nursery:
+
+        async def hurry() -> None:
+            while True:
+                await office.hurry_jobs()
+                await trio.sleep(0.2)
+
+        nursery.start_soon(hurry)
+        await office.becomes(run, "done")
+        nursery.cancel_scope.cancel()
+    assert failed
+    assert {one.state for one in await office.deliveries(run)} == {State.SENT}
+    assert len(office.mail.rules.taken) == 12
 
 
 class Doubles:

@@ -72,42 +72,73 @@ async def test_a_line_of_a_single_dot_does_not_end_the_mail(bridge: None, start:
     assert server.rules.taken[0].content == MESSAGE
 
 
-async def test_starttls_is_verified_against_the_tenants_name(
-    bridge: None, start: Start, certificate: Certificate
+BOTH = pytest.mark.parametrize("security", ["starttls", "tls"])
+
+
+@BOTH
+async def test_encryption_is_verified_against_the_tenants_name(
+    bridge: None, start: Start, certificate: Certificate, security: str
 ) -> None:
-    server = start(context=certificate.server(), password="right")
-    told = {"host": "localhost", "security": "starttls", "username": "shop"}
+    server = start(context=certificate.server(), implicit=security == "tls", password="right")
+    told = {"host": "localhost", "security": security, "username": "shop"}
     good = line_to(server, secret=b"right", context=certificate.client(), **told)
     assert (await offer(good)).code == 250
     assert server.rules.logins == 1
     stranger = line_to(server, secret=b"right", **told)
-    reply = await offer(stranger)
-    assert (reply.step, reply.code) == (Step.CONNECT, None)
-    assert "certificate" in reply.text
+    assert_refused(await offer(stranger), "unable to get local issuer certificate")
     assert len(server.rules.taken) == 1
     assert server.rules.logins == 1  # the password was not shown
 
 
+@BOTH
 async def test_a_certificate_for_another_name_is_refused(
-    bridge: None, start: Start, tmp_path: Path
+    bridge: None, start: Start, tmp_path: Path, security: str
 ) -> None:
     other = issue(tmp_path, "mail.other.example")
-    server = start(context=other.server())
+    server = start(context=other.server(), implicit=security == "tls")
     reply = await offer(
-        line_to(server, context=other.client(), host="localhost", security="starttls")
+        line_to(server, context=other.client(), host="localhost", security=security)
     )
-    assert (reply.step, reply.code) == (Step.CONNECT, None)
+    assert_refused(reply, "not valid for 'localhost'")
+    assert server.rules.seen.total() == 0
 
 
+@BOTH
 async def test_an_expired_certificate_is_refused(
-    bridge: None, start: Start, tmp_path: Path
+    bridge: None, start: Start, tmp_path: Path, security: str
 ) -> None:
     old = issue(tmp_path, "localhost", expired=True)
-    server = start(context=old.server())
+    server = start(context=old.server(), implicit=security == "tls")
+    reply = await offer(line_to(server, context=old.client(), host="localhost", security=security))
+    assert_refused(reply, "expired")
+    assert server.rules.seen.total() == 0
+
+
+def assert_refused(reply: Reply, why: str) -> None:
+    assert (reply.step, reply.code) == (Step.CONNECT, None)
+    assert "certificate does not hold" in reply.text
+    assert why in reply.text
+
+
+async def test_tls_is_not_spoken_with_a_server_that_has_none(bridge: None, start: Start) -> None:
+    server = start()
+    told = {"host": "localhost", "security": "tls", "username": "shop", "secret": b"right"}
+    reply = await offer(line_to(server, **told))
+    assert (reply.step, reply.code) == (Step.CONNECT, None)
+    assert "does not speak TLS" in reply.text
+
+
+async def test_a_server_that_speaks_tls_from_the_start_is_not_asked_for_starttls(
+    bridge: None, start: Start, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Either waits for the other to begin."""
+    monkeypatch.setattr(smtp, "CONNECT_DEADLINE", 1.0)
+    server = start(context=certificate.server(), implicit=True)
     reply = await offer(
-        line_to(server, context=old.client(), host="localhost", security="starttls")
+        line_to(server, context=certificate.client(), host="localhost", security="starttls")
     )
     assert (reply.step, reply.code) == (Step.CONNECT, None)
+    assert server.rules.taken == []
 
 
 async def test_a_server_without_starttls_is_not_spoken_to(bridge: None, start: Start) -> None:

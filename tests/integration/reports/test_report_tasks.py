@@ -8,6 +8,7 @@ import openpyxl
 
 from tests.integration.reports.conftest import YESTERDAY, Office
 from troupe.actors.analytics.answers import Answers
+from troupe.actors.analytics.following import follow_once
 from troupe.actors.analytics.reports.content import Money, ReportReader, Subject
 from troupe.actors.analytics.reports.periods import ReportPeriod
 from troupe.actors.analytics.reports.task_lists import every_list
@@ -17,7 +18,8 @@ MANY = 25
 
 
 async def add_tasks(office: Office, branch: str = "b1", **changes: object) -> None:
-    """Tasks of yesterday, each more urgent than the one before."""
+    """Tasks of yesterday, each more urgent than the one before, as if they followed the data."""
+    await follow_once(office.database, office.shop.tenant)
     noon = datetime.combine(YESTERDAY, time(12), UTC)
     values = {"status": "open", "snoozed_until": None, "day": 0, "count": MANY} | changes
     await office.as_admin(

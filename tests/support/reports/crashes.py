@@ -24,11 +24,25 @@ LIFE = 30.0
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found, as sentences; empty when all is well."""
+    """What was found.
+
+    Attributes:
+        problems: As sentences; empty when all is well.
+        mails: That the server took.
+        ambiguous: Of which nobody knows.
+        kills: Processes that died.
+    """
 
     problems: list[str]
+    mails: int
     ambiguous: int
     kills: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kills} kills, {self.mails} mails, {self.ambiguous} ambiguous, "
+            f"{len(self.problems)} problems"
+        )
 
 
 @contextmanager
@@ -52,9 +66,10 @@ async def die(url: str, step: str, count: int) -> bool:
     return False
 
 
-def fates(kills: int, dice: random.Random) -> list[tuple[str, int]]:
-    """Every step in turn, each at another mail."""
-    return [(STEPS[number % len(STEPS)], dice.randint(1, 6)) for number in range(kills)]
+def fates(mails: int, kills: int, dice: random.Random) -> list[tuple[str, int]]:
+    """Every step in turn, each at another mail; what is left of them is for the last process."""
+    most = mails // kills
+    return [(STEPS[number % len(STEPS)], dice.randint(1, most)) for number in range(kills)]
 
 
 def judge(
@@ -84,4 +99,4 @@ def judge(
     ambiguous = sum(state == "ambiguous" for state in states.values())
     if ambiguous > kills * connections:
         problems.append(f"{ambiguous} are ambiguous after {kills} deaths")
-    return Verdict(problems, ambiguous, kills)
+    return Verdict(problems, len(mails), ambiguous, kills)

@@ -112,12 +112,18 @@ class _Counted(SMTP):
 
 
 class MailServer:
-    """Listens on loopback from `start` to `stop`."""
+    """Listens on loopback from `start` to `stop`.
 
-    def __init__(self, *, context: Any = None, password: str = "") -> None:
+    Args:
+        context: For TLS; None: it speaks none.
+        implicit: TLS from the start, as on port 465, rather than STARTTLS.
+        password: Of every account; empty: nobody has to log in.
+    """
+
+    def __init__(self, *, context: Any = None, implicit: bool = False, password: str = "") -> None:
         self.rules = Rules()
         self.port = 0
-        self._context = context
+        self._outer, self._context = (context, None) if implicit else (None, context)
         self._password = password
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -137,7 +143,8 @@ class MailServer:
             loop=self._loop,
             tls_context=self._context,
             require_starttls=self._context is not None,
-            auth_required=bool(self._password),
+            # aiosmtpd does not know of TLS from the start, and warns of passwords without TLS.
+            auth_required=bool(self._password) and self._outer is None,
             auth_require_tls=self._context is not None,
             authenticator=authenticate if self._password else None,
             timeout=60,
@@ -147,7 +154,9 @@ class MailServer:
         asyncio.set_event_loop(self._loop)
 
         async def listen() -> asyncio.Server:
-            server = await self._loop.create_server(self._protocol, "127.0.0.1", self.port)
+            server = await self._loop.create_server(
+                self._protocol, "127.0.0.1", self.port, ssl=self._outer
+            )
             self.port = server.sockets[0].getsockname()[1]
             self._ready.set()
             return server

@@ -2,7 +2,7 @@
 
 import trio
 
-from troupe.actors.analytics.reports.dispatch import Pace
+from troupe.actors.analytics.reports.rounds import Pace
 
 
 async def test_mails_leave_evenly(autojump_clock: trio.testing.MockClock) -> None:

@@ -11,10 +11,12 @@ from typing import Any
 
 import openpyxl
 import pytest
+import vl_convert
+from PIL import Image
 
 from tests.unit.reports.reports import DAY, HOSTILE, content, tasks
 from troupe.actors.analytics.metrics import Unit
-from troupe.actors.analytics.reports.chart import draw
+from troupe.actors.analytics.reports.chart import draw, packed
 from troupe.actors.analytics.reports.content import ChartDay
 from troupe.actors.analytics.reports.mail import Envelope, check_address, compose
 from troupe.actors.analytics.reports.rendering import (
@@ -148,6 +150,16 @@ def test_the_workbook_holds_texts_as_texts() -> None:
 def test_all_rows_are_in_the_workbook() -> None:
     raw = write_workbook(content(tasks=(tasks(500),)), Wording("de", "EUR"))
     assert openpyxl.load_workbook(io.BytesIO(raw))["Käufe"].max_row == 501
+
+
+def test_a_packed_picture_is_the_same_and_smaller() -> None:
+    svg = draw(content().days, "#1a5fb4", Wording("en", "EUR"))
+    drawn = vl_convert.svg_to_png(svg, scale=2)
+    small = packed(drawn)
+    assert len(small) < len(drawn) / 2
+    with Image.open(io.BytesIO(drawn)) as before, Image.open(io.BytesIO(small)) as after:
+        assert before.size == after.size == (1200, 400)
+        assert before.tobytes() == after.tobytes()
 
 
 def test_the_picture_names_no_address() -> None:

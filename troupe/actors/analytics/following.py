@@ -104,6 +104,51 @@ class Rules:
         return " ".join(map(str, words))
 
 
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """How far the tasks of a tenant follow its data.
+
+    Attributes:
+        rules: What they are to follow.
+        wanted: `Rules.followed_as` of the present data.
+        followed: Whether they were last followed as that.
+        due: Whether there is something to do although nothing was loaded.
+    """
+
+    rules: Rules
+    wanted: str
+    followed: bool
+    due: bool
+
+
+async def _standing_of(connection: "Connection", tenant: TenantId) -> _Standing | None:
+    row = await connection.fetchrow(FOLLOWING["standing"], tenant, FRESH)
+    if row is None:
+        return None
+    rules = Rules(
+        tenant,
+        row["reporting_currency"],
+        row["reporting_time_zone"],
+        TenantSettings.model_validate(row["settings"]),
+        row["now"],
+    )
+    wanted = rules.followed_as(row["data_version"])
+    return _Standing(rules, wanted, wanted == row["followed_as"], row["due"])
+
+
+async def have_followed(connection: "Connection", tenant: TenantId) -> bool:
+    """Whether the tasks of a tenant are those of the data that this transaction sees.
+
+    False, too, of a tenant that is not active or whose settings cannot be used: its tasks stand
+    still.
+    """
+    try:
+        standing = await _standing_of(connection, tenant)
+    except ValidationError:
+        return False  # `follow_once` says why
+    return standing is not None and standing.followed
+
+
 async def follow_tenant(connection: "Connection", tenant: TenantId) -> bool:
     """Have the tasks of a tenant follow its data, if they do not; inside its transaction.
 
@@ -113,26 +158,18 @@ async def follow_tenant(connection: "Connection", tenant: TenantId) -> bool:
     Raises:
         ValidationError: The tenant's stored settings cannot be used.
     """
-    standing = await connection.fetchrow(FOLLOWING["standing"], tenant, FRESH)
-    if standing is None:
-        return False
-    rules = Rules(
-        tenant,
-        standing["reporting_currency"],
-        standing["reporting_time_zone"],
-        TenantSettings.model_validate(standing["settings"]),
-        standing["now"],
-    )
-    wanted = rules.followed_as(standing["data_version"])
-    if wanted == standing["followed_as"] and not standing["due"]:
+    standing = await _standing_of(connection, tenant)
+    if standing is None or (standing.followed and not standing.due):
         return False
     await connection.execute(FOLLOWING["ensure_followed"], tenant)
     if await connection.fetchrow(FOLLOWING["lock_followed"], tenant) is None:
         return False
-    await follow(connection, rules)
+    await follow(connection, standing.rules)
     # What was loaded since the look above is seen by some of these statements and not by others; it
     # has raised the version, so the next look finds something to do.
-    await connection.execute(FOLLOWING["note_followed"], tenant, wanted, rules.now)
+    await connection.execute(
+        FOLLOWING["note_followed"], tenant, standing.wanted, standing.rules.now
+    )
     return True
 
 

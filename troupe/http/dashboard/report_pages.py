@@ -25,8 +25,6 @@ from troupe.http.conventions import (
     MAX_CURSOR_CHARACTERS,
     MAX_LIMIT,
     QueryModel,
-    decode_cursor,
-    encode_cursor,
 )
 from troupe.http.dashboard.fields import Words, fields_of
 from troupe.http.dashboard.frame import PAGE, Frame
@@ -42,7 +40,7 @@ from troupe.http.dashboard.settings_pages import Tab
 from troupe.http.dashboard.tenant_forms import zones
 from troupe.http.declaration import Answer
 from troupe.http.principal import Principal, Role
-from troupe.http.report_desk import place_of, tag_of
+from troupe.http.report_desk import Walk, tag_of
 from troupe.http.reports import recipient_tag
 from troupe.http.routes import Api
 from troupe.platform.schedules import CronTimetable, upcoming
@@ -212,9 +210,9 @@ def _declare_sending(api: Api, pages: _Pages) -> None:
     )
     async def reports_page(*, principal: Principal, query: ReportsQuery) -> Answer:
         tenant = principal.tenant_id
-        order = "pages/reports"
+        walk = Walk("pages/reports", UUID)
         found, following = await store.runs.page(
-            tenant, before=place_of(query.cursor, order), limit=RUNS
+            tenant, before=walk.place(query.cursor), limit=RUNS
         )
         runs = [RunShown(run, mails) for run, mails in found]
         _, _, recipients = await store.recipients.page(tenant, limit=1)
@@ -225,7 +223,7 @@ def _declare_sending(api: Api, pages: _Pages) -> None:
             is_live=any(one.is_live for one in runs),
             recipients=recipients,
             is_first=not query.cursor,
-            next_cursor=encode_cursor(order, [following]) if following else None,
+            next_cursor=walk.cursor(following),
         )
 
 
@@ -277,11 +275,10 @@ def _declare_recipients(api: Api, pages: _Pages) -> None:
     )
     async def recipients_page(*, principal: Principal, query: RecipientsPageQuery) -> Answer:
         tenant = principal.tenant_id
-        order = f"pages/recipients {query.location}"
-        place = decode_cursor(query.cursor, order, (str, str)) if query.cursor else None
+        walk = Walk(f"pages/recipients {query.location}", str, str)
         found, following, total = await store.recipients.page(
             tenant,
-            after=None if place is None else (str(place[0]), str(place[1])),
+            after=walk.place(query.cursor),
             limit=ROWS,
             location=query.location,
         )
@@ -298,7 +295,7 @@ def _declare_recipients(api: Api, pages: _Pages) -> None:
             zone=(await store.look(tenant)).time_zone,
             zones=zones(),
             list=Lists("/reports/recipients", query),
-            next_cursor=encode_cursor(order, following) if following else None,
+            next_cursor=walk.cursor(following),
         )
 
 
@@ -324,10 +321,10 @@ def _declare_deliveries(api: Api, pages: _Pages) -> None:
     )
     async def deliveries_page(*, principal: Principal, query: DeliveriesPageQuery) -> Answer:
         tenant = principal.tenant_id
-        order = f"pages/deliveries {query.run} {query.state}"
+        walk = Walk(f"pages/deliveries {query.run} {query.state}", UUID)
         found, following = await store.deliveries.page(
             tenant,
-            before=place_of(query.cursor, order),
+            before=walk.place(query.cursor),
             limit=ROWS,
             run_id=query.run,
             state=query.state,
@@ -348,7 +345,7 @@ def _declare_deliveries(api: Api, pages: _Pages) -> None:
             opened=opened,
             history=history,
             list=Lists("/reports/deliveries", query),
-            next_cursor=encode_cursor(order, [following]) if following else None,
+            next_cursor=walk.cursor(following),
         )
 
 

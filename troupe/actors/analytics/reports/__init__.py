@@ -28,6 +28,7 @@ module           what it holds
 `alerts`         telling owners that reports do not go out
 `smtp`           the line to the tenant's mail server
 `freshness`      whether the data of a period is complete
+`rounds`         mails of a run handed over, over several connections
 `dispatch`       the jobs: plan a slot, deliver a run
 `bounces`        reports of non-delivery from the bounce mailbox
 `upkeep`         what is done from time to time

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from troupe.actors.analytics.answers import Answers, Branch, OtherCurrency, Snapshot
 from troupe.actors.analytics.filters import EVERYTHING, Filters
+from troupe.actors.analytics.following import have_followed
 from troupe.actors.analytics.metrics import METRICS, Better, Figure, Unit, change
 from troupe.actors.analytics.reports.periods import ReportPeriod, charted, compared_with
 from troupe.common.dates import DateRange
@@ -176,6 +177,7 @@ class ReportContent:
         days: Of the chart.
         tasks: The lists that somebody offers.
         missing: Kinds that nobody offers yet.
+        tasks_followed: Whether the lists are those of the data that the figures are of.
     """
 
     subject: Subject
@@ -191,6 +193,7 @@ class ReportContent:
     days: tuple[ChartDay, ...]
     tasks: tuple[TaskTable, ...]
     missing: tuple[str, ...]
+    tasks_followed: bool = True
 
 
 class ReportReader:
@@ -199,9 +202,13 @@ class ReportReader:
     Args:
         answers: Over the group's pool.
         sources: The task lists that there are.
+
+    Attributes:
+        database: The same pool.
     """
 
     def __init__(self, answers: Answers, sources: Sequence[TaskSource] = ()) -> None:
+        self.database = answers.database
         self._answers = answers
         self._sources = tuple(sources)
 
@@ -264,6 +271,7 @@ class ReportReader:
             missing=tuple(
                 kind for kind in TASK_KINDS if kind not in {one.kind for one in self._sources}
             ),
+            tasks_followed=await have_followed(snapshot.connection, reporting.tenant),
         )
 
 

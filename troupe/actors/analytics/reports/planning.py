@@ -216,6 +216,8 @@ async def settle_by_hand(
         if again:
             await connection.execute(QUERIES["reopen_run"], tenant, run_id)
             await _enqueue(connection, tenant, run_id)
+        else:
+            await connection.execute(QUERIES["forget_problem"], tenant, run_id)
         kind, identifier = actor
         action = "report.sent_again" if again else "report.taken_as_sent"
         await connection.execute(

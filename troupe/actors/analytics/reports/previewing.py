@@ -86,7 +86,7 @@ async def preview(
         reader = await store.recipients.one(tenant, sample.recipient)
     days = _days(look, sample, now)
     delivery = _as_delivery(sample, reader, days)
-    secret = None if sample.recipient is None else await secret_of(store, tenant, delivery)
+    secret = None if sample.recipient is None else await secret_of(store.database, tenant, delivery)
     edition = press.edition(tenant, look, await _sender(store, tenant))
     return await edition.write(delivery, sample.recipient, secret or b"", notice=sample.notice)
 
@@ -102,7 +102,7 @@ async def of_delivery(
     """
     delivery = await store.deliveries.one(tenant, delivery_id)
     run = await store.runs.one(tenant, delivery.run_id)
-    secret = await secret_of(store, tenant, delivery)
+    secret = await secret_of(store.database, tenant, delivery)
     edition = press.edition(tenant, await store.look(tenant), await _sender(store, tenant))
     return await edition.write(
         delivery,

@@ -381,19 +381,47 @@ RETURNING run_id;
 UPDATE analytics.report_deliveries SET state = 'sent', settled_at = now()
 WHERE tenant_id = $1 AND delivery_id = $2 AND state = 'ambiguous' RETURNING run_id;
 
+-- name: forget_problem
+-- $1 tenant, $2 run. What owners were told of is settled, once nothing of the run is left to decide.
+UPDATE analytics.report_runs r SET problem = NULL
+WHERE r.tenant_id = $1 AND r.run_id = $2 AND r.state = 'done' AND NOT r.notice AND NOT EXISTS (
+    SELECT FROM analytics.report_deliveries d
+    WHERE d.tenant_id = $1 AND d.run_id = $2 AND d.state IN ('ambiguous', 'failed'));
+
 -- name: reopen_run
-UPDATE analytics.report_runs SET state = 'sending', finished_at = NULL
+UPDATE analytics.report_runs SET state = 'sending', finished_at = NULL, problem = NULL
 WHERE tenant_id = $1 AND run_id = $2;
 
 -- name: freshness
--- $1 tenant, $2 first day, $3 last day. Whether all of it is there as the source has it: the days of
--- the export may be a day apart from the tenant's, so their neighbours count too.
-SELECT v.data_until,
-       coalesce(v.data_until >= $3, false) AND NOT EXISTS (
-           SELECT FROM data.source_days d
-           WHERE d.tenant_id = $1 AND d.source_day BETWEEN $2 AND $3
-               AND d.state IN ('failed', 'stale')) AS complete
-FROM (SELECT 1) AS one LEFT JOIN data.versions v ON v.tenant_id = $1;
+-- $1 tenant, $2 first day, $3 last day, $4 zone that the export's days are counted in, or NULL: the
+-- reporting zone. Whether every day of the export that these days touch is here as the source has it.
+-- Days before the first one known are not waited for, and a day without a table had no events once
+-- such a table can no longer come ($5 seconds after its end).
+WITH told AS (
+    SELECT t.reporting_time_zone AS zone, coalesce($4, t.reporting_time_zone) AS property,
+           v.data_until,
+           (SELECT min(source_day) FROM data.source_days WHERE tenant_id = $1) AS first_known
+    FROM platform.tenants t LEFT JOIN data.versions v USING (tenant_id)
+    WHERE t.tenant_id = $1
+), touched AS (
+    SELECT c.day, (c.day + 1)::timestamp AT TIME ZONE told.property AS ends_at
+    FROM told, LATERAL (
+        SELECT $2::date - 1 + n AS day FROM generate_series(0, $3::date - $2::date + 2) AS n
+    ) AS c
+    WHERE c.day >= told.first_known
+        AND c.day::timestamp AT TIME ZONE told.property
+            < ($3::date + 1)::timestamp AT TIME ZONE told.zone
+        AND (c.day + 1)::timestamp AT TIME ZONE told.property > $2::timestamp AT TIME ZONE told.zone
+)
+SELECT told.data_until,
+       coalesce(told.data_until >= $3, false) AND NOT EXISTS (
+           SELECT FROM touched
+           LEFT JOIN data.source_days d ON d.tenant_id = $1 AND d.source_day = touched.day
+           WHERE CASE d.state
+                 WHEN 'loaded' THEN d.family <> 'daily' AND d.source_modified < touched.ends_at
+                 WHEN 'missing' THEN touched.ends_at > now() - make_interval(secs => $5)
+                 ELSE true END) AS complete
+FROM told;
 
 -- name: owners
 -- Owners of the transaction's tenant, with an address.

@@ -11,6 +11,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
 
+from babel import Locale
 from babel.dates import format_date, format_datetime
 from babel.numbers import (
     format_compact_currency,
@@ -124,6 +125,10 @@ METRIC_TITLES_DE: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
+_LOCALES: Final = {language: Locale.parse(language) for language in _WORDS}
+"""Parsed once: there are some three hundred numbers in a mail."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wording:
     """One language.
@@ -135,6 +140,10 @@ class Wording:
 
     language: str
     currency: str
+
+    @property
+    def _locale(self) -> Locale:
+        return _LOCALES[self.language]
 
     def say(self, key: str, **values: str) -> str:
         """A text with its values put in; not escaped."""
@@ -154,24 +163,24 @@ class Wording:
             return UNKNOWN
         money = currency or self.currency
         if abs(Decimal(value)) >= _ABSURD_FROM:
-            text = format_scientific(value, "0.##E0", locale=self.language)
+            text = format_scientific(value, "0.##E0", locale=self._locale)
             return _signed(f"{money} {text}" if unit is Unit.MONEY else text)
         match unit:
             case Unit.MONEY:
-                return _signed(format_currency(value, money, locale=self.language))
+                return _signed(format_currency(value, money, locale=self._locale))
             case Unit.RATIO:
-                return _signed(format_percent(value, self._percent("0.0"), locale=self.language))
+                return _signed(format_percent(value, self._percent("0.0"), locale=self._locale))
             case Unit.COUNT:
-                return _signed(format_decimal(value, locale=self.language))
+                return _signed(format_decimal(value, locale=self._locale))
 
     def axis(self, value: Decimal) -> str:
         """A short amount of money."""
         if abs(value) >= _ABSURD_FROM:
             return self.figure(value, Unit.COUNT)
         return _signed(
-            format_compact_currency(value, self.currency, locale=self.language, fraction_digits=1)
+            format_compact_currency(value, self.currency, locale=self._locale, fraction_digits=1)
             if self.language == "en"
-            else format_compact_decimal(value, locale=self.language, fraction_digits=1)
+            else format_compact_decimal(value, locale=self._locale, fraction_digits=1)
         )
 
     def change(self, difference: Decimal | None) -> str:
@@ -183,13 +192,13 @@ class Wording:
         places = "" if abs(difference) >= 10 else ".0"
         pattern = self._percent(f"0{places}")
         sign = "+" if difference > 0 else ""
-        return _signed(sign + format_percent(difference, pattern, locale=self.language))
+        return _signed(sign + format_percent(difference, pattern, locale=self._locale))
 
     def _percent(self, digits: str) -> str:
         return f"#,##{digits} %" if self.language == "de" else f"#,##{digits}%"
 
     def _percent_of(self, value: int) -> str:
-        return str(format_percent(value, self._percent("0"), locale=self.language))
+        return str(format_percent(value, self._percent("0"), locale=self._locale))
 
     @property
     def _day(self) -> str:
@@ -198,23 +207,23 @@ class Wording:
 
     def day(self, value: date) -> str:
         """Sun, 22 Nov 2026."""
-        return str(format_date(value, f"EEE, {self._day} y", locale=self.language))
+        return str(format_date(value, f"EEE, {self._day} y", locale=self._locale))
 
     def short_day(self, value: date) -> str:
         """22 Nov."""
-        return str(format_date(value, self._day, locale=self.language))
+        return str(format_date(value, self._day, locale=self._locale))
 
     def days(self, days: DateRange) -> str:
         """A day, or the first and the last one."""
         if days.start == days.end:
             return self.day(days.start)
         year = " y" if days.start.year != days.end.year else ""
-        first = format_date(days.start, f"{self._day}{year}", locale=self.language)
-        return f"{first} – {format_date(days.end, f'{self._day} y', locale=self.language)}"
+        first = format_date(days.start, f"{self._day}{year}", locale=self._locale)
+        return f"{first} – {format_date(days.end, f'{self._day} y', locale=self._locale)}"
 
     def moment(self, value: datetime) -> str:
         """22 Nov, 14:05; on the clock that it was read from."""
-        return str(format_datetime(value, f"{self._day}, HH:mm", locale=self.language))
+        return str(format_datetime(value, f"{self._day}, HH:mm", locale=self._locale))
 
     def headline(self, period: ReportPeriod, branch: str | None) -> str:
         """What a report is called, for a branch or for all of them."""

@@ -12,18 +12,27 @@ from uuid import UUID
 
 import trio
 
+from troupe.actors.analytics.following import follow_once
 from troupe.actors.analytics.reports.content import ReportContent, ReportReader, Subject
 from troupe.actors.analytics.reports.mail import Envelope
 from troupe.actors.analytics.reports.records import Delivery, TenantLook
 from troupe.actors.analytics.reports.rendering import Links, Reader, Rendered
 from troupe.actors.analytics.reports.statements import QUERIES
-from troupe.actors.analytics.reports.store import ReportStore
 from troupe.actors.analytics.reports.unsubscribe import link_of
 from troupe.actors.analytics.reports.workshop import Order, Writer
+from troupe.common.database import Database
+from troupe.common.errors import TroupeError
 from troupe.common.ids import TenantId
+from troupe.common.units import SECONDS
 
 REMEMBERED: Final = 6
+FOLLOW_TRIES: Final = 20
+FOLLOW_PAUSE: Final = 0.5 * SECONDS
 _MAIL_ROOM: Final = "report.invalid"
+
+
+class TasksBehind(TroupeError):
+    """The task lists are not those of the data that the figures are of; worth another attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +64,28 @@ class Press:
         self.writer = writer
         self.origin = origin.rstrip("/")
 
-    def edition(self, tenant: TenantId, look: TenantLook, sender: str) -> "Edition":
-        """What writes the mails of one run, or one preview."""
-        return Edition(self, tenant, look, sender)
+    def edition(
+        self, tenant: TenantId, look: TenantLook, sender: str, *, awaits_tasks: bool = False
+    ) -> "Edition":
+        """What writes the mails of one run, or one preview.
+
+        Args:
+            tenant: Whose.
+            look: How they want it.
+            sender: Their address.
+            awaits_tasks: Only with task lists that have followed the data of the figures.
+        """
+        return Edition(self, tenant, look, sender, awaits_tasks=awaits_tasks)
 
 
 class Edition:
     """Mails of one tenant that are written together; see `Press.edition`."""
 
-    def __init__(self, press: Press, tenant: TenantId, look: TenantLook, sender: str) -> None:
+    def __init__(
+        self, press: Press, tenant: TenantId, look: TenantLook, sender: str, *, awaits_tasks: bool
+    ) -> None:
         self._press = press
+        self._awaits_tasks = awaits_tasks
         self._tenant = tenant
         self._look = look
         self._sender = sender
@@ -81,6 +102,11 @@ class Edition:
             recipient: Whom an unsubscribe link is to name; None: there is none.
             secret: Of that recipient.
             notice: Say that the figures are late, instead of figures.
+
+        Raises:
+            TasksBehind: The task lists do not follow, and this edition awaits them.
+            WorkshopFailed: It was not written; try again.
+            InvalidInput: It cannot be written.
         """
         subject = Subject(delivery.location_id, delivery.period, delivery.days)
         unsubscribe = ""
@@ -111,11 +137,22 @@ class Edition:
         async with self._one_at_a_time:
             known = self._contents.get(subject)
             if known is None:
-                known = await self._press.reader.read(self._tenant, subject)
+                known = await self._read(subject)
                 self._contents[subject] = known
                 while len(self._contents) > REMEMBERED:
                     self._contents.popitem(last=False)
             return known
+
+    async def _read(self, subject: Subject) -> ReportContent:
+        reader = self._press.reader
+        for _ in range(FOLLOW_TRIES):
+            content = await reader.read(self._tenant, subject)
+            if content.tasks_followed or not self._awaits_tasks:
+                return content
+            # Something was loaded while mails are being sent.
+            if not await follow_once(reader.database, self._tenant):
+                await trio.sleep(FOLLOW_PAUSE)  # somebody else is at it
+        raise TasksBehind("The task lists do not follow the data; they are waited for.")
 
     def _dashboard(self, subject: Subject) -> str:
         asked = {
@@ -127,11 +164,11 @@ class Edition:
         return f"{self._press.origin}/?{urlencode(asked)}"
 
 
-async def secret_of(store: ReportStore, tenant: TenantId, delivery: Delivery) -> bytes | None:
+async def secret_of(database: Database, tenant: TenantId, delivery: Delivery) -> bytes | None:
     """The secret of a delivery's recipient; None: a test, or the recipient is gone."""
     if delivery.is_test:
         return None
-    secret: bytes | None = await store.database.fetch_value(
+    secret: bytes | None = await database.fetch_value(
         QUERIES["unsubscribe_secret"],
         tenant,
         UUID(delivery.recipient),
