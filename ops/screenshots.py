@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import httpx2
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -34,6 +35,45 @@ CHROMIUM: Final = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/g
 WIDE: Final = {"width": 1280, "height": 800}
 NARROW: Final = {"width": 380, "height": 800}
 EMPTY_TENANT: Final = "Empty Shelves Ltd"
+ALERTS: Final[tuple[dict[str, Any], ...]] = (
+    {
+        "name": "Revenue is low",
+        "kind": "drop",
+        "metric": "gross_revenue",
+        "threshold": 30,
+        "emails": ["sales@nordwerk.example"],
+        "webhook_url": "https://hook.example/shop",
+    },
+    {
+        "name": "Data is late",
+        "kind": "stale_data",
+        "threshold": 36,
+        "emails": ["it@nordwerk.example"],
+    },
+)
+SCHEDULES: Final[tuple[dict[str, Any], ...]] = (
+    {"name": "Load in the morning", "kind": "ingest", "cron": "30 5 * * *"},
+    {"name": "Customers and branches", "kind": "import_master_data", "cron": "0 5 * * 1-5"},
+    {"name": "Count on Mondays", "kind": "reconcile", "cron": "0 7 * * 1", "enabled": False},
+)
+PAGES: Final = (
+    ("settings-connections", "/settings/connections"),
+    ("settings-connection", "/settings/connections/sftp"),
+    ("settings-logins", "/settings/logins"),
+    ("settings-alerts", "/settings/alerts"),
+    ("settings-privacy", "/settings/privacy"),
+    ("settings-audit", "/settings/audit"),
+    ("data-schedules", "/data/schedules"),
+    ("sessions", "/account"),
+)
+"""Pages below those of `SECTIONS`."""
+NARROW_PAGES: Final = frozenset({"settings-privacy", "data-schedules", "sessions"})
+EMPTY_PAGES: Final = (
+    ("settings-logins", "/settings/logins"),
+    ("settings-alerts", "/settings/alerts"),
+    ("data-schedules", "/data/schedules"),
+)
+FORGOTTEN_SECONDS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +88,8 @@ class Shot:
         whole: All of the page, not only what a screen shows.
         keys: Pressed before.
         empty: As somebody whose tenant has no data.
-        click: Clicked before, if there is such an element.
+        clicks: Clicked before, one after the other; no picture where the first is not there.
+        awaits: What must be there at last.
         stranger: As somebody who is not signed in.
     """
 
@@ -59,7 +100,8 @@ class Shot:
     whole: bool = True
     keys: tuple[str, ...] = ()
     empty: bool = False
-    click: str = ""
+    clicks: tuple[str, ...] = ()
+    awaits: str = ""
     stranger: bool = False
 
 
@@ -71,12 +113,31 @@ def shots() -> Iterator[Shot]:
         yield Shot(f"{name}-dark", section.path, dark=True)
         yield Shot(f"{name}-narrow", section.path, narrow=True)
         yield Shot(f"{name}-empty", section.path, empty=True)
-        yield Shot(f"{name}-open", section.path, whole=False, click="[data-row]")
+        yield Shot(f"{name}-open", section.path, whole=False, clicks=("[data-row]",))
+    for name, path in PAGES:
+        yield Shot(name, path)
+        if name in NARROW_PAGES:
+            yield Shot(f"{name}-narrow", path, narrow=True)
+    for name, path in EMPTY_PAGES:
+        yield Shot(f"{name}-empty", path, empty=True)
+    tried, steps = ("[data-row]", "#trial [data-api]"), ".trial-steps li, .verdict"
+    yield Shot("settings-login", "/settings/logins", clicks=tried, awaits=steps)
+    yield Shot("settings-login-dark", "/settings/logins", clicks=tried, awaits=steps, dark=True)
+    yield Shot("settings-login-narrow", "/settings/logins", clicks=("[data-row]",), narrow=True)
+    yield Shot("settings-login-new", "/settings/logins/new")
+    yield Shot("settings-privacy-dark", "/settings/privacy", dark=True)
+    export = "form[data-export] .actions button"
+    yield Shot("settings-privacy-export", "/settings/privacy", whole=False, clicks=(export,),
+               awaits="a[download]")  # fmt: skip
+    yield Shot("settings-alert", "/settings/alerts", clicks=(".tile a",))
+    yield Shot("data-schedules-dark", "/data/schedules", dark=True)
+    yield Shot("data-schedules-open", "/data/schedules", whole=False, clicks=("[data-row]",))
+    yield Shot("data-schedules-new", "/data/schedules?new=ingest")
     yield Shot("overview-filtered", "/?preset=7d&device=mobile", whole=False)
     yield Shot("overview-hour", "/?preset=yesterday&compare=weekday&metric=sessions", whole=False)
     yield Shot("overview-nothing", "/?start_date=2020-01-01&end_date=2020-01-31", whole=False)
     yield Shot("help", "/", whole=False, keys=("?",))
-    yield Shot("account", "/", whole=False, click=".account summary")
+    yield Shot("account", "/", whole=False, clicks=(".account summary",))
     yield Shot("login", "/", stranger=True)
     yield Shot("login-dark", "/", stranger=True, dark=True)
     yield Shot("login-narrow", "/", stranger=True, narrow=True)
@@ -127,6 +188,30 @@ def _said(command: list[str]) -> str:
     return done.stdout
 
 
+def furnish(ready: dict[str, Any]) -> None:
+    """Set up what people will have after some weeks.
+
+    Alerts, one of them tried, schedules, and a person who was forgotten.
+    """
+    tenant, urls = ready["tenants"][0], ready["urls"]
+    headers = {"Authorization": f"Bearer {tenant['token']}"}
+    with httpx2.Client(headers=headers, timeout=60) as client:
+        api = f"{urls['auth']}/api/v1/tenants/{tenant['id']}"
+        made = client.post(f"{urls['analytics']}/api/v1/alerts", json=ALERTS[0])
+        if made.status_code == 201:
+            path = f"{urls['analytics']}/api/v1/alerts/{made.json()['id']}/test"
+            client.post(path).raise_for_status()
+        client.post(f"{urls['analytics']}/api/v1/alerts", json=ALERTS[1])
+        for schedule in SCHEDULES:
+            client.post(f"{urls['data']}/api/v1/schedules", json=schedule)
+        person = {"what": "person", "identifiers": ["nobody-at-all"]}
+        asked = client.post(f"{api}/erase", json=person)
+        where = f"{urls['data']}/api/v1/jobs/{asked.json()['job_id']}"
+        end = time.monotonic() + FORGOTTEN_SECONDS
+        while client.get(where).json()["state"] != "done" and time.monotonic() < end:
+            time.sleep(0.2)
+
+
 def log_in(browser: Browser, ready: dict[str, Any]) -> Any:
     """Cookies of the demonstration's person."""
     page = browser.new_page()
@@ -144,12 +229,14 @@ def log_in(browser: Browser, ready: dict[str, Any]) -> Any:
 def take(page: Page, base: str, shot: Shot) -> bytes | None:
     """The picture as PNG; None if what it shows is not there."""
     page.goto(f"{base}{shot.path}")
-    if shot.click:
-        target = page.locator(shot.click)
-        if not target.count():
+    for place, click in enumerate(shot.clicks):
+        target = page.locator(click)
+        if not place and not target.count():
             return None
         target.last.click()
         page.wait_for_load_state("networkidle")
+    if shot.awaits:
+        page.locator(shot.awaits).first.wait_for()
     for key in shot.keys:
         page.keyboard.press(key)
     page.wait_for_timeout(350)
@@ -173,6 +260,7 @@ def make(state: Path, only: str) -> int:
     FOLDER.mkdir(exist_ok=True)
     with demonstration(state) as ready, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        furnish(ready)
         session, base = log_in(browser, ready), ready["urls"]["analytics"]
         nobody = {"Authorization": f"Bearer {token_of_nobody(state)}"}
         for shot in shots():

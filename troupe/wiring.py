@@ -30,6 +30,7 @@ from troupe.actors.analytics.reports.workshop import open_workshop
 from troupe.actors.analytics.reports.writing import Press
 from troupe.actors.analytics.tasks import Tasks
 from troupe.actors.analytics.timelines import Timelines
+from troupe.actors.analytics.trials import Trials
 from troupe.actors.auth.backchannel import BackchannelLogouts
 from troupe.actors.auth.login import Logins, LoginSettings
 from troupe.actors.auth.peer_http import PeerHttp
@@ -350,6 +351,7 @@ def _auth(site: Site) -> Group:
             logouts=BackchannelLogouts(database.get(), RelyingParty(peers.get())),
             credentials=credentials,
             addresses=addresses,
+            peers=peers.get(),
         )
         return app
 
@@ -543,7 +545,7 @@ def _analytics(site: Site) -> Group:
         task_routes.declare(app.api, answering.get(), tasks)
         exports.declare(app.api, answering.get(), tasks)
         alerts = Alerts(database.get(), vault)
-        alert_routes.declare(app.api, alerts)
+        alert_routes.declare(app.api, alerts, Trials(database.get(), vault, guard))
         history_routes.declare(app.api, answering.get(), Timelines(database.get()))
         store = ReportStore(database.get())
         reports.declare(app.api, Desk(store, press()))

@@ -1,6 +1,6 @@
 """What the routes of alerts take and answer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Self
@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from troupe.actors.analytics.alarms import sentence_of
+from troupe.actors.analytics.alarms import is_trial, sentence_of
 from troupe.actors.analytics.alerts import COMPARING, Alarm, Alert, AlertKind, Wish
 from troupe.common.errors import InvalidInput
 from troupe.http.analytics_models import MetricName
@@ -218,6 +218,8 @@ class AlarmAnswer(AnswerModel):
     resolved_at: datetime | None
     """Of a failed load: when it turned out to be loaded after all."""
     facts: dict[str, Any]
+    test: bool
+    """Whether somebody has tried the alert; then nothing had happened."""
     messages: list[AlarmMessage]
 
     @classmethod
@@ -229,8 +231,39 @@ class AlarmAnswer(AnswerModel):
             raised_at=alarm.raised_at,
             resolved_at=alarm.resolved_at,
             facts=dict(alarm.facts),
+            test=is_trial(alarm.facts),
             messages=[AlarmMessage(**message) for message in alarm.messages],
         )
+
+
+class AlertTestAnswer(AnswerModel):
+    """What became of a test."""
+
+    works: bool
+    """Whether it was taken everywhere."""
+    message: str
+    """In a sentence."""
+    alarm: AlarmAnswer
+    """As it stands among what the alert has told."""
+
+    @classmethod
+    def of(cls, kind: AlertKind, alarm: Alarm) -> "AlertTestAnswer":
+        """From the domain's alarm."""
+        told = AlarmAnswer.of(kind, alarm)
+        missed = [one for one in told.messages if one.state != "sent"]
+        return cls(works=not missed, message=_outcome(told.messages, missed), alarm=told)
+
+
+def _outcome(messages: Sequence[AlarmMessage], missed: Sequence[AlarmMessage]) -> str:
+    if not missed:
+        if len(messages) == 1:
+            return f"The test was taken for {messages[0].recipient}."
+        return f"The test was taken for all {len(messages)} receivers."
+    alone = len(messages) == 1
+    how_many = "The receiver" if alone else f"{len(missed)} of {len(messages)} receivers"
+    verb = "were" if len(missed) > 1 else "was"
+    why = missed[0].problem or "The reason is not known."
+    return f"{how_many} {verb} not reached. {missed[0].recipient}: {why}"
 
 
 def tag_of(alert: Alert) -> str:

@@ -9,6 +9,8 @@ from typing import Final, cast
 from uuid import UUID
 
 from troupe.actors.analytics.alerts import Alerts
+from troupe.actors.analytics.trials import Trials
+from troupe.common.units import SECONDS
 from troupe.http import alert_models as models
 from troupe.http.conventions import (
     ListAnswer,
@@ -17,24 +19,47 @@ from troupe.http.conventions import (
     encode_cursor,
     require_match,
 )
+from troupe.http.credentials import who_acts
 from troupe.http.declaration import Answer
 from troupe.http.principal import Principal, Role
 from troupe.http.routes import Api
 
 TAG: Final = "alerts"
+TEST_DEADLINE: Final = 25 * SECONDS
+"""Longer than all receivers together may take."""
 _BY_NAME: Final = "alerts"
 _ALARMS: Final = "alarms"
 
 
-def declare(api: Api, alerts: Alerts) -> None:
+def declare(api: Api, alerts: Alerts, trials: Trials) -> None:
     """Declare the routes of alerts.
 
     Args:
         api: Of the application.
         alerts: To be read and written.
+        trials: Sends tests.
     """
     _declare_looking(api, alerts)
     _declare_changing(api, alerts)
+
+    @api.post(
+        "/api/v1/alerts/<uuid:alert_id>/test",
+        requires=Role.ADMIN,
+        answers={200: models.AlertTestAnswer},
+        problems=[429],
+        deadline=TEST_DEADLINE,
+        summary="Send a test to everybody whom an alert tells",
+        tag=TAG,
+    )
+    async def test_alert(*, principal: Principal, alert_id: UUID) -> models.AlertTestAnswer:
+        """It really writes and posts, as saved, also while the alert is switched off.
+
+        Answers once everybody was tried, after 15 seconds at the latest; what did not work is not
+        tried again. A webhook gets the type `alert.test`. So often an hour, then 429.
+        """
+        alert = await alerts.get(principal.tenant_id, alert_id)
+        alarm = await trials.send(principal.tenant_id, alert, who_acts(principal))
+        return models.AlertTestAnswer.of(alert.kind, alarm)
 
 
 def _declare_looking(api: Api, alerts: Alerts) -> None:

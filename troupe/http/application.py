@@ -394,6 +394,8 @@ def printable(path: str) -> str:
 def _wants_page(request: Request) -> bool:
     if request.path.startswith("/api/"):
         return False
+    if "HX-Request" in request.headers:
+        return True  # htmx puts whatever is answered into the page, and says that it takes anything
     accepted = request.accept_mimetypes.best_match(["application/json", "text/html"])
     return accepted == "text/html"
 

@@ -15,6 +15,7 @@ from troupe.actors.auth import access_tokens, audit, connections, members, tenan
 from troupe.actors.auth.backchannel import BackchannelLogouts
 from troupe.actors.auth.login import Logins
 from troupe.actors.auth.members import Role as RoleName
+from troupe.actors.auth.peer_http import PeerHttp
 from troupe.actors.auth.tenants import TenantChange
 from troupe.common.connections import ConnectionKind, NotConnected
 from troupe.common.database import Database
@@ -56,6 +57,7 @@ def declare(
     logouts: BackchannelLogouts,
     credentials: Credentials,
     addresses: Addresses,
+    peers: PeerHttp,
 ) -> None:
     """Declare all routes of the group.
 
@@ -67,6 +69,7 @@ def declare(
         logouts: What providers say about people who have logged out there.
         credentials: The resolver; told about what ends here.
         addresses: Where browsers reach us.
+        peers: To try identity providers with.
 
     Raises:
         ConfigurationError: The public URL is plain http beyond loopback.
@@ -74,7 +77,9 @@ def declare(
     cookies = CookiePolicy.under(addresses.public_url)
     declare_login(app, Desk(logins, credentials, cookies, addresses, LoginPages()))
     declare_sessions(app.api, database, logouts, cookies)
-    declare_providers(app.api, ProviderDesk(database, vault, within, actor_of))
+    declare_providers(
+        app.api, ProviderDesk(database, vault, within, actor_of, peers, addresses.callback)
+    )
     _declare_identity(app.api)
     _declare_tokens(app.api, database)
     _declare_tenants(app.api, database)

@@ -6,19 +6,22 @@ are what its people and sessions are known by: another issuer is another provide
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from troupe.actors.auth import providers
+from troupe.actors.auth import audit, providers
 from troupe.actors.auth.audit import Actor
+from troupe.actors.auth.peer_http import PeerHttp
+from troupe.actors.auth.provider_trial import ProviderTrial, try_provider
 from troupe.actors.auth.providers import DEFAULT_SCOPES, ListedProvider
 from troupe.common.database import Database
-from troupe.common.errors import Conflict, InvalidInput, NotFound
+from troupe.common.errors import Conflict, InvalidInput, NotFound, TooManyRequests
 from troupe.common.ids import TenantId
 from troupe.common.secrets import Vault
+from troupe.common.units import SECONDS
 from troupe.http.conventions import (
     AnswerModel,
     BodyModel,
@@ -30,6 +33,7 @@ from troupe.http.declaration import Answer
 from troupe.http.principal import Principal, Role
 from troupe.http.request import current_request
 from troupe.http.routes import Api
+from troupe.http.tenant_models import TestStepAnswer
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
@@ -109,12 +113,18 @@ class ProviderDesk:
         vault: Seals client secrets.
         within: The tenant of the path, if the request acts there.
         actor: Who is acting, for the audit log.
+        peers: To try providers with.
+        callback: Where they send browsers back.
+        under_way: Tenants that try one at this moment, in this process.
     """
 
     database: Database
     vault: Vault
     within: Callable[[Principal, UUID], TenantId]
     actor: Callable[[Principal], Actor]
+    peers: PeerHttp
+    callback: str
+    under_way: set[TenantId] = field(default_factory=set)
 
     async def one(self, tenant: TenantId, provider_id: UUID) -> ListedProvider:
         """A provider.
@@ -126,6 +136,36 @@ class ProviderDesk:
         if not found:
             raise NotFound("There is no such identity provider.")
         return found[0]
+
+    async def try_one(
+        self, principal: Principal, tenant: TenantId, provider_id: UUID
+    ) -> ProviderTrial:
+        """Try a provider as it is set up, switched on or not.
+
+        Raises:
+            NotFound: There is no such one.
+            TooManyRequests: Another is being tried for the tenant.
+        """
+        if tenant in self.under_way:
+            raise TooManyRequests("A test is under way already.", TEST_PAUSE)
+        self.under_way.add(tenant)
+        try:
+            provider = await providers.load_provider(
+                self.database, self.vault, tenant, provider_id, also_disabled=True
+            )
+            client = provider.client
+            detail = {"issuer": client.issuer, "client_id": client.client_id}
+            await audit.note(
+                self.database,
+                tenant,
+                self.actor(principal),
+                "provider.tested",
+                str(provider_id),
+                detail,
+            )
+            return await try_provider(self.peers, client, callback=self.callback)
+        finally:
+            self.under_way.discard(tenant)
 
     async def put(
         self, principal: Principal, tenant: TenantId, body: ProviderBody
@@ -143,6 +183,32 @@ class ProviderDesk:
         return await self.one(tenant, provider_id)
 
 
+class ProviderTestAnswer(AnswerModel):
+    """What a test of a provider has found."""
+
+    works: bool
+    """Whether nothing stands in the way of a login, as far as can be known without one."""
+    message: str
+    """In a sentence."""
+    steps: list[TestStepAnswer]
+    """In the order of a login; after one that failed nothing more is tried."""
+
+    @classmethod
+    def of(cls, trial: ProviderTrial) -> "ProviderTestAnswer":
+        """From the domain."""
+        return cls(
+            works=trial.works,
+            message=trial.message,
+            steps=[
+                TestStepAnswer(name=step.name, ok=step.ok, message=step.message)
+                for step in trial.steps
+            ],
+        )
+
+
+TEST_DEADLINE: Final = 25 * SECONDS
+"""Longer than its requests together may take."""
+TEST_PAUSE: Final = 5 * SECONDS
 _ALL: Final = "/api/v1/tenants/<uuid:tenant_id>/providers"
 _ONE: Final = f"{_ALL}/<uuid:provider_id>"
 
@@ -228,6 +294,25 @@ def _declare_writing(api: Api, desk: ProviderDesk) -> None:
         if fixed:
             raise InvalidInput("The identity provider is not valid.", fixed)
         return _answer(await desk.put(principal, tenant, body))
+
+    @api.post(
+        f"{_ONE}/test",
+        requires=Role.ADMIN,
+        answers={200: ProviderTestAnswer},
+        problems=(429,),
+        deadline=TEST_DEADLINE,
+        summary="Try an identity provider",
+        tag="providers",
+    )
+    async def try_provider_out(
+        *, principal: Principal, tenant_id: UUID, provider_id: UUID
+    ) -> ProviderTestAnswer:
+        """Reads its document and keys, and asks whether it knows our client id and secret.
+
+        Nobody is logged in. One at a time for a tenant.
+        """
+        tenant = desk.within(principal, tenant_id)
+        return ProviderTestAnswer.of(await desk.try_one(principal, tenant, provider_id))
 
     @api.delete(
         _ONE,

@@ -23,7 +23,7 @@ from typing import Annotated, Final, Generic, Never, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from werkzeug.exceptions import PreconditionRequired
 from werkzeug.http import parse_etags
 
@@ -39,6 +39,17 @@ MAX_RANGE_DAYS: Final = 800
 MAX_HOURLY_DAYS: Final = 31
 EARLIEST_DATE: Final = date(2000, 1, 1)
 LATEST_DATE: Final = date(2199, 12, 31)
+
+Day = Annotated[date, Field(ge=EARLIEST_DATE, le=LATEST_DATE)]
+"""A calendar day that somebody may ask for: the days around it exist, in every zone."""
+Instant = Annotated[
+    AwareDatetime,
+    Field(
+        ge=datetime.combine(EARLIEST_DATE, datetime.min.time(), UTC),
+        lt=datetime.combine(LATEST_DATE + timedelta(days=1), datetime.min.time(), UTC),
+    ),
+]
+"""An instant that somebody may ask for, likewise."""
 
 Row = TypeVar("Row")
 CursorValue = str | int | Decimal | date | datetime | UUID
@@ -122,7 +133,7 @@ def _aware(text: str) -> datetime:
     value = datetime.fromisoformat(text)
     if value.tzinfo is None:
         raise ValueError("an instant needs a time zone")
-    return value
+    return value.astimezone(UTC)  # the first and the last hours of the calendar are none there
 
 
 def _finite(text: str) -> Decimal:

@@ -16,6 +16,7 @@ from troupe.actors.data.availability import (
     stretches,
 )
 from troupe.common.database import Database
+from troupe.common.dates import DateRange
 from troupe.common.errors import InvalidInput
 from troupe.http import data_models as models
 from troupe.http.conventions import Preset, today_in
@@ -44,10 +45,8 @@ def declare(api: Api, database: Database, clock: Callable[[], datetime]) -> None
     async def availability(
         *, principal: Principal, query: models.AvailabilityQuery
     ) -> models.AvailabilityAnswer:
-        if query.start_date and query.end_date and query.end_date < query.start_date:
-            raise InvalidInput(
-                "The date range is not valid.", [("?end_date", "must not be before start_date")]
-            )
+        if query.start_date and query.end_date:
+            _check(DateRange(query.start_date, query.end_date))
         now = clock()
         coverage = await read_coverage(database, principal.tenant_id)
         days = await read_days(
@@ -60,6 +59,7 @@ def declare(api: Api, database: Database, clock: Callable[[], datetime]) -> None
         kept = coverage.kept_from(now)
         yesterday = today_in(coverage.zone, now) - timedelta(days=1)
         gaps = gaps_of(days, first=kept, last=yesterday)
+        missing = set(gaps)
         stale = sum(day.state == "stale" for day in days)
         return models.AvailabilityAnswer(
             data=[models.SourceDay(**asdict(day)) for day in days],
@@ -67,7 +67,7 @@ def declare(api: Api, database: Database, clock: Callable[[], datetime]) -> None
                 models.Gap(first_day=gap.start, last_day=gap.end, days=gap.days)
                 for gap in stretches(gaps)
             ],
-            missing_days=sum(day.day in set(gaps) and day.state != "stale" for day in days),
+            missing_days=sum(day.day in missing and day.state != "stale" for day in days),
             stale_days=stale,
             data_version=coverage.data_version,
             data_until=coverage.data_until,
@@ -102,6 +102,16 @@ def declare(api: Api, database: Database, clock: Callable[[], datetime]) -> None
             )
         found = await reconcile(database, principal.tenant_id, days, coverage.currency)
         return models.ReconciliationAnswer(data=_reconciled(found))
+
+
+def _check(days: DateRange) -> None:
+    if days.days < 1:
+        wrong = "must not be before start_date"
+    elif days.days > MAX_LISTED_DAYS:
+        wrong = f"the range must not be longer than {MAX_LISTED_DAYS} days"
+    else:
+        return
+    raise InvalidInput("The date range is not valid.", [("?end_date", wrong)])
 
 
 _DAY = ("day", "state", "source_rows", "loaded_rows", "difference", "counted_at", "source_changed")

@@ -4,12 +4,14 @@ from datetime import date, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from troupe.http.conventions import (
     MAX_LIMIT,
     AnswerModel,
     BodyModel,
+    Day,
+    Instant,
     PageQuery,
     Preset,
     QueryModel,
@@ -55,9 +57,9 @@ class JobsQuery(PageQuery):
     """Only this kind, such as `ingest`."""
     state: JobState | None = None
     """Only those in this state."""
-    created_from: AwareDatetime | None = None
+    created_from: Instant | None = None
     """Only those made at this instant or later."""
-    created_before: AwareDatetime | None = None
+    created_before: Instant | None = None
     """Only those made before this instant."""
 
 
@@ -77,12 +79,12 @@ class RedriveAnswer(AnswerModel):
 
 
 class AvailabilityQuery(QueryModel):
-    """Which days to list; everything that is known when nothing is given."""
+    """Which days to list; everything that is known when nothing is given. At most ten years."""
 
-    start_date: date | None = None
-    """First day."""
-    end_date: date | None = None
-    """Last day, included."""
+    start_date: Day | None = None
+    """First day; the first that is known by default."""
+    end_date: Day | None = None
+    """Last day, included; the last that is known by default."""
 
 
 class JobProgress(AnswerModel):

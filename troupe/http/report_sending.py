@@ -51,6 +51,7 @@ def _declare_previews(api: Api, desk: Desk) -> None:
         requires=Role.ANALYST,
         query=models.PreviewQuery,
         answers={200: PART},
+        problems=[404],
         summary="A report as it would be sent now",
         tag=TAG,
     )

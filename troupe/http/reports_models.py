@@ -19,7 +19,7 @@ from troupe.actors.analytics.reports.records import (
     Suppression,
 )
 from troupe.actors.analytics.reports.settings import ReportSettings
-from troupe.http.conventions import AnswerModel, BodyModel, PageQuery, QueryModel
+from troupe.http.conventions import AnswerModel, BodyModel, Day, PageQuery, QueryModel
 from troupe.platform.schedules import Policy
 
 Language = Literal["en", "de"]
@@ -213,7 +213,7 @@ class PreviewQuery(QueryModel):
 
     period: ReportPeriod = ReportPeriod.DAY
     """What it sums up."""
-    day: date | None = None
+    day: Day | None = None
     """The period is the last whole one before this day; today by default."""
     location: Location | None = None
     """The branch; without it the whole company."""
@@ -245,7 +245,7 @@ class SendBody(BodyModel):
     """A report to send at once."""
 
     period: ReportPeriod = ReportPeriod.DAY
-    day: date | None = None
+    day: Day | None = None
     """The period is the last whole one before this day; today by default."""
     to: Literal["myself", "locations", "all"]
     """`myself` is a test: one mail, to your own address."""

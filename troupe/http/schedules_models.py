@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
-from troupe.http.conventions import AnswerModel, BodyModel, QueryModel
+from troupe.http.conventions import AnswerModel, BodyModel, Instant, QueryModel
 from troupe.platform.jobs import JobState
 from troupe.platform.schedules import Outcome, Policy, Schedule, Slot
 
@@ -138,7 +138,7 @@ class PreviewQuery(NextQuery):
     cron: Cron
     zone: Zone | None = None
     """The tenant's reporting zone by default."""
-    after: AwareDatetime | None = None
+    after: Instant | None = None
     """From this instant on; now by default."""
 
 

@@ -6,13 +6,20 @@ from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from troupe.actors.analytics.following import TaskKind
 from troupe.actors.analytics.tasks import SORTABLE, Change, Status, Task
 from troupe.http.analytics_models import FilterValues
-from troupe.http.conventions import AnswerModel, BodyModel, PageQuery, RangeQuery, entity_tag
+from troupe.http.conventions import (
+    AnswerModel,
+    BodyModel,
+    Instant,
+    PageQuery,
+    RangeQuery,
+    entity_tag,
+)
 from troupe.http.history_ids import session_id_of, user_id_of
 from troupe.http.task_reasons import REASONS, why
 
@@ -151,7 +158,7 @@ class TaskBody(BodyModel):
     """A member of the tenant; null: nobody."""
     note: Annotated[str, Field(max_length=MAX_NOTE)] | None = None
     """Replaces the note."""
-    snoozed_until: AwareDatetime | None = None
+    snoozed_until: Instant | None = None
     """Later than now; null: not at all."""
 
     def given(self) -> Mapping[str, Any]:

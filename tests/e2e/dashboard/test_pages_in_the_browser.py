@@ -126,11 +126,17 @@ def test_axe_finds_nothing_on_any_page(visit: Any, tenant: Tenant, axe: str, loo
     visitor = visit(**LOOKS[look])
     branch = tenant.get("analytics", "/api/v1/locations").json()["data"][0]["location_id"]
     cart = _first_cart(visitor.page, tenant)
+    doors = tenant.get("auth", f"/api/v1/tenants/{tenant.id}/providers").json()["data"]
+    door = doors[0]["provider_id"]
     paths = [
         f"/tasks/cart-abandonment?task={cart['id']}",
         f"/history/users/{cart['user_id']}",
         "/settings/connections/sftp",
         "/settings/alerts/new?kind=drop",
+        "/settings/logins",
+        f"/settings/logins/{door}",
+        "/settings/privacy",
+        "/data/schedules?new=ingest",
         "/account",
         "/reports/schedules",
         *(section.path for section in SECTIONS),

@@ -23,6 +23,7 @@ from tests.support.postgres import TestDatabase
 from troupe.actors.analytics import alarms
 from troupe.actors.analytics.alarms import Postman, watch_once
 from troupe.actors.analytics.alerts import Alerts, look
+from troupe.actors.analytics.trials import Trials
 from troupe.common.bridge import aio
 from troupe.common.database import Database, open_database
 from troupe.common.ids import TenantId
@@ -144,6 +145,12 @@ class Watch:
     async def told(self, tenant: TenantId, alert: Any) -> list[Any]:
         return await self.desk.pages(tenant, f"/alerts/{alert['id']}/alarms", limit=2)
 
+    async def connect(self, tenant: TenantId, letters: Letters) -> None:
+        config = {"host": "127.0.0.1", "port": letters.port, "security": "none",
+                  "sender": "troupe@shop.example"}  # fmt: skip
+        statement = "INSERT INTO auth.connections (tenant_id, kind, config) VALUES ($1, 'smtp', $2)"
+        await self.sql(tenant, statement, tenant, config)
+
     async def sql(self, tenant: TenantId, statement: str, *arguments: Any) -> None:
         await self.database.execute(statement, *arguments, tenant=tenant)
 
@@ -157,7 +164,8 @@ async def watch(bridge: None, module_database: TestDatabase) -> AsyncIterator[Wa
         Postman(database, vault, guard) as postman,
     ):
         app = create_app("analytics", resolver=Tokens())
-        alert_routes.declare(app.api, Alerts(database, vault))
+        trials = Trials(database, vault, guard)
+        alert_routes.declare(app.api, Alerts(database, vault), trials)
         yield Watch(Desk(app), database, postman, vault, module_database.runtime_url)
 
 
@@ -239,14 +247,7 @@ async def test_the_letter_and_the_post_arrive_once(
     watch: Watch, receiver: Receiver, letters: Letters
 ) -> None:
     tenant = await watch.open(make_shop([50, 100, 100]))
-    config = {"host": "127.0.0.1", "port": letters.port, "security": "none",
-              "sender": "troupe@shop.example"}  # fmt: skip
-    await watch.sql(
-        tenant,
-        "INSERT INTO auth.connections (tenant_id, kind, config) VALUES ($1, 'smtp', $2)",
-        tenant,
-        config,
-    )
+    await watch.connect(tenant, letters)
     alert = await watch.make(
         tenant, kind="drop", metric="sessions", threshold="20", webhook_url=receiver.url,
         emails=["ada@shop.example", "bo@shop.example"],
@@ -454,6 +455,66 @@ async def test_who_may_do_what(watch: Watch) -> None:
     gone = await watch.desk.ask(tenant, "DELETE", path, role="admin")
     assert gone.status == 204
     assert (await watch.desk.ask(tenant, "GET", path)).status == 404
+
+
+async def test_an_alert_is_tried(watch: Watch, receiver: Receiver, letters: Letters) -> None:
+    """Switched off, with a figure that is as usual, and to everybody."""
+    tenant = await watch.open(make_shop([100, 100, 100]))
+    await watch.connect(tenant, letters)
+    alert = await watch.make(tenant, **BASE, webhook_url=receiver.url, enabled=False)
+    tried = await watch.desk.ask(tenant, "POST", f"/alerts/{alert['id']}/test", role="admin")
+    assert tried.status == 200, tried.raw
+    assert (tried.json["works"], tried.json["alarm"]["test"]) == (True, True)
+    assert tried.json["message"] == "The test was taken for all 2 receivers."
+    [letter] = letters.taken
+    assert "Subject: Test: n (Shop)" in letter.content.decode()
+    assert "This is a test." in letter.content.decode()
+    [post] = receiver.posts
+    document = json.loads(post.body)
+    assert (document["type"], document["data"]["alert_id"]) == ("alert.test", alert["id"])
+    name, moment = post.headers["webhook-id"], post.headers["webhook-timestamp"]
+    wanted = alarms.signature(alert["webhook_secret"], name, int(moment), post.body)
+    assert post.headers["webhook-signature"] == wanted
+    assert await watch.postman.deliver(tenant) == 0  # nothing is left to be sent
+    assert [one["id"] for one in await watch.told(tenant, alert)] == [tried.json["alarm"]["id"]]
+    entries = await watch.database.fetch(
+        "SELECT target, detail FROM auth.audit_log WHERE tenant_id = $1 AND action = $2",
+        tenant,
+        "alert.tested",
+        tenant=tenant,
+    )
+    assert [tuple(entry.values()) for entry in entries] == [(alert["id"], {"messages": 2})]
+
+
+async def test_a_trial_that_does_not_arrive_says_so_and_is_over(
+    watch: Watch, receiver: Receiver
+) -> None:
+    tenant = await watch.open(make_shop([50, 100, 100]))
+    alert = await watch.make(tenant, **BASE, webhook_url=receiver.url)
+    receiver.status = 503
+    tried = await watch.desk.ask(tenant, "POST", f"/alerts/{alert['id']}/test", role="admin")
+    assert tried.json["works"] is False
+    assert tried.json["message"].startswith("2 of 2 receivers were not reached.")
+    told = {one["channel"]: one for one in tried.json["alarm"]["messages"]}
+    assert {one["state"] for one in told.values()} == {"failed"}
+    assert told["webhook"]["problem"] == "The webhook answered with status 503."
+    assert await watch.look(tenant) == 1  # a trial stands in no real alarm's way
+
+
+async def test_trials_are_for_administrators_and_only_so_many(
+    watch: Watch, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("troupe.actors.analytics.trials.MOST_TRIALS", 2)
+    tenant, stranger = [await watch.open(make_shop([1])) for _ in range(2)]
+    alert = await watch.make(tenant, **BASE | {"emails": []}, webhook_url=receiver.url)
+    path = f"/alerts/{alert['id']}/test"
+    assert (await watch.desk.ask(tenant, "POST", path, role="analyst")).status == 403
+    assert (await watch.desk.ask(stranger, "POST", path, role="owner")).status == 404
+    for status in (200, 200, 429):
+        reply = await watch.desk.ask(tenant, "POST", path, role="admin")
+        assert reply.status == status
+    assert 0 < int(reply.headers["Retry-After"]) <= 3600
+    assert len(receiver.posts) == 2
 
 
 async def test_there_are_only_so_many(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:

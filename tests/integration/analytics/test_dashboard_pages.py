@@ -126,6 +126,14 @@ async def test_errors_are_pages_for_people(site: Site) -> None:
     assert program.headers["Content-Type"] == "application/problem+json"
 
 
+async def test_an_error_on_the_way_to_another_page_is_a_page_too(site: Site) -> None:
+    """htmx takes anything, and shows what it gets."""
+    headers = {"Accept": "*/*", "HX-Request": "true"}
+    reply = await site.get("/?preset=8d", "Shop", **headers)
+    assert reply.status == 422
+    assert Page(reply.text).all("h1")
+
+
 async def test_custom_dates_stay_when_something_else_changes(site: Site) -> None:
     address = "/?start_date=2026-03-10&end_date=2026-03-20&metric=sessions&location=b1"
     page = Page((await site.visit(address, "Shop")).text)

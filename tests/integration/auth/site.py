@@ -242,6 +242,7 @@ async def open_site(
                 logouts=BackchannelLogouts(database, RelyingParty(http)),
                 credentials=credentials,
                 addresses=addresses,
+                peers=http,
             )
             provider.register(callback=addresses.callback, home=addresses.home)
             refresher = Refresher(database, vault, party, refresh, lease=2)

@@ -178,6 +178,30 @@ async def test_ranges_that_make_no_sense(
     assert [problem["pointer"] for problem in refused.body["errors"]] == pointers
 
 
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ("end_date=9999-12-31", "?end_date"),
+        ("start_date=0001-01-01", "?start_date"),
+        ("start_date=2026-09-01&end_date=2026-08-31", "?end_date"),
+        ("start_date=2010-01-01&end_date=2020-12-31", "?end_date"),
+    ],
+)
+async def test_availability_of_days_beyond_measure(
+    client: Client, query: str, pointer: str
+) -> None:
+    refused = await client.get(f"/availability?{query}")
+    assert refused.status == 422
+    assert [problem["pointer"] for problem in refused.body["errors"]] == [pointer]
+
+
+async def test_availability_is_at_most_ten_years(client: Client) -> None:
+    longest = await client.get("/availability?start_date=2010-01-01&end_date=2020-01-08")
+    assert len(longest.body["data"]) == 3660
+    open_ended = await client.get("/availability?start_date=2010-01-01&end_date=2010-01-31")
+    assert len(open_ended.body["data"]) == 31
+
+
 async def test_presets_end_yesterday(client: Client) -> None:
     started = await client.start({"preset": "7d"})
     assert started.body["arguments"] == {"start_date": "2026-09-23", "end_date": "2026-09-29"}

@@ -83,6 +83,8 @@ def test_a_strange_cursor_is_refused(cursor: str) -> None:
         ("x", Decimal),
         ("2026-02-30", date),
         ("2026-01-01T00:00:00", datetime),
+        ("9999-12-31T23:59:59-14:00", datetime),
+        ("0001-01-01T00:00:00+14:00", datetime),
         ("1", UUID),
     ],
 )

@@ -89,14 +89,42 @@ class Message:
     sealed: bytes | None
     """The signing secret, of a webhook."""
 
+    @classmethod
+    def of(cls, row: "asyncpg.Record") -> "Message":
+        """From a row of a message with its alarm and alert."""
+        # The address may have been changed since: the alarm goes to where the secret is known.
+        recipient = row["webhook_url"] if row["channel"] == "webhook" else row["recipient"]
+        return cls(
+            row["message_id"],
+            row["channel"],
+            recipient or row["recipient"],
+            row["attempts"],
+            row["alarm_id"],
+            row["alert_id"],
+            row["name"],
+            AlertKind(row["kind"]),
+            row["subject"],
+            row["facts"],
+            row["raised_at"],
+            row["tenant_name"],
+            row["webhook_secret"],
+        )
+
     @property
     def sentence(self) -> str:
         """What has happened, for people."""
         return sentence_of(self.kind, self.facts)
 
 
+def is_trial(facts: Mapping[str, Any]) -> bool:
+    """Whether an alarm is about nothing: somebody has tried the alert."""
+    return "trial" in facts
+
+
 def sentence_of(kind: AlertKind, facts: Mapping[str, Any]) -> str:
     """What an alarm tells, in one sentence."""
+    if is_trial(facts):
+        return "This is a test. Nothing has happened, and nobody needs to do anything."
     match kind:
         case AlertKind.SPIKE | AlertKind.DROP:
             how = "above" if kind is AlertKind.SPIKE else "below"
@@ -116,7 +144,8 @@ def sentence_of(kind: AlertKind, facts: Mapping[str, Any]) -> str:
 def letter(message: Message, sender: str) -> EmailMessage:
     """The message as an e-mail: plain text, one receiver."""
     made = EmailMessage()
-    made["Subject"] = f"{_line(message.name)} ({_line(message.tenant_name)})"
+    test = "Test: " if is_trial(message.facts) else ""
+    made["Subject"] = f"{test}{_line(message.name)} ({_line(message.tenant_name)})"
     made["From"] = sender
     made["To"] = message.recipient
     made["Date"] = format_datetime(message.raised_at)
@@ -137,7 +166,7 @@ def _line(text: str) -> str:
 def payload(message: Message) -> bytes:
     """The message as a webhook's body."""
     document = {
-        "type": f"alert.{message.kind}",
+        "type": "alert.test" if is_trial(message.facts) else f"alert.{message.kind}",
         "timestamp": message.raised_at.isoformat().replace("+00:00", "Z"),
         "data": {
             "alarm_id": str(message.alarm_id),
@@ -210,38 +239,38 @@ class Postman:
             message = await self._take(tenant)
             if message is None:
                 return taken
-            await self._send_one(tenant, message)
+            await self.send(tenant, message)
         return AT_ONCE
 
     async def _take(self, tenant: TenantId) -> Message | None:
         async def unit(connection: "Connection") -> Message | None:
             row = await connection.fetchrow(ALERTS["take_message"], tenant, LEASE)
-            if row is None:
-                return None
-            # The address may have been changed since: the alarm goes to where the secret is known.
-            recipient = row["webhook_url"] if row["channel"] == "webhook" else row["recipient"]
-            return Message(
-                row["message_id"],
-                row["channel"],
-                recipient or row["recipient"],
-                row["attempts"],
-                row["alarm_id"],
-                row["alert_id"],
-                row["name"],
-                AlertKind(row["kind"]),
-                row["subject"],
-                row["facts"],
-                row["raised_at"],
-                row["tenant_name"],
-                row["webhook_secret"],
-            )
+            return None if row is None else Message.of(row)
 
         return await self._database.run(unit, tenant=tenant)
 
-    async def _send_one(self, tenant: TenantId, message: Message) -> None:
+    async def send(
+        self,
+        tenant: TenantId,
+        message: Message,
+        *,
+        patience: float = SEND_DEADLINE,
+        attempts: int = ATTEMPTS,
+    ) -> None:
+        """Send a message that was taken, and note what became of it.
+
+        Args:
+            tenant: Whose.
+            message: Which.
+            patience: Seconds.
+            attempts: After so many it is given up.
+
+        Raises:
+            DatabaseError: It could not be noted.
+        """
         pause: float | None = None
         try:
-            with trio.fail_after(SEND_DEADLINE):
+            with trio.fail_after(patience):
                 if message.channel == "email":
                     await self._write(tenant, message)
                 else:
@@ -250,7 +279,7 @@ class Postman:
             problem = str(error)
         except (PeerError, ConfigurationError, trio.TooSlowError) as error:
             problem = str(error) or "The receiver did not answer in time."
-            if message.attempts < ATTEMPTS:
+            if message.attempts < attempts:
                 pause = min(FIRST_PAUSE * 2 ** (message.attempts - 1), LONGEST_PAUSE)
         else:
             await self._database.execute(

@@ -339,10 +339,7 @@ async def raise_alarm(
     )
     if alarm_id is None:
         return False
-    wish = alert.wish
-    recipients = [("email", address) for address in wish.emails]
-    if wish.webhook_url:
-        recipients.append(("webhook", wish.webhook_url))
+    recipients = recipients_of(alert)
     await connection.execute(
         ALERTS["add_messages"],
         tenant,
@@ -351,6 +348,14 @@ async def raise_alarm(
         [recipient for _, recipient in recipients],
     )
     return True
+
+
+def recipients_of(alert: Alert) -> list[tuple[str, str]]:
+    """Whom an alert tells: channel and address of each."""
+    told = [("email", address) for address in alert.wish.emails]
+    if alert.wish.webhook_url:
+        told.append(("webhook", alert.wish.webhook_url))
+    return told
 
 
 async def _findings(

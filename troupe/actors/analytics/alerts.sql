@@ -118,3 +118,50 @@ WHERE a.tenant_id = $1 AND a.alert_id = $2
   AND ($4::uuid IS NULL OR (a.raised_at, a.alarm_id) < ($3::timestamptz, $4))
 ORDER BY a.raised_at DESC, a.alarm_id DESC
 LIMIT $5
+
+-- name: count_trials
+-- $1 tenant. Tests of the last hour, and the seconds until the oldest of them is an hour old.
+SELECT count(*) AS trials,
+       coalesce(extract(epoch FROM min(raised_at) + interval '1 hour' - now()), 0)::float8 AS wait
+FROM analytics.alarms
+WHERE tenant_id = $1 AND raised_at > now() - interval '1 hour' AND facts ? 'trial'
+
+-- name: add_trial
+-- $1 tenant, $2 alert. An alarm about nothing: resolved at once, so that it stands in no real one's way.
+INSERT INTO analytics.alarms (tenant_id, alert_id, subject, facts, resolved_at)
+VALUES ($1, $2, 'trial ' || gen_random_uuid(), '{"trial": true}', now())
+RETURNING alarm_id
+
+-- name: add_taken_messages
+-- $1 tenant, $2 alarm, $3 channels, $4 recipients, $5 seconds for which they are nobody else's: whoever
+-- writes them sends them.
+INSERT INTO analytics.alarm_messages (tenant_id, alarm_id, channel, recipient, attempts, next_at)
+SELECT $1, $2, m.channel, m.recipient, 1, now() + make_interval(secs => $5)
+FROM unnest($3::text[], $4::text[]) AS m (channel, recipient)
+
+-- name: messages_of
+-- $1 tenant, $2 alarm. As `take_message` gives them.
+SELECT m.message_id, m.channel, m.recipient, m.attempts, a.alarm_id, a.subject, a.facts, a.raised_at,
+       r.alert_id, r.name, r.kind, r.webhook_secret, r.webhook_url, t.name AS tenant_name
+FROM analytics.alarm_messages m
+JOIN analytics.alarms a ON a.tenant_id = $1 AND a.alarm_id = m.alarm_id
+JOIN analytics.alerts r ON r.tenant_id = $1 AND r.alert_id = a.alert_id
+JOIN platform.tenants t ON t.tenant_id = $1
+WHERE m.tenant_id = $1 AND m.alarm_id = $2
+
+-- name: one_alarm
+-- $1 tenant, $2 alarm. As `list_alarms` gives them.
+SELECT a.alarm_id, a.subject, a.raised_at, a.resolved_at, a.facts, m.messages
+FROM analytics.alarms a
+CROSS JOIN LATERAL (
+    SELECT coalesce(jsonb_agg(jsonb_build_object(
+               'channel', w.channel, 'recipient', w.recipient, 'state', w.state, 'attempts',
+               w.attempts, 'problem', w.problem) ORDER BY w.channel, w.recipient), '[]') AS messages
+    FROM analytics.alarm_messages w
+    WHERE w.tenant_id = $1 AND w.alarm_id = a.alarm_id
+) AS m
+WHERE a.tenant_id = $1 AND a.alarm_id = $2
+
+-- name: append_audit
+-- $1 kind of actor, $2 actor, $3 action, $4 target, $5 detail; for the transaction's tenant.
+SELECT auth.append_audit($1, $2, $3, $4, $5)

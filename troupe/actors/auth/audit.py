@@ -21,6 +21,7 @@ action                     target; detail
 ``invitation.taken_back``  the invitation; the role
 ``invitation.accepted``    the invitation; the role
 ``provider.put``           the provider; issuer and client id
+``provider.tested``        the provider; issuer and client id
 ``provider.deleted``       the provider; issuer and client id
 ``session.started``        the session; the provider
 ``session.refused``        a pseudonym of the subject; why
@@ -34,6 +35,7 @@ action                     target; detail
 ``schedule.created``       the schedule; kind of job, line, zone, whether it is on
 ``schedule.changed``       likewise, and the names of the fields
 ``schedule.deleted``       the schedule; likewise, as it was
+``alert.tested``           the alert; how many messages
 ``report.settings_put``    nothing; the version
 ``report.recipient_added``, ``…_changed``, ``…_removed``  the recipient; the branch
 ``report.schedule_made``, ``…_changed``, ``…_removed``  the schedule; its name and line
@@ -106,10 +108,17 @@ async def append(
 
 
 async def note(
-    database: Database, tenant: TenantId, actor: Actor, action: str, target: str
+    database: Database,
+    tenant: TenantId,
+    actor: Actor,
+    action: str,
+    target: str,
+    detail: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write an entry by itself: about something that was read, not changed."""
-    await database.run(lambda connection: append(connection, actor, action, target), tenant=tenant)
+    """Write an entry by itself: about something that was read or tried, not changed."""
+    await database.run(
+        lambda connection: append(connection, actor, action, target, detail), tenant=tenant
+    )
 
 
 async def entries(

@@ -69,6 +69,10 @@ class IssuerKeys:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def fitting(self, algorithms: frozenset[str]) -> int:
+        """How many of them may be used with one of these."""
+        return sum(1 for key in self._keys if key.algorithms & algorithms)
+
     def find(self, kid: str | None, algorithm: str) -> SigningKey:
         """The one key that a token with this header can have been signed with.
 

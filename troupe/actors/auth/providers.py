@@ -275,9 +275,21 @@ async def delete_provider(
 
 
 async def load_provider(
-    database: Database, vault: Vault, tenant: TenantId, provider: UUID
+    database: Database,
+    vault: Vault,
+    tenant: TenantId,
+    provider: UUID,
+    *,
+    also_disabled: bool = False,
 ) -> IdentityProvider:
-    """An enabled provider, its secret opened.
+    """A provider, its secret opened.
+
+    Args:
+        database: Where.
+        vault: Opens the secret.
+        tenant: Whose.
+        provider: Which.
+        also_disabled: One that is switched off is found too; no login may follow from that.
 
     Raises:
         NotFound: There is none.
@@ -286,7 +298,7 @@ async def load_provider(
 
     async def unit(connection: "asyncpg.Connection[asyncpg.Record]") -> IdentityProvider:
         row = await connection.fetchrow(QUERIES["provider"], tenant, provider)
-        if row is None or not row["enabled"]:
+        if row is None or not (row["enabled"] or also_disabled):
             raise NotFound("There is no such identity provider.")
         secret = (
             None

@@ -260,7 +260,7 @@ class RelyingParty:
         if metadata.introspection_endpoint is None:
             raise ProviderMisbehaved("The identity provider does not introspect tokens.")
         form = {"token": token, "token_type_hint": "access_token"}
-        fields, authorization = _authenticated(metadata, client, form)
+        fields, authorization = authenticated(metadata, client, form)
         status, answer = await self._http.post_form(
             metadata.introspection_endpoint, fields, authorization=authorization
         )
@@ -332,7 +332,7 @@ class RelyingParty:
     async def _token_request(
         self, metadata: ProviderMetadata, client: Client, form: Mapping[str, str]
     ) -> dict[str, Any]:
-        fields, authorization = _authenticated(metadata, client, form)
+        fields, authorization = authenticated(metadata, client, form)
         status, answer = await self._http.post_form(
             metadata.token_endpoint, fields, authorization=authorization
         )
@@ -362,7 +362,7 @@ class RelyingParty:
         return {**information, **claims}
 
 
-def _authenticated(
+def authenticated(
     metadata: ProviderMetadata, client: Client, form: Mapping[str, str]
 ) -> tuple[dict[str, str], str | None]:
     """The form and the Authorization header with which a client proves who it is."""

@@ -9,7 +9,8 @@ LEFT JOIN data.versions v ON v.tenant_id = t.tenant_id
 WHERE t.tenant_id = $1
 
 -- name: days
--- $1 tenant, $2 and $3 first and last day, or NULL for as far as is known. Every day of the range.
+-- $1 tenant, $2 and $3 first and last day, or NULL for as far as is known; $4 days at most. Every day
+-- of the range, from its first one on.
 SELECT calendar.day::date AS day, coalesce(d.state, 'unknown') AS state, d.family, d.source_rows,
        d.loaded_rows, d.source_rows - d.loaded_rows AS difference, d.loaded_at, d.checked_at,
        d.problem
@@ -17,10 +18,11 @@ FROM (
     SELECT coalesce($2::date, min(source_day)) AS first, coalesce($3::date, max(source_day)) AS last
     FROM data.source_days WHERE tenant_id = $1
 ) AS bounds
-CROSS JOIN LATERAL generate_series(bounds.first, bounds.last, interval '1 day') AS calendar (day)
+CROSS JOIN LATERAL generate_series(
+    bounds.first, least(bounds.last, bounds.first + $4::integer - 1), interval '1 day')
+    AS calendar (day)
 LEFT JOIN data.source_days d ON d.tenant_id = $1 AND d.source_day = calendar.day::date
 ORDER BY calendar.day
-LIMIT $4
 
 -- name: reconciled_days
 -- $1 tenant, $2 first day, $3 last day, $4 reporting currency. Every day of the range, with what is

@@ -1,16 +1,14 @@
 """The route of the data page: what is there, what is under way, what to load."""
 
-from datetime import date
-from typing import Annotated, Final
+from typing import Final
 from urllib.parse import urlencode
 from uuid import UUID
 
-from pydantic import Field
-
 from troupe.actors.analytics.answers import Answers
-from troupe.http.conventions import EARLIEST_DATE, LATEST_DATE, QueryModel
+from troupe.http.conventions import Day, QueryModel
 from troupe.http.dashboard.frame import PAGE, Frame
 from troupe.http.dashboard.job_words import STATES as JOB_STATES
+from troupe.http.dashboard.settings_pages import Tab
 from troupe.http.dashboard.supply import STATES, read_supply
 from troupe.http.declaration import Answer
 from troupe.http.principal import Principal, Role
@@ -18,6 +16,7 @@ from troupe.http.routes import Api
 from troupe.platform.jobs import JobState
 
 PATH: Final = "/data"
+TABS: Final = (Tab("Days and jobs", PATH), Tab("Schedules", "/data/schedules"))
 SHOWN_STATES: Final = (
     (None, "All"),
     (JobState.RUNNING, "Running"),
@@ -26,17 +25,15 @@ SHOWN_STATES: Final = (
     (JobState.DEAD, "Gave up"),
 )
 
-ShownDay = Annotated[date, Field(ge=EARLIEST_DATE, le=LATEST_DATE)]
-
 
 class DataQuery(QueryModel):
     """What the data page shows."""
 
-    until: ShownDay | None = None
+    until: Day | None = None
     """A day in the calendar's last month."""
     state: JobState | None = None
     """Only jobs in this state."""
-    day: ShownDay | None = None
+    day: Day | None = None
     """The day that is opened beside the page."""
     job: UUID | None = None
     """The job that is opened beside the page."""
@@ -86,5 +83,6 @@ def declare(api: Api, frame: Frame, answers: Answers) -> None:
             states=STATES,
             job_states=JOB_STATES,
             shown_states=SHOWN_STATES,
+            tabs=TABS,
             may_act=principal.role >= Role.ANALYST,
         )

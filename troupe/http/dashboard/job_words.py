@@ -16,6 +16,8 @@ _KINDS: Final[Mapping[str, str]] = {
     "import_master_data": "Import customers and branches",
     "derive": "Compute again",
     "retention": "Remove old days",
+    "erase_person": "Forget a person",
+    "erase_tenant": "Delete the tenant",
 }
 STATES: Final[Mapping[JobState, tuple[str, str]]] = {
     JobState.AVAILABLE: ("Waiting", "flat"),

@@ -21,7 +21,10 @@ from troupe.http.dashboard import (
     overview_page,
     people_pages,
     performance_page,
+    privacy_pages,
+    provider_pages,
     report_pages,
+    schedule_pages,
     settings_pages,
     task_pages,
     timeline_pages,
@@ -64,4 +67,7 @@ def declare(
     report_pages.declare(app.api, frame, answers, reports)
     people_pages.declare(app.api, frame, answers)
     settings_pages.declare(app.api, frame, answers)
+    provider_pages.declare(app.api, frame, answers)
+    privacy_pages.declare(app.api, frame, answers)
+    schedule_pages.declare(app.api, frame, answers)
     app.error_page = frame.error_page

@@ -6,7 +6,6 @@ a frame of its own in which nothing runs and nothing loads.
 """
 
 from dataclasses import dataclass
-from datetime import date
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlencode
 from uuid import UUID
@@ -24,6 +23,7 @@ from troupe.common.ids import TenantId
 from troupe.http.conventions import (
     MAX_CURSOR_CHARACTERS,
     MAX_LIMIT,
+    Day,
     QueryModel,
 )
 from troupe.http.dashboard.fields import Words, fields_of
@@ -116,7 +116,7 @@ class PreviewPageQuery(ReportsQuery):
 
     period: ReportPeriod = ReportPeriod.DAY
     """What it sums up."""
-    day: date | None = None
+    day: Day | None = None
     """The period is the last whole one before this day."""
     location: Annotated[str | None, Field(max_length=200)] = None
     """The branch; none: the whole company."""
@@ -317,6 +317,7 @@ def _declare_deliveries(api: Api, pages: _Pages) -> None:
         requires=Role.ANALYST,
         query=DeliveriesPageQuery,
         answers={200: PAGE},
+        problems=[404],
         summary="The page of mails and what became of them",
     )
     async def deliveries_page(*, principal: Principal, query: DeliveriesPageQuery) -> Answer:

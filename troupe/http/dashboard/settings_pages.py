@@ -42,7 +42,9 @@ class Tab:
 TABS: Final = (
     Tab("General", "/settings"),
     Tab("Connections", "/settings/connections", Role.ADMIN),
+    Tab("Logins", "/settings/logins", Role.ADMIN),
     Tab("Alerts", "/settings/alerts"),
+    Tab("Data and privacy", "/settings/privacy", Role.ADMIN),
     Tab("Audit log", "/settings/audit", Role.ADMIN),
 )
 

@@ -202,10 +202,12 @@ window.troupe = (() => {
     try {
       const key = method === "POST" ? crypto.randomUUID() : undefined;
       const answer = await call(method, route, { body, etag, key });
-      if (done) notify(done);
+      const said = element.dataset.says && answer.body?.[element.dataset.says];
+      if (done || said) notify(said || done, { bad: answer.body?.works === false });
       const seen = new CustomEvent("api:done", { bubbles: true, cancelable: true, detail: answer });
       if (!element.dispatchEvent(seen) || then === "stay") return;
-      if (then) location.assign(then);
+      // {name} in an address is what the answer has under that name.
+      if (then) location.assign(then.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(answer.body[name])));
       else await refresh();
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;

@@ -36,7 +36,7 @@
   // Not while somebody types or decides.
   function isBusy() {
     const at = document.activeElement;
-    return Boolean(document.querySelector("dialog[open]"))
+    return Boolean(document.querySelector("dialog[open], form[aria-busy], [data-keeps]:not([hidden])"))
       || Boolean(at && at.closest("form") && at.matches("input, select, textarea"));
   }
 

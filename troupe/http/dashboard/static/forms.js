@@ -107,6 +107,53 @@ document.addEventListener("api:failed", (event) => {
   }
 });
 
+// --- what cannot be undone is typed first ---------------------------------------------------------------
+
+function settleTyped(field) {
+  const wanted = field.dataset.mustBe;
+  field.setCustomValidity(field.value === wanted ? "" : `Type ${wanted} to confirm.`);
+}
+
+document.addEventListener("input", (event) => {
+  if (event.target.matches("input[data-must-be]")) settleTyped(event.target);
+});
+
+function settleAllTyped() {
+  for (const field of document.querySelectorAll("input[data-must-be]")) settleTyped(field);
+}
+document.addEventListener("page:shown", settleAllTyped);
+settleAllTyped();
+
+// --- what a trial has found -------------------------------------------------------------------------------
+
+function element(tag, className, ...content) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  made.append(...content);
+  return made;
+}
+
+function stepOf({ name, ok, message }) {
+  return element(
+    "li", ok ? "good" : "bad",
+    element("span", "visually-hidden", ok ? "Went well: " : "Failed: "),
+    element("b", "", name[0].toUpperCase() + name.slice(1)), element("span", "", message),
+  );
+}
+
+document.addEventListener("api:done", (event) => {
+  const { showsTrial } = event.target.dataset;
+  if (!showsTrial) return;
+  const { works, message, steps } = event.detail.body;
+  const verdict = element(
+    "p", `verdict ${works ? "good" : "bad"}`,
+    element("b", "", works ? "Works." : "Does not work."), " ", works ? message : "",
+  );
+  document.querySelector(showsTrial).replaceChildren(
+    verdict, element("ol", "trial-steps", ...steps.map(stepOf)),
+  );
+});
+
 // --- secrets that are shown once --------------------------------------------------------------------
 
 document.addEventListener("api:done", (event) => {

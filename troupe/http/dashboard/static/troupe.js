@@ -198,10 +198,12 @@ document.addEventListener("keydown", (event) => {
 function begin() {
   markAppearance();
   orderDates();
-  const nav = document.querySelector(".sections");
-  const current = nav?.querySelector("[aria-current]");
-  if (current && nav.scrollWidth > nav.clientWidth) {
-    nav.scrollLeft = current.offsetLeft - nav.clientWidth / 2 + current.offsetWidth / 2;
+  for (const nav of document.querySelectorAll(".sections, .tabs")) {
+    const current = nav.querySelector("[aria-current]");
+    if (current && nav.scrollWidth > nav.clientWidth) {
+      const { left, width } = current.getBoundingClientRect();
+      nav.scrollLeft += left + width / 2 - nav.getBoundingClientRect().left - nav.clientWidth / 2;
+    }
   }
   // A sheet that the address opens takes the focus; one that was closed gives it back to its row.
   const sheet = document.querySelector(".sheet[data-sheet]");
