@@ -16,9 +16,15 @@ from troupe.common.dates import DateRange, Granularity
 from troupe.http.conventions import AnswerModel, ChartQuery, CompareQuery, PageQuery, QueryModel
 
 MAX_FILTER_VALUES = 100
+MAX_SUBJECT = 1024
+"""Characters of a page's address, as lists have it."""
 
 FilterValues = Annotated[
     tuple[Annotated[str, Field(max_length=256)], ...], Field(max_length=MAX_FILTER_VALUES)
+]
+SubjectValues = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=MAX_SUBJECT)], ...],
+    Field(max_length=MAX_FILTER_VALUES),
 ]
 
 
@@ -48,11 +54,26 @@ class FilterQuery(QueryModel):
     """Only sessions from these countries; the empty text means "not known"."""
     customer: FilterValues = ()
     """Only sessions of these customers; the empty text means "not logged in"."""
+    page: SubjectValues = ()
+    """Only sessions that viewed one of these pages: addresses without query."""
+    product: SubjectValues = ()
+    """Only sessions that viewed one of these products, put it into the cart or bought it."""
+    term: SubjectValues = ()
+    """Only sessions that searched for one of these terms."""
 
     @property
     def filters(self) -> Filters:
         """The same for the domain."""
-        return Filters(self.location, self.channel, self.device, self.country, self.customer)
+        return Filters(
+            self.location,
+            self.channel,
+            self.device,
+            self.country,
+            self.customer,
+            self.page,
+            self.product,
+            self.term,
+        )
 
 
 class StatsQuery(CompareQuery, FilterQuery):

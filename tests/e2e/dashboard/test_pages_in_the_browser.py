@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import httpx2
 import pytest
@@ -238,13 +239,8 @@ def test_a_job_is_started_and_followed(visit: Any, tenant: Tenant) -> None:
 
 def test_lists_say_what_the_api_says(demo: Demo, tenant: Tenant) -> None:
     query = {"preset": "7d", "compare": "previous", "device": "desktop"}
-    answer = httpx2.get(
-        f"{demo.ready['urls']['analytics']}/",
-        params=query,
-        headers={"Authorization": f"Bearer {tenant.token}", "Accept": "text/html"},
-    )
-    assert answer.status_code == 200
-    page = Parsed(answer.text)
+    text = _look(demo, tenant, "/", query)
+    page = Parsed(text)
     funnel = tenant.get("analytics", "/api/v1/funnel", **query).json()["steps"]
     assert {one.attributes["data-step"]: int(one.attributes["data-value"])
             for one in page.all("li") if "data-step" in one.attributes} == {
@@ -268,6 +264,38 @@ def test_lists_say_what_the_api_says(demo: Demo, tenant: Tenant) -> None:
         found = {row["name"]: _exact(row["metrics"][by]["value"]) for row in rows["data"]}
         shown = _rows(page, "data-subject", "data-subject-metric")
         assert {name: values[0] for name, values in shown.items() if name in found} == found
+        _follow_a_subject(demo, tenant, text, kind, next(iter(found)))
+
+
+def _look(demo: Demo, tenant: Tenant, address: str, query: dict[str, str]) -> str:
+    answer = httpx2.get(
+        f"{demo.ready['urls']['analytics']}{address}",
+        params=query,
+        headers={"Authorization": f"Bearer {tenant.token}", "Accept": "text/html"},
+    )
+    assert answer.status_code == 200
+    return answer.text
+
+
+def _follow_a_subject(demo: Demo, tenant: Tenant, text: str, kind: str, name: str) -> None:
+    """A click in a top list narrows the page to sessions with it, and the chip takes that away."""
+    [link] = [
+        one.attributes["href"]
+        for one in Parsed(text).elements
+        if one.tag == "a" and one.attributes.get("title") == f"Only sessions with {name}"
+    ]
+    asked = dict(parse_qsl(link.partition("?")[2]))
+    assert asked[kind] == name
+    page = Parsed(_look(demo, tenant, "/", asked))
+    narrowed = tenant.get("analytics", "/api/v1/stats", **asked).json()["metrics"]["sessions"]
+    assert [
+        float(one.attributes["data-value"])
+        for one in page.elements
+        if one.attributes.get("data-metric") == "sessions" and one.tag == "a"
+    ] == [narrowed["value"]]
+    assert narrowed["value"] > 0
+    chips = [one for one in page.elements if one.attributes.get("class") == "chip"]
+    assert kind not in dict(parse_qsl(chips[-1].attributes["href"].partition("?")[2]))
 
 
 def _exact(value: Any) -> float | None:

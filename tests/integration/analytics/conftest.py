@@ -56,6 +56,10 @@ def build_town() -> Town:
         | {"kind": "page", "subject": "/", "first_at": datetime(2025, 10, 5, tzinfo=UTC)}
         | {"views": 1, "cart_additions": 0, "failures": 0}
     ]
+    rival.parts = [
+        {"dimension": "channel", "day": date(2025, 10, 5), "part": "Direct"}
+        | dict.fromkeys(COUNTS, 1)
+    ]
     rival.purchases = [
         dict.fromkeys(("source_day", "day"), date(2025, 10, 5))
         | {"purchase_id": 1, "purchased_at": datetime(2025, 10, 5, tzinfo=UTC), "location_id": "b1"}

@@ -42,7 +42,7 @@ NAMES = [
     "begin_checkout", "begin_checkout", "purchase", "refund", "view_search_results", FAILED,
     "first_visit", "session_start", "user_engagement",
 ]  # fmt: skip
-FILTERS = ("location", "channel", "device", "country", "customer")
+SUBJECTS = ("page", "product", "term")
 Chosen = dict[str, list[str]]
 
 
@@ -213,6 +213,20 @@ class RawReading:
                 items[day, event.bundle_sequence_id] = json.loads(event.items or "[]")
         for row in self.base.purchases:
             row["bought"] = items[row["source_day"], row["bundle_sequence_id"]]
+        self.had_to_do = self._had_to_do()
+
+    def _had_to_do(self) -> dict[Any, dict[str, set[str]]]:
+        """By session and kind, whatever the session had to do with at any time."""
+        found: dict[Any, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for event in self.events:
+            if event.session_key is not None:
+                for kind in SUBJECTS:
+                    found[event.session_key][kind] |= self._met(kind, event)
+        for sale in self.base.purchases:
+            if sale["counted"] and sale["session"] is not None:
+                bought = {item["id"] for item in sale["bought"]} - {None, "(not set)"}
+                found[sale["session"]]["product"] |= bought
+        return found
 
     @property
     def last_event_at(self) -> datetime:
@@ -232,7 +246,14 @@ class RawReading:
             "channel": "channel", "device": "device_category", "country": "country",
             "customer": "customer_id",
         }  # fmt: skip
-        return all((session[names[name]] or "") in values for name, values in others.items())
+        key = session["stream_id"], session["user_pseudo_id"], session["ga_session_id"]
+        alike = {"page": page_of, "product": str, "term": search_key}
+        return all(
+            any(alike[name](value) in self.had_to_do[key][name] for value in values)
+            if name in SUBJECTS
+            else (session[names[name]] or "") in values
+            for name, values in others.items()
+        )
 
     def session_of(self, key: tuple[str, str, int] | None) -> Row | None:
         return None if key is None else self.base.sessions[key]

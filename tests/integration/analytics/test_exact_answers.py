@@ -22,6 +22,9 @@ from tests.integration.analytics.raw import (
     DAYS,
     DEVICES,
     FIRST_DAY,
+    PAGES,
+    PRODUCTS,
+    TERMS,
     Chosen,
     RawReading,
     make_shop,
@@ -40,6 +43,7 @@ VALUES: Final[dict[str, list[str | None]]] = {
     "location": BRANCHES, "channel": CHANNELS, "device": DEVICES, "country": COUNTRIES,
     "customer": CUSTOMERS,
 }  # fmt: skip
+SUBJECTS: Final[dict[str, list[str | None]]] = {"page": PAGES, "product": PRODUCTS, "term": TERMS}
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +80,11 @@ def random_filters(dice: random.Random) -> Chosen:
         if dice.random() < 0.3:
             some = dice.sample([*values, "unheard"], dice.randint(1, 2))
             chosen[name] = [value or "" for value in some]
+    if dice.random() < 0.4:
+        # One kind, and now and then two; an empty text is none of them.
+        for name in dice.sample(list(SUBJECTS), dice.choice([1, 1, 1, 2])):
+            known = [value for value in SUBJECTS[name] if value]
+            chosen[name] = dice.sample([*known, "unheard"], dice.randint(1, 2))
     return chosen
 
 

@@ -47,6 +47,7 @@ class Warehouse:
     locations: list[Row] = field(default_factory=list)
     sessions: list[Row] = field(default_factory=list)
     interests: list[Row] = field(default_factory=list)
+    parts: list[Row] = field(default_factory=list)
     purchases: list[Row] = field(default_factory=list)
     data_until: date | None = None
 
@@ -138,6 +139,7 @@ class Warehouse:
                     ("locations", self.locations),
                     ("sessions", self.sessions),
                     ("interests", self.interests),
+                    ("part_rollup", self.parts),
                     ("purchases", self.purchases),
                 ):
                     await insert(connection, table, self.tenant, rows)

@@ -148,7 +148,7 @@ class _Reading:
         started, ended = events[0].event_at, events[-1].event_at
         customer = last(event.customer_id for event in events)
         erp = last(event.erp_customer_id for event in events)
-        known = self.rules.customers
+        known, failed = self.rules.customers, self.rules.failed_search
         campaign = first(
             (event.source, event.medium, event.campaign)
             if first((event.source, event.medium, event.campaign)) is not None
@@ -193,6 +193,13 @@ class _Reading:
             "cart_additions": names.count("add_to_cart"),
             "checkouts": names.count("begin_checkout"),
             "purchases": 0,
+            "searches": sum(name in {"view_search_results", failed} for name in names),
+            "failed_searches": names.count(failed),
+            "active": any(
+                e.event_name in FIRST or e.is_active_user or (e.engagement_ms or 0) > 0
+                for e in events
+            ),
+            "new": any(name in FIRST for name in names),
         }
 
     def branch(self, event: Event) -> str:
@@ -320,6 +327,82 @@ class _Reading:
                     "purchaser"
                 ] = True
         return list(found.values())
+
+    def parts(self, session: Any) -> tuple[str, str, str]:
+        """Channel, device and country of a session; of what happened outside of any."""
+        if session is None:
+            return "", "", ""
+        row = self.sessions[session]
+        return row["channel"], row["device_category"] or "", row["country"] or ""
+
+    def visitor_parts(self) -> list[Row]:
+        found: dict[tuple[Any, ...], Row] = {}
+        flags = dict.fromkeys(("active", "new", "returning", "purchaser"), False)
+        for _, event in self.events:
+            if event.user_pseudo_id is None:
+                continue
+            session = event.session_key
+            key = self.day(event.event_at), event.user_pseudo_id, *self.parts(session)
+            row = found.setdefault(key, dict(flags))
+            row["active"] |= bool(
+                event.event_name in FIRST
+                or (event.engagement_ms or 0) > 0
+                or event.is_active_user
+                or (session is not None and self.sessions[session]["engaged"])
+            )
+            row["new"] |= event.event_name in FIRST
+            row["returning"] |= (event.ga_session_number or 0) > 1
+        for purchase in self.purchases:
+            if purchase["counted"] and purchase["user_pseudo_id"] is not None:
+                whose = purchase["day"], purchase["user_pseudo_id"]
+                found[*whose, *self.parts(purchase["session"])]["purchaser"] = True
+        names = ("day", "user_pseudo_id", *DIMENSIONS)
+        return [dict(zip(names, key, strict=True)) | row for key, row in found.items()]
+
+    def part_rollup(self) -> list[Row]:
+        counts: dict[tuple[Any, ...], dict[str, int]] = defaultdict(
+            lambda: dict.fromkeys(COUNTS, 0)
+        )
+        for _, event in self.events:
+            for named in zip(DIMENSIONS, self.parts(event.session_key), strict=True):
+                row = counts[self.day(event.event_at), *named]
+                row["events"] += 1
+                row["events_without_consent"] += event.session_key is None
+                row["page_views"] += event.event_name in PAGE_VIEWS
+                row["searches"] += event.event_name in {
+                    "view_search_results", self.rules.failed_search,
+                }  # fmt: skip
+                row["failed_searches"] += event.event_name == self.rules.failed_search
+        for key, session in self.sessions.items():
+            carted, bought = session["cart_additions"] > 0, session["purchases"] > 0
+            for named in zip(DIMENSIONS, self.parts(key), strict=True):
+                row = counts[session["day"], *named]
+                row["sessions"] += 1
+                row["engaged_sessions"] += session["engaged"]
+                row["sessions_with_cart"] += carted
+                row["sessions_with_checkout"] += session["checkouts"] > 0
+                row["sessions_with_purchase"] += bought
+                row["sessions_with_cart_without_purchase"] += carted and not bought
+        names = ("day", "dimension", "part")
+        return [dict(zip(names, key, strict=True)) | row for key, row in counts.items()]
+
+    def part_money(self, refunds: list[Row]) -> list[Row]:
+        sums: dict[tuple[Any, ...], Row] = defaultdict(
+            lambda: {"purchases": 0, "gross_revenue": Decimal(0), "refund_value": Decimal(0)}
+        )
+        for row in self.purchases:
+            for named in zip(DIMENSIONS, self.parts(row["session"]), strict=True):
+                if row["counted"]:
+                    into = sums[row["day"], *named, row["currency"]]
+                    into["purchases"] += 1
+                    into["gross_revenue"] += row["revenue"]
+        for row in refunds:
+            key = row["stream_id"] or "", row["user_pseudo_id"], row["ga_session_id"]
+            session = None if None in key else key
+            for named in zip(DIMENSIONS, self.parts(session), strict=True):
+                sums[row["day"], *named, row["currency"]]["refund_value"] += row["refund_value"]
+        names = ("day", "dimension", "part", "currency")
+        return [dict(zip(names, key, strict=True)) | row for key, row in sums.items()]
 
     def hours(self) -> list[Row]:
         counts: dict[tuple[date, datetime, str], dict[str, int]] = defaultdict(
@@ -524,6 +607,10 @@ class _Reading:
             "user_day": self.user_days(),
             "visitor_returns": returns(self.user_days(), by_branch=False),
             "location_returns": returns(self.user_days(), by_branch=True),
+            "visitor_parts": self.visitor_parts(),
+            "part_returns": part_returns(self.visitor_parts()),
+            "part_rollup": self.part_rollup(),
+            "part_money": self.part_money(refunds),
             "hourly_rollup": hours,
             "daily_rollup": [
                 {"day": day, "location_id": branch} | row for (day, branch), row in daily.items()
@@ -659,6 +746,17 @@ def returns(user_days: list[Row], *, by_branch: bool) -> list[Row]:
     return [dict(zip(keys, key, strict=True)) | row for key, row in found.items()]
 
 
+def part_returns(visitor_parts: list[Row]) -> list[Row]:
+    """The same within each channel, device and country."""
+    return [
+        {"dimension": dimension, "part": row.pop("location_id"), **row}
+        for dimension in DIMENSIONS
+        for row in returns(
+            [row | {"location_id": row[dimension]} for row in visitor_parts], by_branch=True
+        )
+    ]
+
+
 def funnel(events: list[Event], purchases: list[datetime]) -> Row:
     """The shortest chains through the funnel, in microseconds: every chain is tried."""
 
@@ -675,6 +773,7 @@ def funnel(events: list[Event], purchases: list[datetime]) -> Row:
     return found
 
 
+DIMENSIONS = ("channel", "device", "country")
 COUNTS = (
     "events", "events_without_consent", "page_views", "sessions", "engaged_sessions",
     "sessions_with_cart", "sessions_with_checkout", "sessions_with_purchase",

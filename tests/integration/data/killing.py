@@ -95,7 +95,7 @@ async def digests(world: World, shop: Shop) -> dict[str, tuple[int, str]]:
     The tenant's id alone is left out: it is what two tenants with the same data differ in.
     """
     found = {}
-    for table in (*DERIVED, "activity", "interests", "cart_events", "events"):
+    for table in (*DERIVED, "activity", "interests", "subject_days", "cart_events", "events"):
         columns = await world.value(
             "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute"
             " WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped"

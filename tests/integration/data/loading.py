@@ -30,6 +30,10 @@ DERIVED = (
     "user_day",
     "visitor_returns",
     "location_returns",
+    "visitor_parts",
+    "part_returns",
+    "part_rollup",
+    "part_money",
     "hourly_rollup",
     "daily_rollup",
     "money_rollup",
@@ -39,6 +43,19 @@ DERIVED = (
     "cart_episodes",
     "cart_items",
 )
+# What is added up by day is what it is added up from, whatever was loaded, replaced or taken away.
+_SUBJECTS_THAT_DIFFER = """
+    WITH summed AS (
+        SELECT tenant_id, kind, day, subject, sum(views) AS views,
+               sum(cart_additions) AS cart_additions, sum(failures) AS failures
+        FROM data.interests GROUP BY tenant_id, kind, day, subject
+    ), kept AS (
+        SELECT tenant_id, kind, day, subject, views, cart_additions, failures FROM data.subject_days
+    )
+    (SELECT * FROM summed EXCEPT SELECT * FROM kept)
+    UNION ALL
+    (SELECT * FROM kept EXCEPT SELECT * FROM summed)
+"""
 _TYPES = {
     Kind.TEXT: pa.string(),
     Kind.KEY: pa.string(),
@@ -156,4 +173,5 @@ async def derived_tables(connection: asyncpg.Connection, tenant: TenantId) -> Ta
         for name in DERIVED:
             rows = await connection.fetch(f"SELECT * FROM data.{name}")
             found[name] = ordered(dict(row) for row in rows)
+        assert await connection.fetch(_SUBJECTS_THAT_DIFFER) == []
     return found

@@ -101,6 +101,15 @@ def test_filters_narrow_each_other_and_every_form_carries_them() -> None:
     assert sent.link(channel=None, compare=None) == "/?location=b1&device="
 
 
+def test_what_was_looked_at_narrows_like_all_else() -> None:
+    sent = view(product="P1", page="https://a.example/x", term="hammer", country="")
+    assert sent.filters == Filters(
+        countries=("",), products=("P1",), pages=("https://a.example/x",), terms=("hammer",)
+    )
+    assert sent.link(country=None, page=None) == "/?product=P1&term=hammer"
+    assert view(product="", page="", term="").filters == Filters()
+
+
 def test_the_same_days_earlier_and_later() -> None:
     week = view(preset="7d", metric="sessions")
     assert week.shifted(-1) == "/?metric=sessions&start_date=2026-11-08&end_date=2026-11-14"

@@ -145,6 +145,7 @@ class Part:
 
 
 PartSummaries = dict[Part, Summary]
+_DIMENSIONS: Final = frozenset(Dimension)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +347,13 @@ class Snapshot:
         """Rows of a query that takes the tenant, and then what is its own."""
         return await self._connection.fetch(QUERIES[name], self.reporting.tenant, *arguments)
 
+    async def group(self, name: str, *arguments: object) -> "list[asyncpg.Record]":
+        """The same of a query that groups many rows."""
+        await self._connection.execute(QUERIES["plan_for_groups"])
+        rows = await self.look(name, *arguments)
+        await self._connection.execute(QUERIES["plan_as_usual"])
+        return rows
+
     def _arguments(self, periods: Sequence[Period], filters: Filters) -> tuple[object, ...]:
         return (
             self.reporting.tenant,
@@ -358,11 +366,41 @@ class Snapshot:
     async def _parts(
         self, apart: str, periods: Sequence[Period], filters: Filters
     ) -> list[dict[str, Summary]]:
-        """From sessions and their activity: any filter, any period."""
-        rows = await self.fetch(
-            "measures_of_parts", periods, filters, apart, self.reporting.time_zone
+        """By part; the only part is the empty one when nothing is told apart.
+
+        From what is added up by day, where that knows; from sessions; or, where a day is cut or
+        hours are told apart, from all their activity.
+        """
+        chosen = filters.by_one_part
+        if apart == "hour" or any(period.until for period in periods):
+            rows = await self.fetch(
+                "measures_of_parts", periods, filters, apart, self.reporting.time_zone
+            )
+        elif apart in _DIMENSIONS and filters == EVERYTHING:
+            return await self._added_up(apart, None, periods)
+        elif chosen is not None and chosen[0] == apart:
+            return await self._added_up(apart, chosen[1], periods)
+        elif chosen is not None and not apart and len(chosen[1]) == 1:
+            found = await self._added_up(*chosen, periods)
+            return [{"": next(iter(parts.values()))} if parts else {} for parts in found]
+        else:
+            rows = await self.fetch("measures_of_sessions", periods, filters, apart)
+        return self._by_part(rows, len(periods))
+
+    async def _added_up(
+        self, dimension: str, parts: list[str] | None, periods: Sequence[Period]
+    ) -> list[dict[str, Summary]]:
+        rows = await self.look(
+            "measures_by_part",
+            [period.days.start for period in periods],
+            [period.days.end for period in periods],
+            dimension,
+            parts,
         )
-        answer: list[dict[str, Summary]] = [{} for _ in periods]
+        return self._by_part(rows, len(periods))
+
+    def _by_part(self, rows: "list[asyncpg.Record]", periods: int) -> list[dict[str, Summary]]:
+        answer: list[dict[str, Summary]] = [{} for _ in range(periods)]
         for row in rows:
             answer[row["period"] - 1][row["part_name"]] = self._summary(row)
         return answer

@@ -137,14 +137,14 @@ WITH put AS (
         first_source_day, last_source_day, session_number, engaged, engagement_ms, customer_id,
         erp_customer_id, own_location_id, location_id, channel, channel_rules, source, medium,
         campaign, device_category, country, landing_page, events, page_views, item_views,
-        cart_additions, checkouts, purchases)
+        cart_additions, checkouts, purchases, searches, failed_searches, active, new)
     SELECT d.tenant_id, d.day, d.stream_id, d.user_pseudo_id, d.ga_session_id, d.started_at,
            d.ended_at, d.last_day, d.first_source_day, d.last_source_day, d.session_number,
            d.engaged, d.engagement_ms, d.customer_id, d.erp_customer_id, d.own_location_id,
            coalesce(nullif(d.own_location_id, ''), by_erp.location_id, by_login.location_id, ''),
            d.channel, d.channel_rules, d.source, d.medium, d.campaign, d.device_category, d.country,
            d.landing_page, d.events, d.page_views, d.item_views, d.cart_additions, d.checkouts,
-           d.purchases
+           d.purchases, d.searches, d.failed_searches, d.active, d.new
     FROM pg_temp.day_sessions d
     LEFT JOIN data.customers by_erp
       ON by_erp.tenant_id = $1 AND by_erp.customer_id = d.erp_customer_id
@@ -352,10 +352,11 @@ SELECT data.open_roll_bench(), set_config('enable_nestloop', 'off', true)
 -- row under the branch of its session: read once, and not once for each of what is rolled from it.
 INSERT INTO pg_temp.placed_activity (
     day, hour_start, location_id, user_pseudo_id, complete, events, page_views, searches,
-    failed_searches, active, new, "returning")
+    failed_searches, active, new, "returning", channel, device, country)
 SELECT a.day, a.hour_start, coalesce(s.location_id, a.own_location_id, ''), a.user_pseudo_id,
        a.ga_session_id IS NOT NULL, a.events, a.page_views, a.searches, a.failed_searches,
-       a.active OR s.engaged IS TRUE, a.new, a."returning"
+       a.active OR s.engaged IS TRUE, a.new, a."returning", coalesce(left(s.channel, 128), ''),
+       coalesce(left(s.device_category, 128), ''), coalesce(left(s.country, 128), '')
 FROM data.activity a
 LEFT JOIN data.sessions s
   ON s.tenant_id = $1 AND s.day BETWEEN $4 AND (SELECT max(d.day) FROM unnest($2::date[]) AS d (day))
@@ -363,9 +364,39 @@ LEFT JOIN data.sessions s
  AND s.stream_id = a.stream_id
 WHERE a.tenant_id = $1 AND a.source_day = ANY ($3::date[]) AND a.day = ANY ($2::date[])
 
+-- name: place_deals
+-- $1 tenant, $2 days, $3 earliest session day. Purchases that count and refunds of these days, by what their
+-- sessions were.
+INSERT INTO pg_temp.placed_deals (
+    day, user_pseudo_id, channel, device, country, currency, purchases, revenue, refund_value)
+SELECT t.day, t.user_pseudo_id, coalesce(left(s.channel, 128), ''),
+       coalesce(left(s.device_category, 128), ''), coalesce(left(s.country, 128), ''), t.currency,
+       t.purchases, t.revenue, t.refund_value
+FROM (
+    SELECT p.day, p.stream_id, p.user_pseudo_id, p.ga_session_id, p.currency, 1 AS purchases, p.revenue,
+           0::numeric AS refund_value
+    FROM data.purchases p
+    WHERE p.tenant_id = $1 AND p.day = ANY ($2::date[]) AND p.counted
+    UNION ALL
+    SELECT r.day, r.stream_id, r.user_pseudo_id, r.ga_session_id, r.currency, 0, 0, r.refund_value
+    FROM data.refunds r
+    WHERE r.tenant_id = $1 AND r.day = ANY ($2::date[])
+) AS t
+LEFT JOIN data.sessions s
+  ON s.tenant_id = $1 AND s.day BETWEEN $3 AND (SELECT max(d.day) FROM unnest($2::date[]) AS d (day))
+ AND s.user_pseudo_id = t.user_pseudo_id AND s.ga_session_id = t.ga_session_id
+ AND s.stream_id = coalesce(t.stream_id, '')
+
 -- name: drop_rollups
--- $1 tenant, $2 days. Without data.user_day, of which only what differs is written anew.
-WITH hours AS (
+-- $1 tenant, $2 days. Without data.user_day and data.visitor_parts, of which only what differs is written
+-- anew.
+WITH parts AS (
+    DELETE FROM data.part_rollup
+    WHERE tenant_id = $1 AND dimension IN ('channel', 'device', 'country') AND day = ANY ($2::date[])
+), deals AS (
+    DELETE FROM data.part_money
+    WHERE tenant_id = $1 AND dimension IN ('channel', 'device', 'country') AND day = ANY ($2::date[])
+), hours AS (
     DELETE FROM data.hourly_rollup WHERE tenant_id = $1 AND day = ANY ($2::date[])
 ), days AS (
     DELETE FROM data.daily_rollup WHERE tenant_id = $1 AND day = ANY ($2::date[])
@@ -494,6 +525,107 @@ FROM (
     WHERE r.tenant_id = $1 AND r.day = ANY ($2::date[])
 ) AS m
 GROUP BY m.day, m.hour_start, m.location_id, m.currency
+
+-- name: roll_parts
+-- $1 tenant, $2 days. Channels, devices and countries; sessions stand on the day on which they start. Added
+-- up by all three before they are told apart.
+INSERT INTO data.part_rollup (
+    tenant_id, dimension, day, part, events, events_without_consent, page_views, sessions,
+    engaged_sessions, sessions_with_cart, sessions_with_checkout, sessions_with_purchase,
+    sessions_with_cart_without_purchase, searches, failed_searches)
+SELECT $1, d.dimension, u.day, d.part, sum(u.events), sum(u.events_without_consent),
+       sum(u.page_views), sum(u.sessions), sum(u.engaged), sum(u.with_cart), sum(u.with_checkout),
+       sum(u.with_purchase), sum(u.with_cart_without_purchase), sum(u.searches),
+       sum(u.failed_searches)
+FROM (
+    SELECT a.day, a.channel, a.device, a.country, sum(a.events) AS events,
+           coalesce(sum(a.events) FILTER (WHERE NOT a.complete), 0) AS events_without_consent,
+           sum(a.page_views) AS page_views, 0 AS sessions, 0 AS engaged, 0 AS with_cart,
+           0 AS with_checkout, 0 AS with_purchase, 0 AS with_cart_without_purchase,
+           sum(a.searches) AS searches, sum(a.failed_searches) AS failed_searches
+    FROM pg_temp.placed_activity a
+    GROUP BY a.day, a.channel, a.device, a.country
+    UNION ALL
+    SELECT s.day, left(s.channel, 128), left(s.device, 128), left(s.country, 128), 0, 0, 0, count(*),
+           count(*) FILTER (WHERE s.engaged), count(*) FILTER (WHERE s.cart_additions > 0),
+           count(*) FILTER (WHERE s.checkouts > 0), count(*) FILTER (WHERE s.purchases > 0),
+           count(*) FILTER (WHERE s.cart_additions > 0 AND s.purchases = 0), 0, 0
+    FROM (
+        SELECT b.day, b.channel, coalesce(b.device_category, '') AS device,
+               coalesce(b.country, '') AS country, b.engaged, b.cart_additions, b.checkouts, b.purchases
+        FROM data.sessions b
+        WHERE b.tenant_id = $1 AND b.day = ANY ($2::date[])
+    ) AS s
+    GROUP BY s.day, s.channel, s.device, s.country
+) AS u
+CROSS JOIN LATERAL (VALUES
+    ('channel', u.channel), ('device', u.device), ('country', u.country)) AS d (dimension, part)
+GROUP BY d.dimension, u.day, d.part
+
+-- name: roll_part_money
+-- $1 tenant. Per currency, never across.
+INSERT INTO data.part_money (
+    tenant_id, dimension, day, part, currency, purchases, gross_revenue, refund_value)
+SELECT $1, d.dimension, t.day, d.part, t.currency, sum(t.purchases), sum(t.revenue),
+       sum(t.refund_value)
+FROM pg_temp.placed_deals t
+CROSS JOIN LATERAL (VALUES
+    ('channel', t.channel), ('device', t.device), ('country', t.country)) AS d (dimension, part)
+GROUP BY d.dimension, t.day, d.part, t.currency
+
+-- name: drop_outdated_parts
+-- $1 tenant, $2 days. As drop_outdated_users.
+DELETE FROM data.visitor_parts u
+USING (
+    SELECT d.day, d.user_pseudo_id, d.channel, d.device, d.country, d.active, d.new, d."returning",
+           d.purchaser
+    FROM data.visitor_parts d
+    WHERE d.tenant_id = $1 AND d.day = ANY ($2::date[])
+    EXCEPT
+    SELECT v.day, v.user_pseudo_id, v.channel, v.device, v.country, bool_or(v.active), bool_or(v.new),
+           bool_or(v."returning"), bool_or(v.purchaser)
+    FROM (
+        SELECT a.day, a.user_pseudo_id, a.channel, a.device, a.country, true AS seen, a.active, a.new,
+               a."returning", false AS purchaser
+        FROM pg_temp.placed_activity a
+        WHERE a.user_pseudo_id IS NOT NULL
+        UNION ALL
+        SELECT t.day, t.user_pseudo_id, t.channel, t.device, t.country, false, false, false, false, true
+        FROM pg_temp.placed_deals t
+        WHERE t.user_pseudo_id IS NOT NULL AND t.purchases > 0
+    ) AS v
+    GROUP BY v.day, v.user_pseudo_id, v.channel, v.device, v.country
+    HAVING bool_or(v.seen)
+) AS outdated
+WHERE u.tenant_id = $1 AND u.day = outdated.day AND u.user_pseudo_id = outdated.user_pseudo_id
+  AND u.channel = outdated.channel AND u.device = outdated.device AND u.country = outdated.country
+
+-- name: roll_visitor_parts
+-- $1 tenant, $2 days. As roll_users, by what the sessions were.
+INSERT INTO data.visitor_parts (
+    tenant_id, day, user_pseudo_id, channel, device, country, active, new, "returning", purchaser)
+SELECT $1, missing.*
+FROM (
+    SELECT v.day, v.user_pseudo_id, v.channel, v.device, v.country, bool_or(v.active), bool_or(v.new),
+           bool_or(v."returning"), bool_or(v.purchaser)
+    FROM (
+        SELECT a.day, a.user_pseudo_id, a.channel, a.device, a.country, true AS seen, a.active, a.new,
+               a."returning", false AS purchaser
+        FROM pg_temp.placed_activity a
+        WHERE a.user_pseudo_id IS NOT NULL
+        UNION ALL
+        SELECT t.day, t.user_pseudo_id, t.channel, t.device, t.country, false, false, false, false, true
+        FROM pg_temp.placed_deals t
+        WHERE t.user_pseudo_id IS NOT NULL AND t.purchases > 0
+    ) AS v
+    GROUP BY v.day, v.user_pseudo_id, v.channel, v.device, v.country
+    HAVING bool_or(v.seen)
+    EXCEPT
+    SELECT d.day, d.user_pseudo_id, d.channel, d.device, d.country, d.active, d.new, d."returning",
+           d.purchaser
+    FROM data.visitor_parts d
+    WHERE d.tenant_id = $1 AND d.day = ANY ($2::date[])
+) AS missing
 
 -- name: close_roll_bench
 SET LOCAL enable_nestloop TO DEFAULT

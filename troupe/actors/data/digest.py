@@ -93,7 +93,7 @@ async def digest_day(
     [clock] = await connection.fetch(DIGEST["read_clock"], tenant, source_day, zone)
     beginnings, days, hours = clock["beginnings"], clock["days"], clock["hours"]
     await connection.execute(
-        DIGEST["digest_sessions"], tenant, source_day, [source_day], zone, True
+        DIGEST["digest_sessions"], tenant, source_day, [source_day], zone, True, failed
     )
     told = await connection.execute(
         DIGEST["digest_activity"], tenant, source_day, failed, beginnings, days, hours

@@ -61,7 +61,8 @@ SELECT data.measure_digest($1, $2)
 
 -- name: digest_sessions
 -- $1 tenant, $2 source day, $3 source days, $4 reporting zone, $5 whether to look at the whole source
--- day: true for the digest. A publication looks at the sessions that span days, on all of $3.
+-- day: true for the digest; $6 the tenant's failed-search event. A publication looks at the sessions that
+-- span days, on all of $3.
 -- METRICS "Session". Source, medium and campaign are those of one event, the first that has any. The
 -- branch is the one that an event names; put_sessions knows the others. Purchases are counted later,
 -- once it is known which of them count. Events are sorted once, for the grouping and for what is first
@@ -72,7 +73,7 @@ INSERT INTO pg_temp.day_sessions (
     first_source_day, last_source_day, session_number, engaged, engagement_ms, customer_id,
     erp_customer_id, own_location_id, channel, channel_rules, source, medium, campaign,
     device_category, country, landing_page, events, page_views, item_views, cart_additions, checkouts,
-    purchases)
+    purchases, searches, failed_searches, active, new)
 SELECT $1, (g.started_at AT TIME ZONE $4)::date, g.stream_id, g.user_pseudo_id, g.ga_session_id,
        g.started_at, g.ended_at, (g.ended_at AT TIME ZONE $4)::date,
        g.first_source_day, g.last_source_day, g.session_number, g.engaged, g.engagement_ms,
@@ -84,7 +85,8 @@ SELECT $1, (g.started_at AT TIME ZONE $4)::date, g.stream_id, g.user_pseudo_id, 
        CASE WHEN g.channels[1] IS NULL THEN data.channel_rules() END,
        g.sources[1], g.media[1], g.campaigns[1],
        g.devices[1], g.countries[1], g.pages[1],
-       g.events, g.page_views, g.item_views, g.cart_additions, g.checkouts, 0
+       g.events, g.page_views, g.item_views, g.cart_additions, g.checkouts, 0, g.searches,
+       g.failed_searches, g.active, g.new
 FROM (
     SELECT o.stream_id, o.user_pseudo_id, o.ga_session_id,
            min(o.event_at) AS started_at, max(o.event_at) AS ended_at,
@@ -111,14 +113,19 @@ FROM (
            count(*) FILTER (WHERE o.event_name IN ('page_view', 'screen_view')) AS page_views,
            count(*) FILTER (WHERE o.event_name = 'view_item') AS item_views,
            count(*) FILTER (WHERE o.event_name = 'add_to_cart') AS cart_additions,
-           count(*) FILTER (WHERE o.event_name = 'begin_checkout') AS checkouts
+           count(*) FILTER (WHERE o.event_name = 'begin_checkout') AS checkouts,
+           count(*) FILTER (WHERE o.event_name IN ('view_search_results', $6)) AS searches,
+           count(*) FILTER (WHERE o.event_name = $6) AS failed_searches,
+           bool_or(o.is_active_user IS TRUE OR o.engagement_ms > 0
+                   OR o.event_name IN ('first_visit', 'first_open')) IS TRUE AS active,
+           bool_or(o.event_name IN ('first_visit', 'first_open')) AS new
     FROM (
         SELECT e.*
         FROM (
             SELECT coalesce(d.stream_id, '') AS stream_id, d.user_pseudo_id, d.ga_session_id,
                    d.event_at, d.source_day, d.bundle_sequence_id, d.batch_event_index,
                    d.event_name, d.ga_session_number, d.session_engaged, d.engagement_ms,
-                   d.customer_id, d.erp_customer_id, d.location_id, d.channel, d.source, d.medium,
+                   d.is_active_user, d.customer_id, d.erp_customer_id, d.location_id, d.channel, d.source, d.medium,
                    d.campaign, d.device_category, d.country, d.page_location
             FROM pg_temp.events_after d
             WHERE $5 AND d.tenant_id = $1 AND d.source_day = $2
@@ -127,7 +134,7 @@ FROM (
             SELECT c.stream_id, c.user_pseudo_id, c.ga_session_id,
                    d.event_at, d.source_day, d.bundle_sequence_id, d.batch_event_index,
                    d.event_name, d.ga_session_number, d.session_engaged, d.engagement_ms,
-                   d.customer_id, d.erp_customer_id, d.location_id, d.channel, d.source, d.medium,
+                   d.is_active_user, d.customer_id, d.erp_customer_id, d.location_id, d.channel, d.source, d.medium,
                    d.campaign, d.device_category, d.country, d.page_location
             FROM pg_temp.events_after d
             JOIN pg_temp.spanning_sessions c
@@ -180,7 +187,8 @@ FROM (
 
 -- name: digest_interests
 -- $1 tenant, $2 source day, $3 the tenant's failed-search event, $4 beginnings, $5 days of the clock's
--- hours. Of one event a product counts once, however many of its items name it.
+-- hours. Of one event a product counts once, however many of its items name it. In the order in which they
+-- are looked up later: what was of interest on a day lies side by side, and the index is written in order.
 INSERT INTO pg_temp.day_interests (
     tenant_id, source_day, day, kind, subject, label, stream_id, user_pseudo_id, ga_session_id,
     own_location_id, first_at, views, cart_additions, failures)
@@ -192,7 +200,7 @@ FROM (
            CASE WHEN key.complete THEN coalesce(met.stream_id, '') END AS stream_id,
            CASE WHEN key.complete THEN met.ga_session_id END AS ga_session_id,
            CASE WHEN NOT key.complete THEN coalesce(met.location_id, '') END AS own_location_id,
-           met.kind, left(met.subject, 1024) AS subject, met.label, met.views, met.cart_additions,
+           met.kind, data.subject_of(met.subject) AS subject, met.label, met.views, met.cart_additions,
            met.failures
     FROM (
         SELECT e.event_at, e.stream_id, e.user_pseudo_id, e.ga_session_id, e.location_id,
@@ -226,6 +234,7 @@ FROM (
 ) AS h
 GROUP BY h.hour, h.kind, h.subject, h.stream_id, h.user_pseudo_id, h.ga_session_id,
          h.own_location_id
+ORDER BY h.kind, 3, h.subject
 
 -- name: digest_acts
 -- $1 tenant, $2 source day, $3 the tenant's failed-search event. What a publication looks at event by

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 DERIVE: Final = load(__package__, "derive.sql")
 DAYS: Final = load(__package__, "days.sql")
-DERIVATION: Final = 1
+DERIVATION: Final = 2
 """Raise it when derived tables would look different now; all days are then derived anew."""
 
 
@@ -232,7 +232,13 @@ async def derive(
     if spanned:
         await run("drop_part_sessions", tenant)
         await connection.execute(
-            DIGEST["digest_sessions"], tenant, source_day, spanned, zone, False
+            DIGEST["digest_sessions"],
+            tenant,
+            source_day,
+            spanned,
+            zone,
+            False,
+            reporting.failed_search_event,
         )
     await run("put_sessions", tenant, digest.days)
     await put_interests(connection, tenant, source_day)
@@ -280,6 +286,7 @@ async def roll(connection: "Connection", reporting: Reporting) -> None:
     earliest = await connection.fetchval(DERIVE["earliest_session_day"], tenant, days)
     await run("open_roll_bench")
     await run("place_activity", tenant, days, sources, earliest)
+    await run("place_deals", tenant, days, earliest)
     await run("close_roll_bench")
     await run("drop_rollups", tenant, days)
     await run("roll_hours", tenant, days, zone)
@@ -287,3 +294,7 @@ async def roll(connection: "Connection", reporting: Reporting) -> None:
     await run("drop_outdated_users", tenant, days)
     await run("roll_users", tenant, days)
     await run("roll_money", tenant, days, zone)
+    await run("roll_parts", tenant, days)
+    await run("roll_part_money", tenant)
+    await run("drop_outdated_parts", tenant, days)
+    await run("roll_visitor_parts", tenant, days)

@@ -152,12 +152,14 @@ class SubjectRow:
     title: str
     values: tuple[Figure, ...]
     share: Decimal
+    is_chosen: bool
 
 
 @dataclass(frozen=True, slots=True)
 class SubjectList:
     """Products, pages or terms: the greatest, and how many there are in all."""
 
+    parameter: str
     name: str
     title: str
     column: str
@@ -166,12 +168,19 @@ class SubjectList:
     total: int
 
 
-def subject_lists(subjects: Mapping[Kind, SubjectPage]) -> tuple[SubjectList, ...]:
-    """All lists of subjects, products first."""
-    return tuple(_subject_list(kind, subjects[kind]) for kind in _SUBJECTS)
+def subject_lists(
+    subjects: Mapping[Kind, SubjectPage], narrowed: Mapping[str, str]
+) -> tuple[SubjectList, ...]:
+    """All lists of subjects, products first.
+
+    Args:
+        subjects: What was read of each kind.
+        narrowed: Filters in force.
+    """
+    return tuple(_subject_list(kind, subjects[kind], narrowed) for kind in _SUBJECTS)
 
 
-def _subject_list(kind: Kind, page: SubjectPage) -> SubjectList:
+def _subject_list(kind: Kind, page: SubjectPage, narrowed: Mapping[str, str]) -> SubjectList:
     name, title, column, wanted = _SUBJECTS[kind]
     metrics = tuple(SUBJECT_METRICS[kind][one] for one in wanted)
     listed = [
@@ -185,7 +194,8 @@ def _subject_list(kind: Kind, page: SubjectPage) -> SubjectList:
             subject.label or subject.name or NOT_KNOWN,
             values,
             100 * (Decimal(values[0] or 0) / best) if best > 0 else Decimal(0),
+            narrowed.get(kind.value) == subject.name,
         )
         for subject, values in listed
     )
-    return SubjectList(name, title, column, metrics, rows, page.total)
+    return SubjectList(kind.value, name, title, column, metrics, rows, page.total)

@@ -213,6 +213,7 @@ def compose(asked: Asked, view: View, reading: Reading) -> Overview:
     values, previous = [step.value for step in steps], [step.previous for step in steps]
     by_hour = view.granularity is Granularity.HOUR
     rows = _branch_rows(reading)
+    subjects = subject_lists(reading.subjects, view.narrowed)
     return Overview(
         days=asked.days,
         comparison=asked.comparison if reading.before is not None else None,
@@ -231,18 +232,27 @@ def compose(asked: Asked, view: View, reading: Reading) -> Overview:
         branch_columns=tuple(METRICS[name] for name in BRANCH_COLUMNS),
         branches=rows[:MAX_BRANCHES],
         branches_left_out=max(len(rows) - MAX_BRANCHES, 0),
-        narrowed=tuple(_narrowed(view, rows)),
+        narrowed=tuple(_narrowed(view, rows, subjects)),
         other_currencies=reading.now.other_currencies,
         funnel=funnel_steps(reading.funnels),
         parts=part_lists(reading.parts, view.narrowed),
-        subjects=subject_lists(reading.subjects),
+        subjects=subjects,
     )
 
 
-def _narrowed(view: View, rows: tuple[BranchRow, ...]) -> Iterator[tuple[str, str, str]]:
-    names = {row.branch.location_id: row.name for row in rows}
+def _narrowed(
+    view: View, rows: tuple[BranchRow, ...], subjects: tuple[SubjectList, ...]
+) -> Iterator[tuple[str, str, str]]:
+    branches = {row.branch.location_id: row.name for row in rows}
+    titles = {one.parameter: {row.name: row.title for row in one.rows} for one in subjects}
     for name, value in view.narrowed.items():
-        shown = names.get(value, value or NO_BRANCH) if name == "location" else value or NOT_KNOWN
+        if name == "location":
+            shown = branches.get(value, value or NO_BRANCH)
+        elif name in titles:
+            # What it is must be said: a term may be called like a product.
+            shown = f"{FILTERS[name]}: {titles[name].get(value, value)}"
+        else:
+            shown = value or NOT_KNOWN
         yield name, FILTERS[name], shown
 
 

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from troupe.actors.analytics.filters import Filters
 from troupe.actors.analytics.metrics import METRICS
 from troupe.common.dates import Compare, DateRange, Granularity
+from troupe.http.analytics_models import MAX_SUBJECT
 from troupe.http.conventions import (
     EARLIEST_DATE,
     LATEST_DATE,
@@ -54,8 +55,13 @@ FILTERS: Final[Mapping[str, str]] = {
     "channel": "Channel",
     "device": "Device",
     "country": "Country",
+    "product": "Product",
+    "page": "Page",
+    "term": "Search term",
 }
 """What a click narrows the page to, and what it is called."""
+KNOWN_OR_NOT: Final = frozenset({"location", "channel", "device", "country"})
+"""Of these, the empty text is a value too."""
 AUTO: Final = "auto"
 _AT_LEAST: Final[Mapping[Granularity, int]] = {Granularity.WEEK: 8, Granularity.MONTH: 32}
 """Days from which on there is more than one step of this length."""
@@ -98,13 +104,19 @@ class OverviewQuery(CompareQuery):
     """Only sessions on devices of this category; the empty text means "not known"."""
     country: Annotated[str | None, Field(max_length=256)] = None
     """Only sessions from this country; the empty text means "not known"."""
+    product: Annotated[str | None, Field(max_length=MAX_SUBJECT)] = None
+    """Only sessions that viewed this product, put it into the cart or bought it."""
+    page: Annotated[str | None, Field(max_length=MAX_SUBJECT)] = None
+    """Only sessions that viewed this page."""
+    term: Annotated[str | None, Field(max_length=MAX_SUBJECT)] = None
+    """Only sessions that searched for this term."""
 
     @model_validator(mode="before")
     @classmethod
     def _as_sent_by_a_form(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        sent = {name: value for name, value in given.items() if value or name in FILTERS}
+        sent = {name: value for name, value in given.items() if value or name in KNOWN_OR_NOT}
         if sent.get("preset"):
             sent.pop("start_date", None)
             sent.pop("end_date", None)
@@ -138,12 +150,15 @@ class View:
     @property
     def filters(self) -> Filters:
         """What is shown, for the domain."""
-        query = self.query
+        chosen = {name: (value,) for name, value in self.narrowed.items()}
         return Filters(
-            *(
-                () if value is None else (value,)
-                for value in (query.location, query.channel, query.device, query.country)
-            )
+            locations=chosen.get("location", ()),
+            channels=chosen.get("channel", ()),
+            devices=chosen.get("device", ()),
+            countries=chosen.get("country", ()),
+            pages=chosen.get("page", ()),
+            products=chosen.get("product", ()),
+            terms=chosen.get("term", ()),
         )
 
     @property
