@@ -31,7 +31,7 @@ OPAQUE: Final = "an-opaque-token"
 GOOD: Final = {
     "sub": "person",
     "aud": AUDIENCE,
-    "exp": NOW + 600,
+    "exp": NOW + 86400,  # longer than any run of all tests
     "scope": "analytics:read auth:read unrelated *",
     "token_type": "Bearer",
 }
@@ -274,9 +274,9 @@ CLAIMS: Final[dict[str, dict[str, Any]]] = {
     "exp: over": {"exp": NOW - 3600},
     "exp: missing": {"exp": None},
     "iat: missing": {"iat": None},
-    "iat: in an hour": {"iat": NOW + 3600},
+    "iat: in two days": {"iat": NOW + 2 * 86400},
     "iat: too long ago": {"iat": NOW - MAX_AGE - 300},
-    "nbf: in an hour": {"nbf": NOW + 3600},
+    "nbf: in two days": {"nbf": NOW + 2 * 86400},
     "client_id: missing": {"client_id": None},
     "jti: missing": {"jti": None},
     "cnf: bound to a key": {"cnf": {"jkt": "x"}},
@@ -437,7 +437,7 @@ SAID: Final[dict[str, dict[str, Any]]] = {
     "exp: over": {"exp": NOW - 3600},
     "exp: missing": {"exp": None},
     "iss: another": {"iss": "https://other.example"},
-    "nbf: in an hour": {"nbf": NOW + 3600},
+    "nbf: in two days": {"nbf": NOW + 2 * 86400},
     "cnf: bound to a key": {"cnf": {"jkt": "x"}},
     "token_type: another": {"token_type": "DPoP"},
 }

@@ -34,7 +34,7 @@ from troupe.platform.supervision import Backoff, Intensity, Supervisor
 
 ADA, BOB = TenantId(uuid.UUID(int=0xADA)), TenantId(uuid.UUID(int=0xB0B))
 GROUP = "data"
-PATIENCE = 15 * SECONDS
+PATIENCE = 60 * SECONDS
 LEASE = 1.5 * SECONDS
 
 PREPARE = """

@@ -28,7 +28,7 @@ from troupe.platform.schedules import (
 from troupe.platform.supervision import Intensity, Supervisor
 
 ADA, BOB = TenantId(uuid.UUID(int=0xADA)), TenantId(uuid.UUID(int=0xB0B))
-PATIENCE = 15 * SECONDS
+PATIENCE = 60 * SECONDS
 LEASE = 1.5 * SECONDS
 
 PREPARE = """
