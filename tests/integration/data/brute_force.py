@@ -715,8 +715,22 @@ def cart_order(event: Event) -> tuple[Any, ...]:
     return nulls_last(
         event.bundle_sequence_id, event.batch_event_index, event.event_name, event.stream_id,
         event.user_pseudo_id, event.ga_session_id, event.customer_id, event.location_id,
-        event.currency, event.items,
+        event.currency, as_jsonb(event.items),
     )  # fmt: skip
+
+
+def as_jsonb(text: str | None) -> str | None:
+    """JSON as PostgreSQL's ``jsonb`` writes it: shorter keys first, then by their bytes."""
+
+    def arranged(value: Any) -> Any:
+        if isinstance(value, list):
+            return [arranged(one) for one in value]
+        if isinstance(value, dict):
+            keys = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
+            return {key: arranged(value[key]) for key in keys}
+        return value
+
+    return None if text is None else json.dumps(arranged(json.loads(text)), ensure_ascii=False)
 
 
 def folded(term: str | None) -> str:

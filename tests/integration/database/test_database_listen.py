@@ -63,9 +63,9 @@ async def test_equal_payloads_that_wait_are_one(database: Database, onlooker: On
         heard: list[str] = []
         while not heard or heard[-1] != "last":
             heard.append(await payloads.receive())
-        # One may be in the channel and one on its way when the others arrive.
+        # One may be in the channel and some on their way when the others arrive.
         assert heard[-1] == "last"
-        assert 2 <= len(heard) <= 4
+        assert 2 <= len(heard) <= 12
 
 
 async def test_a_reader_that_is_too_slow_is_told_to_poll(
