@@ -192,6 +192,7 @@ def test_a_keyboard_suffices(visit: Any) -> None:
     page.keyboard.press("?")
     expect(page.get_by_role("dialog").get_by_text("The period before")).to_be_visible()
     page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
     page.keyboard.press("[")
     page.wait_for_url("**/?start_date=*")
     page.keyboard.press("g")
@@ -205,6 +206,8 @@ def test_a_keyboard_suffices(visit: Any) -> None:
     expect(page.locator(".sheet")).to_be_focused()
     page.keyboard.press("Escape")
     page.wait_for_url("**/data")
+    expect(page.locator(".sheet")).not_to_be_visible()
+    page.wait_for_load_state("networkidle")
     page.keyboard.press("t")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     page.go_back()
