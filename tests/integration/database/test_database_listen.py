@@ -60,12 +60,13 @@ async def test_equal_payloads_that_wait_are_one(database: Database, onlooker: On
         for _ in range(50):
             await onlooker.execute("NOTIFY jobs, 'again'")
         await onlooker.execute("NOTIFY jobs, 'last'")
+        await trio.sleep(1)  # what comes while we read is no longer what waits
         heard: list[str] = []
         while not heard or heard[-1] != "last":
             heard.append(await payloads.receive())
-        # One may be in the channel and some on their way when the others arrive.
+        # One may be in the channel and one on its way when the others arrive.
         assert heard[-1] == "last"
-        assert 2 <= len(heard) <= 12
+        assert 2 <= len(heard) <= 4
 
 
 async def test_a_reader_that_is_too_slow_is_told_to_poll(
