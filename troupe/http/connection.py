@@ -446,7 +446,7 @@ class _Arrival:
         self._connection = connection
         self._receive = receive
         self._came = trio.Event()
-        size = announced_bytes(list(scope["headers"]))
+        size = announced_bytes(scope["headers"])
         if size == 0 and scope["http_version"] in {"1.0", "1.1"}:  # HTTP/2 needs no header for one
             self._came.set()
         self._is_small = size is not None and 0 < size <= _SMALL_BODY

@@ -5,7 +5,7 @@ front is such a second reader. What is ambiguous is refused, not interpreted (RF
 and 11.2).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from hypercorn.typing import HTTPScope, Scope
@@ -79,16 +79,19 @@ def refusal_of(scope: Scope, limits: Limits) -> Problem | None:
     return refusal(413) if (announced_bytes(headers) or 0) > limits.body_bytes else None
 
 
-def announced_bytes(headers: Headers) -> int | None:
+def announced_bytes(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
     """Bytes of the body that a head announces; None if it comes in pieces until one is the last.
 
     >>> announced_bytes([(b"content-length", b"12")]), announced_bytes([])
     (12, 0)
     """
-    if any(name == b"transfer-encoding" for name, _ in headers):
-        return None
-    sizes = [value for name, value in headers if name == b"content-length"]
-    return max((int(size) for size in sizes if size.isdigit()), default=0)
+    size = 0
+    for name, value in headers:
+        if name == b"transfer-encoding":
+            return None
+        if name == b"content-length" and value.isdigit():
+            size = max(size, int(value))
+    return size
 
 
 def _ambiguity_of(scope: HTTPScope) -> Problem | None:

@@ -71,16 +71,17 @@ async def try_provider(http: PeerHttp, client: Client, *, callback: str) -> Prov
         client: What we are there.
         callback: Where it would send browsers back.
     """
-    steps: list[TrialStep] = []
+    where = discovery.document_url(client.issuer)
     try:
-        document = await http.get(discovery.document_url(client.issuer))
+        document = await http.get(where)
         metadata = discovery.read(document, client.issuer)
     except PeerError as error:
         return ProviderTrial((TrialStep("its document", False, f"{error}"),))
-    where = discovery.document_url(client.issuer)
-    steps.append(TrialStep("its document", True, f"Found at {where}, and about this issuer."))
-    steps.append(_way(document))
-    steps.append(_algorithms(document, client))
+    steps = [
+        TrialStep("its document", True, f"Found at {where}, and about this issuer."),
+        _way(document),
+        _algorithms(document, client),
+    ]
     if all(step.ok for step in steps):
         steps.append(await _keys(http, metadata, client))
     if all(step.ok for step in steps):
