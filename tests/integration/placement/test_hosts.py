@@ -185,6 +185,14 @@ async def hosts(running: Site) -> dict[str, dict[str, Any]]:
     return {host["host"]: host for host in known}
 
 
+async def ready_shares(running: Site) -> dict[str, dict[str, bool]]:
+    """Which share of each host is ready, as `running` knows it."""
+    return {
+        name: {group: share["ready"] for group, share in host["groups"].items()}
+        for name, host in (await hosts(running)).items()
+    }
+
+
 async def test_two_hosts_with_one_file_run_their_shares_and_show_each_other(
     tmp_path: Path, empty: TestDatabase
 ) -> None:
@@ -199,17 +207,11 @@ async def test_two_hosts_with_one_file_run_their_shares_and_show_each_other(
         )
         a.ready(), b.ready()
         assert (set(a.urls), set(b.urls)) == ({"auth", "data"}, {"data", "analytics"})
-        while True:
-            shares = {
-                name: {group: share["ready"] for group, share in host["groups"].items()}
-                for name, host in (await hosts(a)).items()
-            }
-            if shares == {
-                "a": {"auth": True, "data": True},
-                "b": {"data": True, "analytics": True},
-            }:
-                break
-            await trio.sleep(0.2)
+        expected = {"a": {"auth": True, "data": True}, "b": {"data": True, "analytics": True}}
+        # Each hears of the other at its own beat: what one knows already the other may not.
+        for knowing in (a, b):
+            while await ready_shares(knowing) != expected:
+                await trio.sleep(0.2)
         shown = b.command("status")
         assert shown.returncode == 0, shown.stderr
         (line,) = (line for line in shown.stdout.splitlines() if line.startswith("a  "))
