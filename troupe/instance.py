@@ -36,6 +36,7 @@ from troupe.common import logs
 from troupe.common.bridge import open_bridge
 from troupe.common.config import Configuration, revealed
 from troupe.common.errors import TroupeError
+from troupe.common.niceness import give_way
 from troupe.platform.errors import unexpected
 from troupe.platform.group import Group, Sizes
 from troupe.platform.processes import Instance, confine, die_with_supervisor, open_instance
@@ -120,6 +121,7 @@ def main(descriptor: int) -> int:
     """Run the instance; returns the exit code."""
     die_with_supervisor()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is for the supervisor, which tells us
+    give_way()  # as nice as we were started, and the session with us
     logs.configure(style="json")
     favour_the_loop()
     try:

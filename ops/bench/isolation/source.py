@@ -20,6 +20,7 @@ from ops.bench.site import Site
 from troupe.common.bridge import open_bridge
 from troupe.common.database import open_database
 from troupe.common.ids import TenantId
+from troupe.common.niceness import give_way
 from troupe.common.postgres import running_server
 from troupe.platform.jobs import NewJob, enqueue
 from troupe_demo.bigquery.accounts import create_service_account
@@ -140,7 +141,8 @@ def open_source(site: Site, directory: Path, events: int) -> Iterator[Source]:
         [sys.executable, "-m", "troupe_demo.bigquery", str(exports)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        preexec_fn=lambda: os.nice(NICENESS),  # noqa: PLW1509 - one thread
+        start_new_session=True,
+        preexec_fn=lambda: give_way(NICENESS),  # noqa: PLW1509 - one thread
     ) as process:
         if process.stdout is None:
             raise RuntimeError("no pipe")

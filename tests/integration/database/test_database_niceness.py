@@ -12,6 +12,12 @@ from troupe.common.database import _niceness as niceness
 PID = "SELECT pg_backend_pid()"
 
 
+def session_niceness(pid: int) -> int | None:
+    """That of the session which it leads; None where the kernel does not divide by sessions."""
+    told = Path(f"/proc/{pid}/autogroup")
+    return int(told.read_text().split()[-1]) if told.exists() else None
+
+
 async def test_the_servers_process_of_a_session_gives_way(
     bridge: None, fresh_database: TestDatabase
 ) -> None:
@@ -23,6 +29,7 @@ async def test_the_servers_process_of_a_session_gives_way(
         ) as database:
             pid = await database.fetch_value(PID)
             assert os.getpriority(os.PRIO_PROCESS, pid) == (wanted or ours)
+            assert session_niceness(pid) in (None, wanted)
 
 
 @pytest.mark.parametrize("title", [b"postgres: me db 10.0.0.7(1) idle", b"vim", b""])
@@ -39,6 +46,6 @@ async def test_a_process_that_is_not_beyond_doubt_ours_is_left_alone(
     ) as database:
 
         async def unit(connection: object) -> bool:
-            return niceness.make_nice(connection, 7)  # type: ignore[arg-type]
+            return await niceness.make_nice(connection, 7)  # type: ignore[arg-type]
 
         assert await database.run(unit) is False

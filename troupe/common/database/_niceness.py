@@ -10,15 +10,17 @@ The cost: a nice process may be put aside while it has a lock that others wait f
 gives it its share, a tenth and more.
 """
 
+import asyncio
 import contextlib
-import os
 from pathlib import Path
 from typing import Any, cast
 
 import asyncpg
 
+from troupe.common.niceness import PAUSE, TRIES, be_nice
 
-def make_nice(connection: asyncpg.Connection, niceness: int) -> bool:
+
+async def make_nice(connection: asyncpg.Connection, niceness: int) -> bool:
     """Let the server's process of a session give way to others.
 
     Args:
@@ -34,8 +36,15 @@ def make_nice(connection: asyncpg.Connection, niceness: int) -> bool:
     if not niceness or not isinstance(name, tuple):
         return False
     with contextlib.suppress(OSError):
-        title = Path(f"/proc/{pid}/cmdline").read_bytes()
-        if title.startswith(b"postgres:") and f"({name[1]})".encode() in title:
-            os.setpriority(os.PRIO_PROCESS, pid, niceness)
-            return True
+        if _serves(pid, name[1]):
+            for _ in range(TRIES):
+                if be_nice(pid, niceness):
+                    return True
+                await asyncio.sleep(PAUSE)
     return False
+
+
+def _serves(pid: int, port: int) -> bool:
+    """Whether a process is PostgreSQL's, for a client at that port."""
+    title = Path(f"/proc/{pid}/cmdline").read_bytes()
+    return title.startswith(b"postgres:") and f"({port})".encode() in title

@@ -304,9 +304,9 @@ async def connect(url: str, application_name: str, settings: PoolSettings) -> Se
                 await session.set_type_codec(
                     name, schema="pg_catalog", encoder=encode, decoder=decode, format="binary"
                 )
+            await make_nice(session, settings.niceness)
         except BaseException:
             session.terminate()
             raise
         session.altered = False
-        make_nice(session, settings.niceness)
         return session

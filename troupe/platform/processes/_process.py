@@ -21,7 +21,7 @@ _LOOK: Final = 50 * MILLISECONDS
 
 
 class Process:
-    """A running process, leader of a process group of its own.
+    """A running process, leader of a session of its own.
 
     It must be made by the thread that runs the loop (see `_confinement`). That blocks the loop for
     as long as starting a program takes, a few milliseconds.
@@ -54,7 +54,7 @@ class Process:
                 stdout=their_out,
                 stderr=their_err,
                 pass_fds=(theirs.fileno(), *(given.fileno() for given in sockets.values())),
-                process_group=0,
+                start_new_session=True,
                 env=_environment(),
             )
         except BaseException:

@@ -37,6 +37,7 @@ from troupe.actors.analytics.reports.mail import Envelope, compose
 from troupe.actors.analytics.reports.rendering import Links, Reader, Rendered, Renderer, Shared
 from troupe.actors.analytics.reports.settings import ReportSettings
 from troupe.common.errors import TroupeError
+from troupe.common.niceness import give_way
 from troupe.common.units import MINUTES, SECONDS, MiB
 from troupe.platform.threads import Threads
 
@@ -200,7 +201,10 @@ class Workshop:
             await self.close()
         if self._process is None:
             self._process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                [sys.executable, "-m", __name__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
             )
         return self._process
 
@@ -247,7 +251,7 @@ def serve(orders: "Pipe", answers: int) -> None:
 
 def main() -> None:
     """The child: answers go where standard output went, and nothing else does."""
-    os.nice(NICENESS)
+    give_way(NICENESS)
     answers = os.dup(1)
     os.dup2(2, 1)
     serve(Pipe(0), answers)
