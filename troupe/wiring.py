@@ -61,7 +61,7 @@ from troupe.http import data as data_routes
 from troupe.http import history as history_routes
 from troupe.http import tasks as task_routes
 from troupe.http.admission import Limits
-from troupe.http.answering import Answering
+from troupe.http.answering import Answering, Question
 from troupe.http.application import OWN_PAGE_POLICY, Application, HttpSettings, create_app
 from troupe.http.credentials import CookiePolicy, Credentials
 from troupe.http.dashboard import pages
@@ -473,7 +473,7 @@ def _analytics(site: Site) -> Group:
     auth_origin, data_origin = origin_of(site.auth_url), origin_of(site.data_url)
     peers = _add_peers(site, group)
     settings = site.configuration.analytics
-    cache = AnswerCache(settings.answer_cache * MiB)
+    cache: AnswerCache[Question] = AnswerCache(settings.answer_cache * MiB)
     vault, guard = Vault(site.keys), site.guard()
     workshop = group.resource("workshop", open_workshop)
 

@@ -12,18 +12,21 @@ they are written, and as which model. `Answering` gives the answer to one:
 A computation reads the tenant's standing again, inside its snapshot, and its answer carries the
 tag of what it saw there. So whatever moves meanwhile, an answer never stands under a version that
 it was not computed from.
+
+Questions that people ask can be answered ahead of them (`ahead`, see `renewal`): a load then takes
+effect for all of them at once, when their answers under the new version are there.
 """
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import trio
 from pydantic import BaseModel
 
-from troupe.actors.analytics.answers import Answers, Snapshot
-from troupe.actors.analytics.keeping import AnswerCache, SingleFlight
+from troupe.actors.analytics.answers import Answers, Reporting, Snapshot
+from troupe.actors.analytics.keeping import NEVER, AnswerCache, SingleFlight
 from troupe.actors.analytics.standing import Standing
 from troupe.common.ids import TenantId
 from troupe.common.units import MiB
@@ -34,6 +37,8 @@ from troupe.http.declaration import Answer
 
 _RELEASE: Final = version("troupe")
 DEFAULT_CACHE: Final = 64 * MiB
+WRITERS: Final = 2
+"""Threads that make bytes of figures."""
 
 Q = TypeVar("Q", bound=CompareQuery)
 F = TypeVar("F")
@@ -74,11 +79,13 @@ class Written:
     body: bytes
 
 
-Offer = Callable[[TenantId, Asked, str], None]
-"""Told whose request was answered, what it meant, and under which tag the answer is kept."""
+Question = tuple[Inquiry[Any, Any], CompareQuery]
+
+Offer = Callable[[TenantId, Question, Asked, str], None]
+"""Told whose request was answered, what it asked, what that meant, and the kept answer's tag."""
 
 
-def _nobody(_tenant: TenantId, _asked: Asked, _tag: str) -> None:
+def _nobody(_tenant: TenantId, _question: Question, _asked: Asked, _tag: str) -> None:
     """Nobody is told."""
 
 
@@ -99,15 +106,16 @@ class Answering:
         self,
         answers: Answers,
         *,
-        cache: AnswerCache | None = None,
+        cache: AnswerCache[Question] | None = None,
         standing: Standing | None = None,
         clock: Clock = utc_now,
     ) -> None:
         self.answers = answers
-        self.cache = cache or AnswerCache(DEFAULT_CACHE)
+        self.cache: AnswerCache[Question] = cache or AnswerCache(DEFAULT_CACHE)
         self.standing = standing or Standing(answers.reporting, self.cache.drop)
         self.clock = clock
         self.offer: Offer = _nobody
+        self._writers = trio.CapacityLimiter(WRITERS)
         self._flights: SingleFlight[Written] = SingleFlight()
 
     async def answer(self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q) -> Answer:
@@ -125,7 +133,7 @@ class Answering:
             return Answer(None, etag=tag)
         written = await self._written(tenant, inquiry, query, tag)
         if written.tag == tag:
-            self.offer(tenant, asked, tag)
+            self.offer(tenant, (inquiry, query), asked, tag)
         return Answer(written.body, etag=written.tag)
 
     async def page(self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q) -> tuple[Asked, bytes]:
@@ -146,27 +154,50 @@ class Answering:
         asked = Asked.of(await self.standing.of(tenant), query, self.clock)
         return (await self._written(tenant, inquiry, query, inquiry.tag(asked, query))).body
 
-    async def keep(self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q) -> None:
+    async def keep(self, tenant: TenantId, question: Question) -> None:
         """Have an answer ready before anybody asks; errors as for `answer`."""
+        inquiry, query = question
         asked = Asked.of(await self.standing.of(tenant), query, self.clock)
-        await self._written(tenant, inquiry, query, inquiry.tag(asked, query))
+        await self._written(tenant, inquiry, query, inquiry.tag(asked, query), is_asked=False)
+
+    async def ahead(self, tenant: TenantId, question: Question) -> Written:
+        """An answer under the standing of this moment, not kept; errors as for `answer`."""
+        inquiry, query = question
+        return (await self._computed(tenant, inquiry, query))[1]
 
     async def _written(
-        self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q, tag: str
+        self,
+        tenant: TenantId,
+        inquiry: Inquiry[Q, F],
+        query: Q,
+        tag: str,
+        *,
+        is_asked: bool = True,
     ) -> Written:
-        body = self.cache.get(tenant, tag)
+        body = self.cache.get(tenant, tag) if is_asked else self.cache.peek(tenant, tag)
         if body is not None:
             return Written(tag, body)
-        return await self._flights.do(tag, lambda: self._compute(tenant, inquiry, query))
 
-    async def _compute(self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q) -> Written:
+        async def compute() -> Written:
+            began = trio.current_time()
+            reporting, written = await self._computed(tenant, inquiry, query)
+            self.standing.note(reporting, began)
+            asked_at = began if is_asked else NEVER
+            self.cache.put(tenant, written.tag, written.body, (inquiry, query), asked_at)
+            return written
+
+        return await self._flights.do(tag, compute)
+
+    async def _computed(
+        self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q
+    ) -> tuple[Reporting, Written]:
         async def question(snapshot: Snapshot) -> tuple[Asked, F]:
             asked = Asked.of(snapshot.reporting, query, self.clock)
             return asked, await inquiry.read(snapshot, asked, query)
 
-        began = trio.current_time()
         asked, found = await self.answers.ask(tenant, question)
-        self.standing.note(asked.reporting, began)
-        written = Written(inquiry.tag(asked, query), inquiry.bytes_of(asked, query, found))
-        self.cache.put(tenant, written.tag, written.body)
-        return written
+        # A page or a long chart takes 10 ms of pure Python, for which the loop would stand still.
+        body = await trio.to_thread.run_sync(
+            inquiry.bytes_of, asked, query, found, limiter=self._writers
+        )
+        return asked.reporting, Written(inquiry.tag(asked, query), body)

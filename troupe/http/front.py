@@ -16,8 +16,8 @@ takes the usual way, which is the only one that decides anything:
 * Credentials are looked up in the same memory as there, for as long as they are remembered there;
   an unknown, expired or revoked token is not known here. Roles, scopes and rates are asked of the
   same guard. Whoever is refused anything is refused by the usual way.
-* The tenant's standing is the same object with the same age; a load ends shortcuts as it ends
-  tags.
+* The tenant's standing is the same object with the same age. When it changes, by a load or a new
+  day, the tag is made anew from the same question, by the same function as there.
 * Headers, the line in the log and the observations are the same.
 
 The grammar is a few lines and stricter than any parser of HTTP: ``GET``, visible ASCII, one space
@@ -33,16 +33,16 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import formatdate
 from typing import Final, Protocol
 
 from troupe.actors.analytics.answers import Reporting
-from troupe.common.errors import Unauthenticated
+from troupe.common.errors import InvalidInput, Unauthenticated
 from troupe.common.ids import TenantId
 from troupe.common.logs import get_logger
-from troupe.http.answering import Answering
+from troupe.http.answering import Answering, Question
 from troupe.http.application import Application, printable
 from troupe.http.asked import Asked
 from troupe.http.declaration import JSON_TYPE, Route
@@ -51,6 +51,9 @@ from troupe.http.request import Client, current_request, request_id_of
 from troupe.http.security import MAX_TOKEN_CHARACTERS, NOTHING_POLICY, bearer_of, fixed_headers
 
 _logger = get_logger(__name__)
+
+_Key = tuple[TenantId, bytes, bytes]
+"""Tenant, host as sent, target."""
 
 MAX_SHORTCUTS: Final = 8192
 MAX_TARGET: Final = 2048
@@ -111,6 +114,7 @@ class _Shortcut:
     Attributes:
         route: That answered it.
         path: As it was logged.
+        question: Which it asks.
         tag: Of the answer.
         reporting: The tenant's standing that the tag was made from.
         until: When days begin to mean others.
@@ -118,6 +122,7 @@ class _Shortcut:
 
     route: Route
     path: str
+    question: Question
     tag: str
     reporting: Reporting
     until: datetime
@@ -141,7 +146,7 @@ class KeptAnswers:
         self._app = app
         self._answering = answering
         self._credentials = credentials
-        self._shortcuts: OrderedDict[tuple[TenantId, bytes, bytes], _Shortcut] = OrderedDict()
+        self._shortcuts: OrderedDict[_Key, _Shortcut] = OrderedDict()
         fixed = {
             "content-type": JSON_TYPE,
             **fixed_headers(NOTHING_POLICY),
@@ -154,7 +159,7 @@ class KeptAnswers:
         self._date = (0, "")
         answering.offer = self.offer
 
-    def offer(self, tenant: TenantId, asked: Asked, tag: str) -> None:
+    def offer(self, tenant: TenantId, question: Question, asked: Asked, tag: str) -> None:
         """Remember where the current request's target leads; called on the usual way."""
         request = current_request()
         route = self._app.route_of(request)
@@ -166,7 +171,7 @@ class KeptAnswers:
             return
         key = tenant, hosts[0], target
         self._shortcuts[key] = _Shortcut(
-            route, printable(request.path), tag, asked.reporting, asked.good_until
+            route, printable(request.path), question, tag, asked.reporting, asked.good_until
         )
         self._shortcuts.move_to_end(key)
         while len(self._shortcuts) > MAX_SHORTCUTS:
@@ -183,8 +188,8 @@ class KeptAnswers:
         if principal is None:
             return None
         tenant = principal.tenant_id
-        shortcut = self._shortcuts.get((tenant, headers[b"host"], target))
-        if shortcut is None or not self._leads(shortcut, tenant):
+        shortcut = self._current((tenant, headers[b"host"], target))
+        if shortcut is None:
             return None
         body = self._answering.cache.get(tenant, shortcut.tag)
         if body is None:
@@ -227,11 +232,26 @@ class KeptAnswers:
             return None
         return None if bearer is None else self._credentials.recall_token(bearer)
 
-    def _leads(self, shortcut: _Shortcut, tenant: TenantId) -> bool:
-        reporting = self._answering.standing.recall(tenant)
-        if reporting is None or self._answering.clock() >= shortcut.until:
-            return False
-        return reporting is shortcut.reporting or reporting == shortcut.reporting
+    def _current(self, key: _Key) -> _Shortcut | None:
+        shortcut = self._shortcuts.get(key)
+        reporting = self._answering.standing.recall(key[0])
+        if shortcut is None or reporting is None:
+            return None
+        if reporting == shortcut.reporting and self._answering.clock() < shortcut.until:
+            return shortcut
+        inquiry, query = shortcut.question
+        try:
+            asked = Asked.of(reporting, query, self._answering.clock)
+        except InvalidInput:  # the usual way says why
+            return None
+        shortcut = replace(
+            shortcut,
+            tag=inquiry.tag(asked, query),
+            reporting=asked.reporting,
+            until=asked.good_until,
+        )
+        self._shortcuts[key] = shortcut
+        return shortcut
 
     def _now(self) -> str:
         second = int(time.time())

@@ -3,13 +3,14 @@
 Each process hears of every load (`standing.follow`) and computes what dashboards ask of all
 presets, one question at a time, so that warming takes one connection and leaves the others to
 people. A backfill publishes a version per day, many of them within a minute: a tenant is warmed
-once nothing was heard of it for `QUIET` seconds, and after `PATIENCE` in any case.
+once nothing was heard of it for `QUIET` seconds, and after `PATIENCE` in any case. What people are
+looking at meanwhile does not wait for that (`renewal`).
 
 What fails is left to whoever asks first.
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import trio
 
@@ -22,20 +23,19 @@ from troupe.common.logs import get_logger
 from troupe.common.units import SECONDS
 from troupe.http import analytics_models as models
 from troupe.http import funnel_models, inquiries, top_models
-from troupe.http.answering import Answering, Inquiry
-from troupe.http.conventions import CompareQuery, Preset
+from troupe.http.answering import Answering, Question
+from troupe.http.conventions import Preset
 from troupe.http.dashboard.overview_page import OVERVIEW
 from troupe.http.dashboard.view import OverviewQuery
+from troupe.http.renewal import Renewal
 
-QUIET: Final = 0.5 * SECONDS
-PATIENCE: Final = 5 * SECONDS
+QUIET: Final = 2 * SECONDS
+PATIENCE: Final = 30 * SECONDS
 
 _log = get_logger(__name__)
 
-Usual = tuple[Inquiry[Any, Any], CompareQuery]
-
 _COMPARISONS: Final = (Compare.NONE, Compare.PREVIOUS)
-USUAL: Final[tuple[Usual, ...]] = (
+USUAL: Final[tuple[Question, ...]] = (
     *(
         (inquiry, query(preset=preset, compare=compare))
         for preset in Preset
@@ -109,8 +109,8 @@ class Warming:
         """Have the usual answers of one tenant ready."""
         began = trio.current_time()
         try:
-            for inquiry, query in USUAL:
-                await self._answering.keep(tenant, inquiry, query)
+            for question in USUAL:
+                await self._answering.keep(tenant, question)
         except TroupeError as error:
             _log.warning("answers_not_warmed", tenant_id=str(tenant), reason=str(error))
             return
@@ -146,7 +146,9 @@ async def stay_current(
         if warm:
             warming.heard(tenant)
 
+    renewal = Renewal(answering)
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(renewal.run)
         nursery.start_soon(follow, database, answering.standing, heard)
         if warm:
             nursery.start_soon(warming.run)

@@ -402,6 +402,14 @@ FROM pg_temp.found f
 WHERE NOT EXISTS (SELECT FROM analytics.tasks t
                   WHERE t.tenant_id = $1 AND t.kind = $2 AND t.subject = f.subject)
 
+-- name: read_once
+-- Right after a load the estimates are those of the data before it: joins that look a few rows up again
+-- and again turn out to do so for all. What reads each table once takes as long as the tables are.
+SET LOCAL enable_nestloop = off
+
+-- name: read_as_estimated
+SET LOCAL enable_nestloop TO DEFAULT
+
 -- name: add_products
 -- $1 tenant. The products that each repeat visitor looked at most, from the first of the visits to the
 -- last. For what is or becomes a task only: most of what was found does not.

@@ -6,22 +6,27 @@ data or settings change, questions get other tags, and what is kept under the ol
 no use any more and dropped.
 
 Bounds are bytes. The least recently used answer goes first; no tenant takes more than half of the
-room, so that one with a thousand dashboards does not push out everybody else's.
+room, so that one with a thousand dashboards does not push out everybody else's. Each answer is kept
+with its question, so that those which people look at can be asked again ahead of them.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, Generic, TypeVar
 
 import trio
 
 from troupe.common.ids import TenantId
 
+NEVER: Final = -math.inf
 OVERHEAD_BYTES: Final = 512
 """What an entry takes beside its body, about."""
 
 T = TypeVar("T")
+Q = TypeVar("Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +39,15 @@ class KeepingStatistics:
     misses: int
 
 
-class AnswerCache:
-    """Bodies by tenant and tag.
+@dataclass(slots=True)
+class _Kept(Generic[Q]):
+    body: bytes
+    question: Q
+    asked_at: float
+
+
+class AnswerCache(Generic[Q]):
+    """Bodies and their questions, by tenant and tag.
 
     Args:
         limit_bytes: For all together, overhead included; 0 keeps nothing.
@@ -43,7 +55,7 @@ class AnswerCache:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._bodies: OrderedDict[tuple[TenantId, str], bytes] = OrderedDict()
+        self._kept: OrderedDict[tuple[TenantId, str], _Kept[Q]] = OrderedDict()
         self._tags: dict[TenantId, OrderedDict[str, None]] = {}
         self._sizes: dict[TenantId, int] = {}
         self._size = 0
@@ -53,17 +65,45 @@ class AnswerCache:
     def get(self, tenant: TenantId, tag: str) -> bytes | None:
         """The body that is kept under a tag."""
         key = tenant, tag
-        body = self._bodies.get(key)
-        if body is None:
+        kept = self._kept.get(key)
+        if kept is None:
             self._misses += 1
             return None
         self._hits += 1
-        self._bodies.move_to_end(key)
+        kept.asked_at = trio.current_time()
+        self._kept.move_to_end(key)
         self._tags[tenant].move_to_end(tag)
-        return body
+        return kept.body
 
-    def put(self, tenant: TenantId, tag: str, body: bytes) -> None:
-        """Keep a body, if there is room for it at all."""
+    def peek(self, tenant: TenantId, tag: str) -> bytes | None:
+        """The body that is kept under a tag, if nobody asks for it: that is no use of it."""
+        kept = self._kept.get((tenant, tag))
+        return None if kept is None else kept.body
+
+    def recent(self, tenant: TenantId, since: float, limit: int) -> list[tuple[Q, float]]:
+        """Questions that were asked of late and when, the last one first.
+
+        Args:
+            tenant: Whose.
+            since: When, at the earliest; on trio's clock.
+            limit: At most so many; answers that nobody has asked for yet count.
+        """
+        latest = islice(reversed(self._tags.get(tenant, {})), limit)
+        found = (self._kept[tenant, tag] for tag in latest)
+        return [(kept.question, kept.asked_at) for kept in found if kept.asked_at >= since]
+
+    def put(
+        self, tenant: TenantId, tag: str, body: bytes, question: Q, asked_at: float = NEVER
+    ) -> None:
+        """Keep a body, if there is room for it at all.
+
+        Args:
+            tenant: Whose.
+            tag: What the answer stands under.
+            body: The answer.
+            question: Which it answers.
+            asked_at: When somebody last asked it, on trio's clock.
+        """
         share = self._limit // 2
         size = len(body) + OVERHEAD_BYTES
         if size > share:
@@ -72,8 +112,8 @@ class AnswerCache:
         while self._sizes.get(tenant, 0) + size > share:
             self._drop(tenant, next(iter(self._tags[tenant])))
         while self._size + size > self._limit:
-            self._drop(*next(iter(self._bodies)))
-        self._bodies[tenant, tag] = body
+            self._drop(*next(iter(self._kept)))
+        self._kept[tenant, tag] = _Kept(body, question, asked_at)
         self._tags.setdefault(tenant, OrderedDict())[tag] = None
         self._sizes[tenant] = self._sizes.get(tenant, 0) + size
         self._size += size
@@ -85,13 +125,13 @@ class AnswerCache:
 
     def statistics(self) -> KeepingStatistics:
         """The cache at this moment."""
-        return KeepingStatistics(len(self._bodies), self._size, self._hits, self._misses)
+        return KeepingStatistics(len(self._kept), self._size, self._hits, self._misses)
 
     def _drop(self, tenant: TenantId, tag: str) -> None:
-        body = self._bodies.pop((tenant, tag), None)
-        if body is None:
+        kept = self._kept.pop((tenant, tag), None)
+        if kept is None:
             return
-        size = len(body) + OVERHEAD_BYTES
+        size = len(kept.body) + OVERHEAD_BYTES
         self._size -= size
         self._sizes[tenant] -= size
         del self._tags[tenant][tag]

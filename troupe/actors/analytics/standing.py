@@ -8,11 +8,17 @@ depends on their arriving.
 
 A look that began before a notification may have seen the state before it: it is given to whoever
 waited for it, and not remembered.
+
+Somebody may look ahead (`looked_after`): before what is remembered is too old, and as soon as a
+change is heard of. What is remembered then stays good for `MAX_AGE_AHEAD` from before it was read,
+so that nobody who asks waits for a look, and answers under the new standing can be got ready before
+it is the one that counts.
 """
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -28,6 +34,11 @@ from troupe.common.units import MILLISECONDS, SECONDS
 
 CHANNEL: Final = "troupe_data_version"
 MAX_AGE: Final = 500 * MILLISECONDS
+MAX_AGE_AHEAD: Final = 850 * MILLISECONDS
+"""Where somebody looks ahead. With the time that an answer takes it must stay below the second
+within which a load is seen."""
+AHEAD: Final = 250 * MILLISECONDS
+"""The age at which it is time to look ahead."""
 MAX_TENANTS: Final = 4096
 _LISTEN_AGAIN: Final = 5 * SECONDS
 
@@ -39,7 +50,42 @@ Look = Callable[[TenantId], Awaitable[Reporting]]
 @dataclass(frozen=True, slots=True)
 class _Remembered:
     reporting: Reporting
-    good_until: float
+    began: float
+    outdated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What looking ahead has seen.
+
+    Attributes:
+        reporting: Where the tenant stands.
+        began: When the look began, on trio's clock.
+        known: What counts until this is noted; None: nothing does.
+        until: How long it will, on trio's clock.
+    """
+
+    reporting: Reporting
+    began: float
+    known: Reporting | None
+    until: float
+
+    @property
+    def is_reload(self) -> bool:
+        """Whether there is other data, and all else is as it was."""
+        known = self.known
+        return (
+            known is not None
+            and self.reporting != known
+            and self.reporting
+            == replace(
+                known,
+                data_version=self.reporting.data_version,
+                first_day=self.reporting.first_day,
+                data_until=self.reporting.data_until,
+                last_event_at=self.reporting.last_event_at,
+            )
+        )
 
 
 class Standing:
@@ -64,13 +110,28 @@ class Standing:
         self._known: OrderedDict[TenantId, _Remembered] = OrderedDict()
         self._flights: SingleFlight[Reporting] = SingleFlight()
         self._heard = 0
+        self._wake: Callable[[TenantId], None] | None = None
+
+    @contextmanager
+    def looked_after(self, wake: Callable[[TenantId], None]) -> Iterator[None]:
+        """While it is open, `wake` is told for whom it is time to `look_ahead`."""
+        self._wake = wake
+        try:
+            yield
+        finally:
+            self._wake = None
 
     def recall(self, tenant: TenantId) -> Reporting | None:
         """What is remembered and still good."""
         known = self._known.get(tenant)
-        if known is None or trio.current_time() >= known.good_until:
+        if known is None:
             return None
-        return known.reporting
+        age = trio.current_time() - known.began
+        if self._wake is None:
+            return None if known.outdated or age >= self._max_age else known.reporting
+        if known.outdated or age >= AHEAD:
+            self._wake(tenant)
+        return known.reporting if age < MAX_AGE_AHEAD else None
 
     async def of(self, tenant: TenantId) -> Reporting:
         """Where a tenant stands, at most `max_age` ago.
@@ -92,6 +153,18 @@ class Standing:
             self.note(reporting, began)
         return reporting
 
+    async def look_ahead(self, tenant: TenantId) -> "Ahead":
+        """Where a tenant stands now, not yet noted.
+
+        Raises: as `of`.
+        """
+        began = trio.current_time()
+        known = self._known.get(tenant)
+        reporting = await self._look(tenant)
+        if known is None:
+            return Ahead(reporting, began, None, began)
+        return Ahead(reporting, began, known.reporting, known.began + MAX_AGE_AHEAD)
+
     def note(self, reporting: Reporting, began: float) -> None:
         """Learn from somebody else's look.
 
@@ -99,13 +172,12 @@ class Standing:
             reporting: What it saw.
             began: When it began, on trio's clock; what was seen later stays.
         """
-        good_until = began + self._max_age
         known = self._known.get(reporting.tenant)
-        if known is not None and known.good_until > good_until:
+        if known is not None and known.began > began:
             return
         if known is not None and known.reporting != reporting:
             self._changed(reporting.tenant)
-        self._known[reporting.tenant] = _Remembered(reporting, good_until)
+        self._known[reporting.tenant] = _Remembered(reporting, began)
         self._known.move_to_end(reporting.tenant)
         while len(self._known) > MAX_TENANTS:
             tenant, _ = self._known.popitem(last=False)
@@ -117,7 +189,9 @@ class Standing:
         for one in list(self._known) if tenant is None else [tenant]:
             known = self._known.get(one)
             if known is not None:
-                self._known[one] = _Remembered(known.reporting, 0.0)
+                self._known[one] = replace(known, outdated=True)
+                if self._wake is not None:
+                    self._wake(one)
 
 
 async def follow(database: Database, standing: Standing, heard: Callable[[TenantId], None]) -> None:
