@@ -1,0 +1,41 @@
+"""A process that gives way takes its session along, where the kernel divides by sessions."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import os
+from pathlib import Path
+from troupe.common.niceness import give_way
+give_way(3)
+session = Path("/proc/self/autogroup")
+print(os.nice(0), session.read_text().split()[-1] if session.exists() else "none")
+"""
+
+
+def told(*, as_session: bool) -> list[str]:
+    """Its own niceness and that of its session."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        start_new_session=as_session,
+    )
+    return done.stdout.split()
+
+
+def test_the_leader_of_a_session_takes_it_along() -> None:
+    own = str(os.nice(0) + 3)
+    session = Path("/proc/self/autogroup").exists()
+    assert told(as_session=True) == [own, own if session else "none"]
+
+
+def test_a_member_leaves_the_session_of_others_alone() -> None:
+    session = Path("/proc/self/autogroup")
+    before = session.read_text() if session.exists() else "none"
+    assert told(as_session=False)[0] == str(os.nice(0) + 3)
+    assert (session.read_text() if session.exists() else "none") == before
