@@ -1,7 +1,6 @@
 """``python -m ops.bench.hostile``: see docs/benchmarks.md, "Slow and hostile clients"."""
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from ops.bench.hostile.crowd import KINDS, TO_AUTH, Options
 from ops.bench.site import Site, resident, running_site
 from ops.bench.visitors import Options as Visit
 from ops.bench.visitors import Seen, visitors
+from troupe.common.niceness import give_way
 
 RATIO: Final = 1.2
 MS: Final = 1e3
@@ -62,7 +62,8 @@ def crowd(options: Options) -> Iterator[dict[str, int]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: os.nice(NICENESS),  # noqa: PLW1509 - one thread
+        start_new_session=True,
+        preexec_fn=lambda: give_way(NICENESS),  # noqa: PLW1509 - one thread
     ) as process:
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("no pipes")
