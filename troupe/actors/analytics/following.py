@@ -50,6 +50,8 @@ QUIET: Final = 1 * SECONDS
 """A backfill publishes many days within a minute."""
 RESTS: Final = 4
 """Times as long as it took: while days pour in, following takes a fifth of a processor at most."""
+LONGEST_REST: Final = 10 * SECONDS
+"""Whoever was loaded last must not wait because there are many tenants."""
 DEADLINE: Final = 5 * MINUTES
 FRESH: Final = 1 * HOURS
 """After so long it is done in any case: master data may have new telephone numbers."""
@@ -312,4 +314,5 @@ async def follow_everybody(database: Database, bell: Bell, stopping: trio.Event)
             active = await active_tenants(database)
             for tenant in active if heard is None else sorted(heard.intersection(active)):
                 await follow_once(database, tenant)
-            await trio.sleep(RESTS * (trio.current_time() - began))
+            rest = RESTS * (trio.current_time() - began)
+            await trio.sleep(min(rest, LONGEST_REST))

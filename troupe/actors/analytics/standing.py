@@ -190,7 +190,7 @@ class Standing:
             known = self._known.get(one)
             if known is not None:
                 self._known[one] = replace(known, outdated=True)
-                if self._wake is not None:
+                if self._wake is not None and tenant is not None:
                     self._wake(one)
 
 

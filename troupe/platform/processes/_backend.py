@@ -425,6 +425,12 @@ class _Incarnation:
     async def _pass_on_stop(self) -> None:
         await self._context.stopping.wait()
         await self._say(Stop(grace=self._settings.grace))
+        # One that is not ready has hardly anything to drain, and may still be importing. One that
+        # gives way takes its time to die, too, on a busy machine: the grace must suffice for both.
+        with trio.move_on_after(self._settings.grace / 2) as starting:
+            await self._ready.wait()
+        if starting.cancelled_caught:
+            self._process.kill()
 
     # ---- whether it is well
 
