@@ -261,6 +261,29 @@ async def test_a_token_that_is_forgotten_or_an_answer_that_has_changed_is_not_gi
         assert (await site.ask(plain())).status == 401
 
 
+async def test_after_a_load_the_same_question_is_found_under_its_new_tag(
+    pool: Database, shop: Warehouse
+) -> None:
+    elsewhere = plain().replace(b"Host: test", b"Host: other")
+    async with port(pool, shop, max_age=0.3) as site:
+        assert site.front is not None
+        old = await site.ask(plain())
+        try:
+            await pool.execute(
+                "UPDATE data.versions SET data_version = data_version + 1", tenant=shop.tenant
+            )
+            await trio.sleep(0.4)
+            new = await site.ask(elsewhere)  # looks, and has it kept
+            assert new.headers["etag"] != old.headers["etag"]
+            assert site.front.answered == 0
+            assert comparable(await site.ask(plain())) == comparable(new)
+            assert site.front.answered == 1
+        finally:
+            await pool.execute(
+                "UPDATE data.versions SET data_version = data_version - 1", tenant=shop.tenant
+            )
+
+
 async def test_rates_count_here_as_there(pool: Database, shop: Warehouse) -> None:
     rate = Rate(requests=6, burst=6)
     async with port(pool, shop, principal_rate=rate) as site:

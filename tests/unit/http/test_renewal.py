@@ -1,5 +1,6 @@
 """A load takes effect when what people look at has been answered anew, and in time in any case."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -19,6 +20,8 @@ from troupe.http.renewal import RECENT, Renewal
 
 A = TenantId(new_id())
 QUERY = CompareQuery()
+PATIENCE = 30.0
+"""Seconds of real time."""
 
 
 class Figures(BaseModel):
@@ -94,20 +97,27 @@ def counts(answering: Answering) -> int | None:
 
 
 async def until(answering: Answering, version: int) -> None:
-    """Bounded by the test's own deadline; time stands still meanwhile."""
+    """Wait for threads, while trio's time stands still."""
+    deadline = time.monotonic() + PATIENCE
     while counts(answering) != version:
+        assert time.monotonic() < deadline
         await trio.lowlevel.checkpoint()
+
+
+async def loaded(answering: Answering, source: Source) -> None:
+    """One question was asked under version 1; a load is heard of, and nothing is answered yet."""
+    assert await asked(answering) == 1
+    source.version, source.open = 2, trio.Event()
+    answering.standing.outdate(A)
+    await wait_all_tasks_blocked()
+    assert source.computations == 2  # under way, for nobody
 
 
 async def test_a_load_counts_once_its_answers_are_there(
     mock_clock: MockClock, source: Source
 ) -> None:
     async with renewed(source) as answering:
-        assert await asked(answering) == 1
-        source.version, source.open = 2, trio.Event()
-        answering.standing.outdate(A)
-        await wait_all_tasks_blocked()
-        assert source.computations == 2  # under way, for nobody
+        await loaded(answering, source)
         assert await asked(answering) == 1
         source.open.set()
         await until(answering, 2)
@@ -119,10 +129,7 @@ async def test_it_counts_in_time_whatever_the_answers_take(
     mock_clock: MockClock, source: Source
 ) -> None:
     async with renewed(source) as answering:
-        assert await asked(answering) == 1
-        source.version, source.open = 2, trio.Event()
-        answering.standing.outdate(A)
-        await wait_all_tasks_blocked()
+        await loaded(answering, source)
         mock_clock.jump(MAX_AGE_AHEAD - 0.01)
         await until(answering, 2)
         source.open.set()
