@@ -11,12 +11,13 @@ from pathlib import Path
 from troupe.common.niceness import give_way
 give_way(3)
 session = Path("/proc/self/autogroup")
-print(os.nice(0), session.read_text().split()[-1] if session.exists() else "none")
+# Empty for a process of the session the system itself began with: nobody divides by that one.
+print(os.nice(0), *(session.read_text().split()[-1:] if session.exists() else ()))
 """
 
 
 def told(*, as_session: bool) -> list[str]:
-    """Its own niceness and that of its session."""
+    """Its own niceness and that of its session, where the kernel has one."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         check=True,
@@ -30,8 +31,8 @@ def told(*, as_session: bool) -> list[str]:
 
 def test_the_leader_of_a_session_takes_it_along() -> None:
     own = str(os.nice(0) + 3)
-    session = Path("/proc/self/autogroup").exists()
-    assert told(as_session=True) == [own, own if session else "none"]
+    expected = [own, own] if Path("/proc/self/autogroup").exists() else [own]
+    assert told(as_session=True) == expected
 
 
 def test_a_member_leaves_the_session_of_others_alone() -> None:
