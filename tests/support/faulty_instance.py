@@ -20,8 +20,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from troupe import instance, wiring
 from troupe.common.units import MiB
 from troupe.platform.group import Group
+from troupe.wiring import parts
 
-serve_really = wiring.serve
+serve_really = parts.serve
 
 
 def burn(seconds: float) -> None:
@@ -75,6 +76,6 @@ def compose(*arguments: Any) -> list[Group]:
 
 
 if __name__ == "__main__":
-    wiring.serve = serve
+    parts.serve = serve
     instance.compose = compose
     os._exit(instance.main(int(sys.argv[1])))

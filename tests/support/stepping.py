@@ -20,8 +20,10 @@ import trio
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from troupe import instance, placement, wiring
+from troupe import instance, placement
+from troupe.platform import jobs
 from troupe.platform.jobs import JobKind, JobRun, JobRunner
+from troupe.wiring import parts
 
 KIND = "steps"
 COMMAND = (sys.executable, "-P", __file__)
@@ -78,12 +80,13 @@ async def serve(app: Any, *arguments: Any, **options: Any) -> None:
         nursery.cancel_scope.cancel()
 
 
-serve_really = wiring.serve
+serve_really = parts.serve
 
 if __name__ == "__main__":
-    wiring.JobRunner = with_steps(wiring.JobRunner)  # type: ignore[misc, assignment]
+    # Before the wiring of a group is imported.
+    jobs.JobRunner = with_steps(jobs.JobRunner)  # type: ignore[misc, assignment]
     if sys.argv[1].isdigit():
-        wiring.serve = serve
+        parts.serve = serve
         os._exit(instance.main(int(sys.argv[1])))
     placement.COMMAND = COMMAND  # type: ignore[misc]
     from troupe.cli import main

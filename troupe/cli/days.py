@@ -21,7 +21,7 @@ from troupe.actors.data.availability import (
     reconcile,
     stretches,
 )
-from troupe.actors.data.reconciliation import reconcile_job
+from troupe.actors.data.job_requests import reconcile_job
 from troupe.cli.boundary import reported
 from troupe.cli.context import Settings, as_json, database_of
 from troupe.cli.jobs import followed, report_end

@@ -14,8 +14,12 @@ from rich.table import Table
 
 from troupe.actors.auth.tenants import Tenant
 from troupe.actors.data.availability import read_coverage, read_gaps
-from troupe.actors.data.days import ingest_days_job, ingest_job
-from troupe.actors.data.master_data import IMPORT_MASTER_DATA, import_job
+from troupe.actors.data.job_requests import (
+    IMPORT_MASTER_DATA,
+    import_job,
+    ingest_days_job,
+    ingest_job,
+)
 from troupe.actors.data.master_reports import read_report
 from troupe.cli.boundary import JobNotDone, LeftRunning, reported
 from troupe.cli.context import Settings, as_json, database_of

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from troupe.actors.auth.tenants import Tenant
-from troupe.actors.data.schedulable import SCHEDULABLE
+from troupe.actors.data.job_requests import SCHEDULABLE
 from troupe.cli.boundary import reported
 from troupe.cli.context import Settings, as_json, database_of
 from troupe.cli.operators import find_tenant

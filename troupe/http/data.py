@@ -5,10 +5,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from troupe.actors.data.availability import Coverage, read_coverage, read_gaps
-from troupe.actors.data.days import ingest_days_job, ingest_job
-from troupe.actors.data.master_data import import_job
-from troupe.actors.data.reconciliation import reconcile_job
-from troupe.actors.data.schedulable import SCHEDULABLE
+from troupe.actors.data.job_requests import (
+    SCHEDULABLE,
+    import_job,
+    ingest_days_job,
+    ingest_job,
+    reconcile_job,
+)
 from troupe.common.database import Database
 from troupe.common.dates import DateRange
 from troupe.common.errors import InvalidInput

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from quart import Response
 
-from troupe.actors.data.master_data import IMPORT_MASTER_DATA
+from troupe.actors.data.job_requests import IMPORT_MASTER_DATA
 from troupe.actors.data.master_files import known_files, take_upload
 from troupe.actors.data.master_reports import read_report
 from troupe.actors.data.master_sftp import MAX_FILE

@@ -14,9 +14,10 @@ from typing import Any, Final
 
 import trio
 
-from troupe import instance, placement, wiring
+from troupe import instance, placement
 from troupe.cli import main
 from troupe.common.units import MILLISECONDS, MiB
+from troupe.platform import jobs
 from troupe.platform.jobs import JobKind, JobRun, JobRunner
 from troupe.platform.supervision import Backoff
 
@@ -46,14 +47,14 @@ async def eat(_run: JobRun) -> None:
 
 
 def job_runner(group: str, kinds: Mapping[str, JobKind], **options: Any) -> JobRunner:
-    """In place of `JobRunner` in the wiring."""
+    """In place of `JobRunner` when the wiring of a group is imported."""
     retry = Backoff(first=50 * MILLISECONDS, factor=1.0)
     more = {kind.__name__: JobKind(handler=kind, retry=retry) for kind in (spin, eat)}
     return JobRunner(group, {**kinds, **more}, **options)
 
 
 if __name__ == "__main__":
-    wiring.JobRunner = job_runner  # type: ignore[misc,assignment]
+    jobs.JobRunner = job_runner  # type: ignore[misc,assignment]
     placement.COMMAND = (sys.executable, "-m", MODULE, _INSTANCE)  # type: ignore[misc]
     if sys.argv[1:2] == [_INSTANCE]:
         os._exit(instance.main(int(sys.argv[2])))

@@ -11,7 +11,7 @@ from tests.integration.analytics.office import Office
 from tests.integration.analytics.page import Page
 from troupe.actors.auth import providers, tenants
 from troupe.actors.auth.members import add_member
-from troupe.actors.data.schedulable import SCHEDULABLE
+from troupe.actors.data.job_requests import SCHEDULABLE
 from troupe.common.erasure import ERASE_PERSON
 from troupe.common.secrets import KeyRing, Vault, new_key
 from troupe.http.auth_providers import ProviderBody, provider_tag

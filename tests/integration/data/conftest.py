@@ -18,9 +18,9 @@ import trio
 from tests.support.postgres import TestDatabase
 from troupe.actors.auth.connections import put_connection
 from troupe.actors.auth.tenants import create_tenant
-from troupe.actors.data.days import GROUP, INGEST, ingest_job
 from troupe.actors.data.ingestion import ingest_kind
-from troupe.actors.data.reconciliation import RECONCILE, reconcile_kind
+from troupe.actors.data.job_requests import GROUP, INGEST, RECONCILE, ingest_job
+from troupe.actors.data.reconciliation import reconcile_kind
 from troupe.common.bridge import aio, open_bridge
 from troupe.common.config import DataSettings
 from troupe.common.database import Database, open_database

@@ -16,7 +16,7 @@ from tests.integration.data.brute_force import ordered
 from tests.integration.data.conftest import DAYS, Shop, World
 from tests.integration.data.loading import DERIVED
 from troupe.actors.data.availability import read_days
-from troupe.actors.data.days import GROUP
+from troupe.actors.data.job_requests import GROUP
 from troupe.actors.data.rederivation import DERIVE_AGAIN, derive_kind
 from troupe.actors.data.retention import RETENTION, retention_kind
 from troupe.actors.data.upkeep import look_after, look_after_days

@@ -5,8 +5,8 @@ import sys
 
 import trio
 
-from troupe.actors.data.days import GROUP, INGEST
 from troupe.actors.data.ingestion import ingest_kind
+from troupe.actors.data.job_requests import GROUP, INGEST
 from troupe.common import logs
 from troupe.common.bridge import open_bridge
 from troupe.common.config import DataSettings

@@ -19,7 +19,8 @@ import trio
 from tests.support.postgres import TestDatabase
 from troupe.actors.auth.connections import put_connection
 from troupe.actors.auth.tenants import create_tenant
-from troupe.actors.data.master_data import IMPORT_MASTER_DATA, import_job, master_data_kind
+from troupe.actors.data.job_requests import IMPORT_MASTER_DATA, import_job
+from troupe.actors.data.master_data import master_data_kind
 from troupe.actors.data.master_ssh import SftpDeadlines
 from troupe.common.bridge import aio, open_bridge
 from troupe.common.database import Database, open_database

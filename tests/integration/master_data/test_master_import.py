@@ -12,7 +12,7 @@ import trio
 
 from tests.integration.master_data.conftest import World, failure_of
 from troupe.actors.data import master_sftp
-from troupe.actors.data.master_data import import_job
+from troupe.actors.data.job_requests import import_job
 from troupe.common.bridge import aio
 from troupe.common.outbound import OutboundGuard
 from troupe.common.units import SECONDS, MiB

@@ -18,7 +18,7 @@ from tests.integration.master_data.conftest import Shop, World, failure_of
 from tests.support import tenancy
 from tests.support.postgres import TestDatabase
 from troupe.actors.data import master_held
-from troupe.actors.data.master_data import SCHEDULABLE_IMPORT, import_job
+from troupe.actors.data.job_requests import SCHEDULABLE_IMPORT, import_job
 from troupe.common.bridge import aio
 from troupe.common.errors import InvalidInput
 from troupe.common.ids import TenantId, new_id

@@ -14,6 +14,7 @@ import trio
 from troupe import wiring
 from troupe.common.config import load
 from troupe.supervisor import Installation, open_installation
+from troupe.wiring import parts
 
 WORKERS = 4
 GROUPS = ("auth", "data", "analytics")
@@ -41,7 +42,7 @@ class Saboteur:
         await strike.wait()
         raise RuntimeError("sabotage")
 
-    _real = staticmethod(wiring.serve)
+    _real = staticmethod(parts.serve)
 
 
 class Load:
@@ -88,7 +89,7 @@ async def test_a_crash_in_one_group_leaves_the_others_alone(
 ) -> None:
     sockets: dict[str, socket] = {}
     saboteur = Saboteur(lambda: sockets[victim])
-    monkeypatch.setattr(wiring, "serve", saboteur.serve)
+    monkeypatch.setattr(parts, "serve", saboteur.serve)
     monkeypatch.setattr(
         wiring, "compose", partial(_note_sockets, wiring.compose, sockets), raising=True
     )

@@ -23,10 +23,11 @@ import trio
 
 from tests.integration.schedules.conftest import read_beat
 from tests.support.chaos.worker import COMPLETION, EFFECT
-from troupe import instance, placement, wiring
+from troupe import instance, placement
 from troupe.cli import main
 from troupe.common.database import Database
 from troupe.common.units import MILLISECONDS, SECONDS
+from troupe.platform import jobs, schedules
 from troupe.platform.jobs import JobKind, JobRun, JobRunner
 from troupe.platform.schedules import Scheduler, SchedulerSettings
 from troupe.platform.supervision import Backoff
@@ -60,20 +61,20 @@ def noting(database: Callable[[], Database]) -> JobKind:
 
 
 def job_runner(group: str, kinds: Mapping[str, JobKind], **options: Any) -> JobRunner:
-    """In place of `JobRunner` in the wiring."""
+    """In place of `JobRunner` when the wiring of a group is imported."""
     return JobRunner(group, {**kinds, NOTE: noting(options["database"])}, **options)
 
 
 def scheduler(*, database: Callable[[], Database]) -> Scheduler:
-    """In place of `Scheduler` in the wiring."""
+    """In place of `Scheduler` when the wiring of a group is imported."""
     return Scheduler(
         database=database, settings=SchedulerSettings(lease=1 * SECONDS, poll=0.5), read=read_beat
     )
 
 
 if __name__ == "__main__":
-    wiring.JobRunner = job_runner
-    wiring.Scheduler = scheduler
+    jobs.JobRunner = job_runner
+    schedules.Scheduler = scheduler
     placement.COMMAND = (sys.executable, "-m", MODULE, INSTANCE)
     if sys.argv[1:2] == [INSTANCE]:
         os._exit(instance.main(int(sys.argv[2])))

@@ -6,8 +6,9 @@ import pytest
 import trio
 
 from troupe.actors.data.bigquery import ExportTable
-from troupe.actors.data.days import Known, Tally, days_of, ingest_days_job, ingest_job
+from troupe.actors.data.days import Known, Tally
 from troupe.actors.data.flattening import Family
+from troupe.actors.data.job_requests import days_of, ingest_days_job, ingest_job
 
 FIRST, SECOND, THIRD = (date(2026, 9, day) for day in (1, 2, 3))
 WRITTEN = datetime(2026, 9, 2, tzinfo=UTC)

@@ -4,6 +4,7 @@ from troupe.common.config import load
 from troupe.common.secrets import KeyRing
 from troupe.platform.supervision import Snapshot
 from troupe.wiring import Site
+from troupe.wiring.parts import http_settings
 
 
 def unused() -> Snapshot:
@@ -22,13 +23,14 @@ def site(**http: object) -> Site:
 
 
 def test_proxies_origins_and_rates() -> None:
-    settings = site(
+    told = site(
         trusted_proxies=["10.0.0.0/8"],
         cors_origins=["https://app.example"],
         address_rate=120,
         account_rate=240,
         tenant_rate=480,
-    ).http(cors_origins=("https://dashboard.example",))
+    )
+    settings = http_settings(told, cors_origins=("https://dashboard.example",))
     assert settings.trusted_proxies == ("10.0.0.0/8",)
     assert settings.cors_origins == ("https://dashboard.example", "https://app.example")
     rates = (settings.address_rate, settings.principal_rate, settings.tenant_rate)
@@ -36,6 +38,6 @@ def test_proxies_origins_and_rates() -> None:
 
 
 def test_by_default_no_proxy_is_believed() -> None:
-    settings = site().http()
+    settings = http_settings(site())
     assert settings.trusted_proxies == ()
     assert settings.cors_origins == ()

@@ -1,11 +1,8 @@
 """What is known of source days: in the database, and in the course of one ingestion."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import asyncpg
 
@@ -14,66 +11,9 @@ from troupe.actors.data.flattening import RANK, Family
 from troupe.actors.data.pace import Pace
 from troupe.common.ids import TenantId
 from troupe.common.sql import load
-from troupe.platform.jobs import JobValue, NewJob
-from troupe.platform.schedules import SLOT_ARGUMENT
+from troupe.platform.jobs import JobValue
 
 QUERIES = load(__package__, "days.sql")
-
-
-GROUP = "data"
-"""The group whose processes run the jobs."""
-INGEST = "ingest"
-"""The kind's name."""
-
-
-def ingest_job(first: date, last: date) -> NewJob:
-    """A job that loads the source days `first` to `last`, both included.
-
-    While one for the same days waits or runs, enqueueing it gives that one back.
-    """
-    if last < first:
-        raise ValueError(f"{last} is before {first}")
-    arguments = {"start_date": first.isoformat(), "end_date": last.isoformat()}
-    return NewJob(group=GROUP, kind=INGEST, arguments=arguments, unique_key=f"{first}/{last}")
-
-
-def ingest_days_job(days: Sequence[date]) -> NewJob:
-    """A job that loads just these source days: the gaps of a range.
-
-    While one for the same days waits or runs, enqueueing it gives that one back.
-    """
-    named = [day.isoformat() for day in sorted(set(days))]
-    if not named:
-        raise ValueError("there are no days to load")
-    key = hashlib.sha256(" ".join(named).encode()).hexdigest()
-    return NewJob(group=GROUP, kind=INGEST, arguments={"days": named}, unique_key=f"days/{key}")
-
-
-def days_of(
-    arguments: Mapping[str, JobValue], *, zone: str = "UTC", enqueued: datetime | None = None
-) -> list[date]:
-    """The days that an ``ingest`` job was asked for, in order.
-
-    Args:
-        arguments: The job's: a range, just some days, or the last ones before it was due.
-        zone: The property's, whose days they are.
-        enqueued: When the job was made; counts where no slot says when it was due.
-    """
-    if "days" in arguments:
-        return [date.fromisoformat(day) for day in arguments["days"]]
-    if "last_days" in arguments:
-        slot = arguments.get(SLOT_ARGUMENT)
-        due = datetime.fromisoformat(slot) if slot else enqueued
-        if due is None:
-            raise ValueError("the last days before when?")
-        last = due.astimezone(ZoneInfo(zone)).date()
-        if not arguments.get("include_today"):
-            last -= timedelta(days=1)
-        first = last - timedelta(days=int(arguments["last_days"]) - 1)
-    else:
-        first = date.fromisoformat(arguments["start_date"])
-        last = date.fromisoformat(arguments["end_date"])
-    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,11 +36,12 @@ import pyarrow as pa
 import trio
 
 from troupe.actors.data.bigquery import Export, ExportTable
-from troupe.actors.data.days import INGEST, Known, Tally, days_of, read_known
 from troupe.actors.data.days import QUERIES as DAYS
+from troupe.actors.data.days import Known, Tally, read_known
 from troupe.actors.data.digest import Digest
 from troupe.actors.data.extraction import Extraction
 from troupe.actors.data.flattening import Family
+from troupe.actors.data.job_requests import INGEST, days_of
 from troupe.actors.data.patience import publish_patiently
 from troupe.actors.data.publication import Reporting, StagedDay, digest, publish
 from troupe.actors.data.reporting import TENANT, reporting_of

@@ -27,8 +27,7 @@ it (credentials, host key, server away). The job tells of every file that was le
 from typing import Final, cast
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
-
+from troupe.actors.data.job_requests import SCHEDULABLE_IMPORT
 from troupe.actors.data.master_errors import NoFilesConfigured
 from troupe.actors.data.master_held import HeldUpload, find_upload
 from troupe.actors.data.master_import import ServerImport, import_upload
@@ -50,54 +49,14 @@ from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import Vault
 from troupe.common.sql import load
 from troupe.common.units import MINUTES
-from troupe.platform.jobs import JobKind, JobRun, JobValue, NewJob
-from troupe.platform.schedules import SLOT_ARGUMENT, SchedulableKind
+from troupe.platform.jobs import JobKind, JobRun, JobValue
+from troupe.platform.schedules import SLOT_ARGUMENT
 from troupe.platform.threads import Threads
 
-IMPORT_MASTER_DATA: Final = "import_master_data"
-"""The kind's name."""
 JOB_TIMEOUT: Final = 60 * MINUTES
 CONCURRENT_IMPORTS: Final = 2
 
 _TENANT: Final = load(__package__, "ingest.sql")["tenant"]
-
-
-class ScheduledImport(BaseModel):
-    """An import of master data."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
-    )
-
-    again: bool = False
-    """Read the files also if they look unchanged."""
-
-
-SCHEDULABLE_IMPORT: Final = SchedulableKind(
-    "data", IMPORT_MASTER_DATA, ScheduledImport, "Import customers and locations"
-)
-"""What a schedule may say to an import: what `import_job` takes, without an upload."""
-
-
-def import_job(*, again: bool = False) -> NewJob:
-    """What to enqueue; while one waits or runs for a tenant, that one is given back.
-
-    Args:
-        again: Read the files also if they look unchanged.
-    """
-    return NewJob(
-        group="data", kind=IMPORT_MASTER_DATA, arguments={"again": again}, unique_key="sftp"
-    )
-
-
-def upload_job(upload: UUID) -> NewJob:
-    """What to enqueue, in the transaction that holds an upload."""
-    return NewJob(
-        group="data",
-        kind=IMPORT_MASTER_DATA,
-        arguments={"upload": str(upload)},
-        unique_key=f"upload {upload}",
-    )
 
 
 class MasterDataImporter:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from troupe.actors.data.master_data import upload_job
+from troupe.actors.data.job_requests import upload_job
 from troupe.actors.data.master_held import HOLD_DEADLINE, QUERIES, hold_upload
 from troupe.actors.data.master_rows import Content
 from troupe.common.database import Database

@@ -16,43 +16,29 @@ import trio
 
 from troupe.actors.data.availability import QUERIES
 from troupe.actors.data.bigquery import Export, ExportTable
-from troupe.actors.data.days import GROUP, days_of
 from troupe.actors.data.encoding import MAX_KEY_CHARACTERS
 from troupe.actors.data.flattening import FlattenQuery
+from troupe.actors.data.job_requests import days_of
 from troupe.actors.data.reporting import TENANT, reporting_of
 from troupe.actors.data.scan_budget import ScanBudget, daily_bytes
 from troupe.common.config import DataSettings
 from troupe.common.connections import BigQueryConfig, load_connection
 from troupe.common.database import Database
-from troupe.common.dates import DateRange
 from troupe.common.errors import NotFound, PeerError
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import Vault
 from troupe.common.sql import load
 from troupe.common.tenant_settings import TenantSettings
 from troupe.common.units import HOURS, SECONDS
-from troupe.platform.jobs import JobKind, JobRun, JobValue, NewJob
+from troupe.platform.jobs import JobKind, JobRun, JobValue
 from troupe.platform.threads import Threads
 
-RECONCILE: Final = "reconcile"
-"""The kind's name."""
 JOB_TIMEOUT: Final = 2 * HOURS
 CONCURRENT_RECONCILIATIONS: Final = 1
 NOTE_DEADLINE: Final = 10 * SECONDS
 CLOSE_DEADLINE: Final = 5 * SECONDS
 
 _COUNT: Final = load(__package__, "count.sql")["count_events"]
-
-
-def reconcile_job(days: DateRange) -> NewJob:
-    """What to enqueue; while one for the same days waits or runs, that one is given back."""
-    arguments = {"start_date": days.start.isoformat(), "end_date": days.end.isoformat()}
-    return NewJob(
-        group=GROUP,
-        kind=RECONCILE,
-        arguments=arguments,
-        unique_key=f"{days.start}/{days.end}",
-    )
 
 
 def count_query(table: str) -> FlattenQuery:

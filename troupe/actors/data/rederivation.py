@@ -19,8 +19,8 @@ from typing import Final
 
 import asyncpg
 
-from troupe.actors.data.days import GROUP
 from troupe.actors.data.digest import digest_day
+from troupe.actors.data.job_requests import GROUP
 from troupe.actors.data.patience import publish_patiently
 from troupe.actors.data.publication import DAYS, DERIVE, Reporting, derive
 from troupe.actors.data.reporting import property_zone_of, reporting_in

@@ -19,8 +19,8 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from troupe.actors.data.days import GROUP
 from troupe.actors.data.digest import digest_day
+from troupe.actors.data.job_requests import GROUP
 from troupe.actors.data.patience import publish_patiently
 from troupe.actors.data.publication import DAYS, DERIVE, Reporting, derive, seal, stage
 from troupe.actors.data.rederivation import UPKEEP

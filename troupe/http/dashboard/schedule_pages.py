@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic import Field as Checked
 
 from troupe.actors.analytics.answers import Answers
-from troupe.actors.data.schedulable import SCHEDULABLE
+from troupe.actors.data.job_requests import SCHEDULABLE
 from troupe.common.errors import InvalidInput, NotFound
 from troupe.http.conventions import MAX_LIMIT, QueryModel
 from troupe.http.dashboard.data_page import TABS

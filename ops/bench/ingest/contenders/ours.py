@@ -28,9 +28,9 @@ from ops.bench.ingest.playback import Playback
 from troupe.actors.auth.connections import put_connection
 from troupe.actors.auth.tenants import create_tenant
 from troupe.actors.data.bigquery import Export
-from troupe.actors.data.days import GROUP, INGEST, ingest_job
 from troupe.actors.data.extraction import Extraction
 from troupe.actors.data.ingestion import ingest_kind
+from troupe.actors.data.job_requests import GROUP, INGEST, ingest_job
 from troupe.actors.data.scan_budget import ScanBudget
 from troupe.common import logs
 from troupe.common.bridge import open_bridge

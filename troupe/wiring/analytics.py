@@ -1,0 +1,181 @@
+"""What the analytics group consists of: answers, tasks, alerts, reports and the dashboard."""
+
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from troupe.actors.analytics.alarms import watch_everybody
+from troupe.actors.analytics.alerts import Alerts
+from troupe.actors.analytics.answers import Answers
+from troupe.actors.analytics.following import Bell, follow_everybody
+from troupe.actors.analytics.keeping import AnswerCache
+from troupe.actors.analytics.reports.bounces import Collector, bounce_kind
+from troupe.actors.analytics.reports.content import ReportReader
+from troupe.actors.analytics.reports.dispatch import Dispatch, report_kinds
+from troupe.actors.analytics.reports.smtp import MailLine
+from troupe.actors.analytics.reports.statements import COLLECT
+from troupe.actors.analytics.reports.store import ReportStore
+from troupe.actors.analytics.reports.task_lists import every_list
+from troupe.actors.analytics.reports.upkeep import look_after_reports
+from troupe.actors.analytics.reports.workshop import open_workshop
+from troupe.actors.analytics.reports.writing import Press
+from troupe.actors.analytics.tasks import Tasks
+from troupe.actors.analytics.timelines import Timelines
+from troupe.actors.analytics.trials import Trials
+from troupe.actors.auth.return_address import origin_of
+from troupe.common.connections import SmtpConfig
+from troupe.common.database import Database
+from troupe.common.secrets import Vault
+from troupe.common.units import MiB
+from troupe.http import alerts as alert_routes
+from troupe.http import analytics as analytics_routes
+from troupe.http import exports, performance, reports
+from troupe.http import history as history_routes
+from troupe.http import tasks as task_routes
+from troupe.http.answering import Answering, Question
+from troupe.http.application import Application
+from troupe.http.dashboard import pages
+from troupe.http.front import KeptAnswers
+from troupe.http.operations import Gauge
+from troupe.http.report_desk import Desk
+from troupe.http.security import page_policy
+from troupe.http.warming import stay_current
+from troupe.platform.group import Group, Resource
+from troupe.platform.jobs import JobRunner, RunnerSettings
+from troupe.platform.supervision import ChildContext, ChildSpec
+from troupe.wiring.parts import (
+    add_http,
+    add_peers,
+    application,
+    credentials_of,
+    http_settings,
+    new_group,
+)
+from troupe.wiring.site import Site
+
+
+def _add_reports(
+    site: Site, group: Group, database: Resource[Database], press: Callable[[], Press]
+) -> None:
+    """The jobs of reports, and what looks after them."""
+    vault, guard, jobs = Vault(site.keys), site.guard(), site.configuration.jobs
+
+    async def run_jobs(child: ChildContext) -> None:
+        pool = database.get()
+        context = ssl.create_default_context()
+
+        def line_of(config: SmtpConfig, secret: bytes | None) -> MailLine:
+            return MailLine(config, secret, guard, context=context)
+
+        dispatch = Dispatch(pool, vault, press(), line_of)
+        collector = Collector(pool, vault, guard, group.threads, context=context)
+        runner = JobRunner(
+            group.name,
+            {**report_kinds(dispatch), COLLECT: bounce_kind(collector)},
+            pool=group.pool,
+            database=database.get,
+            settings=RunnerSettings(
+                lease=jobs.lease, poll=jobs.poll, history_days=jobs.history_days
+            ),
+        )
+        await runner.child_spec().start(child)
+
+    group.add_actor(ChildSpec(name="jobs", start=run_jobs, kind="job_runner"))
+
+    async def look_after(child: ChildContext) -> None:
+        child.started()
+        await look_after_reports(database.get(), child.stopping)
+
+    group.add_actor(ChildSpec(name="report_upkeep", start=look_after))
+
+
+def compose(site: Site) -> Group:
+    """The analytics group."""
+    group, database = new_group(site, "analytics")
+    addresses = pages.Addresses(site.auth_url, site.dashboard_url, site.data_url)
+    auth_origin, data_origin = origin_of(site.auth_url), origin_of(site.data_url)
+    peers = add_peers(site, group)
+    settings = site.configuration.analytics
+    cache: AnswerCache[Question] = AnswerCache(settings.answer_cache * MiB)
+    vault, guard = Vault(site.keys), site.guard()
+    workshop = group.resource("workshop", open_workshop)
+
+    def press() -> Press:
+        reader = ReportReader(Answers(database.get()), every_list())
+        return Press(reader, workshop.get(), site.dashboard_url)
+
+    _add_reports(site, group, database, press)
+
+    @asynccontextmanager
+    async def open_answering() -> AsyncIterator[Answering]:
+        yield Answering(Answers(database.get()), cache=cache)
+
+    # Shared by who asks and who keeps it current; made anew with the pool that it reads from.
+    answering = group.resource("answering", open_answering)
+
+    def kept() -> list[Gauge]:
+        found = cache.statistics()
+        return [
+            Gauge("troupe_answers_kept", "Answers in memory.", found.answers),
+            Gauge("troupe_answers_kept_bytes", "What they take.", found.size_bytes),
+            Gauge("troupe_answers_found", "Questions answered from memory.", found.hits),
+            Gauge("troupe_answers_computed", "Questions not found there.", found.misses),
+        ]
+
+    bell = Bell()
+
+    async def freshness(child: ChildContext) -> None:
+        child.started()
+        await stay_current(
+            database.get(),
+            answering.get(),
+            child.stopping,
+            warm=settings.warm_presets,
+            told=bell.ring,
+        )
+
+    group.add_actor(ChildSpec(name="freshness", start=freshness))
+
+    async def follow_data(child: ChildContext) -> None:
+        child.started()
+        await follow_everybody(database.get(), bell, child.stopping)
+
+    group.add_actor(ChildSpec(name="tasks", start=follow_data))
+
+    async def watch(child: ChildContext) -> None:
+        child.started()
+        await watch_everybody(database.get(), vault, guard, child.stopping)
+
+    group.add_actor(ChildSpec(name="alerts", start=watch))
+
+    def build() -> Application:
+        credentials = credentials_of(site, database.get(), peers.get())
+        app = application(
+            site,
+            group,
+            database.get(),
+            credentials,
+            description="Figures of the shop, and the dashboard.",
+            own_gauges=kept,
+            settings=http_settings(
+                site,
+                public_url=site.dashboard_url,
+                page_policy=page_policy(connect=[auth_origin, data_origin], forms=[auth_origin]),
+            ),
+        )
+        analytics_routes.declare(app.api, answering.get())
+        performance.declare(app.api, answering.get())
+        tasks = Tasks(database.get())
+        task_routes.declare(app.api, answering.get(), tasks)
+        exports.declare(app.api, answering.get(), tasks)
+        alerts = Alerts(database.get(), vault)
+        alert_routes.declare(app.api, alerts, Trials(database.get(), vault, guard))
+        history_routes.declare(app.api, answering.get(), Timelines(database.get()))
+        store = ReportStore(database.get())
+        reports.declare(app.api, Desk(store, press()))
+        pages.declare(app, answering.get(), addresses, alerts, store)
+        app.front = KeptAnswers(app, answering.get(), credentials)
+        return app
+
+    add_http(site, group, build)
+    return group
