@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from troupe.actors.data import (
-    master_data,
+    job_requests,
     master_errors,
     master_held,
     master_package,
@@ -57,7 +57,7 @@ def test_limits_are_the_code_s() -> None:
     ):
         assert number in TEXT, number
     assert uploads.UPLOADS_AT_A_TIME == 4
-    assert master_data.IMPORT_MASTER_DATA in TEXT
+    assert job_requests.IMPORT_MASTER_DATA in TEXT
 
 
 def test_names_and_problems_are_the_code_s() -> None:
