@@ -43,8 +43,8 @@ SPARE_CONNECTIONS: Final = 20
 """Beyond the pools: listeners, the supervisor, migrations, the command line."""
 LEAST_CONNECTIONS: Final = 150
 """That the embedded PostgreSQL allows in any case, so that groups can grow while it runs."""
-LISTENERS: Final = 2
-"""Connections of a process that listen, beyond its pool."""
+LISTENERS: Final = 3
+"""Connections of a process that listen, beyond its pools."""
 RESTARTS: Final = 5
 """Restarts within a minute that a group in processes tolerates, for each of its instances. One
 that fails over and over is held back by its backoff before it exhausts what two may use; when all
@@ -109,7 +109,7 @@ def connections_needed(configuration: Configuration) -> int:
 
 
 def _connections(settings: GroupSettings) -> int:
-    each = settings.database_connections + LISTENERS
+    each = settings.all_connections + LISTENERS
     if settings.placement is Placement.INLINE:
         return 2 * each
     # One more: a successor comes before its predecessor leaves, and the sessions of a process that

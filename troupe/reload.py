@@ -267,7 +267,7 @@ class LiveGroups:
         moving = {name for name, step in found.steps.items() if step is Step.MOVE}
         before = connections_needed(self.configuration)
         return before + sum(
-            group.database_connections * (group.processes if in_processes else 1)
+            group.all_connections * (group.processes if in_processes else 1)
             for name in moving
             for group in [after.groups.named(name)]
             for in_processes in [group.placement is Placement.PROCESS]

@@ -146,7 +146,7 @@ class GroupSettings(_Section):
     touch. `elsewhere`: not on this host; another supervisor on the same PostgreSQL runs it."""
     processes: Annotated[int, Field(ge=1, le=64)] = 1
     """Child processes, with placement = "process". Each has its own task pool, database pool and
-    about 150 MiB of memory."""
+    80 to 160 MiB of memory."""
     watchdog: Annotated[float, Field(ge=0, le=10 * MINUTES)] = 5 * SECONDS
     """Seconds for which the event loop of a child process may stand still before the process is
     killed and replaced; 0: for ever. Too short: a busy host kills healthy processes."""
@@ -178,6 +178,11 @@ class GroupSettings(_Section):
     """Requests that a process answers at the same time. More are refused with 503. Too small:
     bursts are refused; too large: all become slow together."""
 
+    @property
+    def all_connections(self) -> int:
+        """Connections that the pools of a process may have open."""
+        return self.database_connections
+
 
 class AuthGroup(GroupSettings):
     """The auth group."""
@@ -202,6 +207,17 @@ class AnalyticsGroup(GroupSettings):
 
     port: Port = 8001
     """TCP port; 0 takes any free one."""
+    background_connections: Annotated[int, Field(ge=1, le=100)] = 3
+    """Bound of a second database pool, for reports, tasks and alerts. They give way to the
+    dashboard (`background_niceness`) and never make it wait for a connection."""
+    background_niceness: Annotated[int, Field(ge=0, le=19)] = 10
+    """As `niceness`, for the sessions of that pool, if it is more. Too high: reports become slow on
+    a busy host."""
+
+    @property
+    def all_connections(self) -> int:
+        """Connections that the pools of a process may have open."""
+        return self.database_connections + self.background_connections
 
 
 class Groups(_Section):

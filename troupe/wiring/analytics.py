@@ -44,6 +44,7 @@ from troupe.platform.group import Group, Resource
 from troupe.platform.jobs import JobRunner, RunnerSettings
 from troupe.platform.supervision import ChildContext, ChildSpec
 from troupe.wiring.parts import (
+    add_database,
     add_http,
     add_peers,
     application,
@@ -92,6 +93,16 @@ def _add_reports(
 def compose(site: Site) -> Group:
     """The analytics group."""
     group, database = new_group(site, "analytics")
+    sizes = site.configuration.groups.analytics
+    # Of its own: what nobody waits for never makes the dashboard wait for a connection, and gives
+    # way to it for a processor.
+    background = add_database(
+        site,
+        group,
+        "background",
+        connections=lambda: sizes.background_connections,
+        niceness=max(sizes.niceness, sizes.background_niceness),
+    )
     addresses = pages.Addresses(site.auth_url, site.dashboard_url, site.data_url)
     auth_origin, data_origin = origin_of(site.auth_url), origin_of(site.data_url)
     peers = add_peers(site, group)
@@ -100,11 +111,11 @@ def compose(site: Site) -> Group:
     vault, guard = Vault(site.keys), site.guard()
     workshop = group.resource("workshop", open_workshop)
 
-    def press() -> Press:
-        reader = ReportReader(Answers(database.get()), every_list())
+    def press(pool: Resource[Database]) -> Press:
+        reader = ReportReader(Answers(pool.get()), every_list())
         return Press(reader, workshop.get(), site.dashboard_url)
 
-    _add_reports(site, group, database, press)
+    _add_reports(site, group, background, lambda: press(background))
 
     @asynccontextmanager
     async def open_answering() -> AsyncIterator[Answering]:
@@ -113,13 +124,15 @@ def compose(site: Site) -> Group:
     # Shared by who asks and who keeps it current; made anew with the pool that it reads from.
     answering = group.resource("answering", open_answering)
 
-    def kept() -> list[Gauge]:
-        found = cache.statistics()
+    def own_gauges() -> list[Gauge]:
+        found, pool = cache.statistics(), background.get().statistics()
         return [
             Gauge("troupe_answers_kept", "Answers in memory.", found.answers),
             Gauge("troupe_answers_kept_bytes", "What they take.", found.size_bytes),
             Gauge("troupe_answers_found", "Questions answered from memory.", found.hits),
             Gauge("troupe_answers_computed", "Questions not found there.", found.misses),
+            Gauge("troupe_background_connections", "Connections open.", pool.size),
+            Gauge("troupe_background_waiting", "Units waiting for one.", pool.waiting),
         ]
 
     bell = Bell()
@@ -138,13 +151,13 @@ def compose(site: Site) -> Group:
 
     async def follow_data(child: ChildContext) -> None:
         child.started()
-        await follow_everybody(database.get(), bell, child.stopping)
+        await follow_everybody(background.get(), bell, child.stopping)
 
     group.add_actor(ChildSpec(name="tasks", start=follow_data))
 
     async def watch(child: ChildContext) -> None:
         child.started()
-        await watch_everybody(database.get(), vault, guard, child.stopping)
+        await watch_everybody(background.get(), vault, guard, child.stopping)
 
     group.add_actor(ChildSpec(name="alerts", start=watch))
 
@@ -156,7 +169,7 @@ def compose(site: Site) -> Group:
             database.get(),
             credentials,
             description="Figures of the shop, and the dashboard.",
-            own_gauges=kept,
+            own_gauges=own_gauges,
             settings=http_settings(
                 site,
                 public_url=site.dashboard_url,
@@ -172,7 +185,7 @@ def compose(site: Site) -> Group:
         alert_routes.declare(app.api, alerts, Trials(database.get(), vault, guard))
         history_routes.declare(app.api, answering.get(), Timelines(database.get()))
         store = ReportStore(database.get())
-        reports.declare(app.api, Desk(store, press()))
+        reports.declare(app.api, Desk(store, press(database)))
         pages.declare(app, answering.get(), addresses, alerts, store)
         app.front = KeptAnswers(app, answering.get(), credentials)
         return app

@@ -52,18 +52,13 @@ def new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
         mailbox=settings.mailbox,
         database_connections=settings.database_connections,
     )
-    database = site.configuration.database
-
-    def open_pool() -> AbstractAsyncContextManager[Database]:
-        return open_database(
-            site.runtime_url(),
-            connections=group.sizes.database_connections,
-            application_name=f"troupe {site.instance or name}",
-            listen_url=database.listen_url.get_secret_value() or None,
-            settings=pool_settings(site.configuration, niceness=settings.niceness),
-        )
-
-    resource = group.resource("database", open_pool)
+    resource = add_database(
+        site,
+        group,
+        "database",
+        connections=lambda: group.sizes.database_connections,
+        niceness=settings.niceness,
+    )
 
     def fit() -> None:
         if (pool := resource.held) is not None:
@@ -71,6 +66,32 @@ def new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
 
     group.when_resized(fit)
     return group, resource
+
+
+def add_database(
+    site: Site, group: Group, name: str, *, connections: Callable[[], int], niceness: int
+) -> Resource[Database]:
+    """A pool of connections for the group.
+
+    Args:
+        site: Of the group.
+        group: Which holds the pool.
+        name: Of the resource.
+        connections: At most, when the pool is opened.
+        niceness: How far its sessions give way to others.
+    """
+    database = site.configuration.database
+
+    def open_pool() -> AbstractAsyncContextManager[Database]:
+        return open_database(
+            site.runtime_url(),
+            connections=connections(),
+            application_name=f"troupe {site.instance or group.name}",
+            listen_url=database.listen_url.get_secret_value() or None,
+            settings=pool_settings(site.configuration, niceness=niceness),
+        )
+
+    return group.resource(name, open_pool)
 
 
 def add_peers(site: Site, group: Group) -> Resource[PeerHttp]:

@@ -66,7 +66,7 @@ def test_what_several_hosts_need_is_said_clearly(configuration: Configuration, s
 
 def test_the_embedded_database_has_room_for_every_generation_and_its_successor() -> None:
     inline = connections_needed(configured(database_connections=10))
-    assert inline == 2 * (4 + 10 + 4 + 3 * LISTENERS) + SPARE_CONNECTIONS
+    assert inline == 2 * (4 + 10 + (4 + 3) + 3 * LISTENERS) + SPARE_CONNECTIONS
     several = configured(database_connections=10, placement="process", processes=3)
     assert connections_needed(several) == inline + 2 * (10 + LISTENERS)
     assert connections_needed(shared(data=["b"])) < inline
