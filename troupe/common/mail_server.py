@@ -52,7 +52,7 @@ async def mail_session(
     Raises:
         HostNotAllowed: The host is in a network that is forbidden.
         CredentialsRejected: The password is missing or not accepted.
-        PeerRefused: The server's certificate does not hold, or it speaks no TLS.
+        PeerRefused: The server's certificate does not hold, it speaks no TLS, or knows no login.
         PeerUnavailable: It does not answer.
     """
     client = await open_session(config, secret, guard, tls=tls, deadline=deadline)
@@ -195,4 +195,9 @@ def _failure(error: Exception) -> PeerRefused | PeerUnavailable:
             )
     if "STARTTLS" in str(error):
         return PeerRefused("The mail server offers no STARTTLS; check port and security.")
+    if any(said in str(error) for said in ("AUTH extension", "authentication method")):
+        return PeerRefused(
+            "The mail server offers no login with a password; check port and security, or leave "
+            "the account empty."
+        )
     return PeerUnavailable("The mail server cannot be reached.")

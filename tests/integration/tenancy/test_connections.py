@@ -140,6 +140,7 @@ def closed_port() -> int:
     [
         ({"security": "starttls"}, "canary", "offers no STARTTLS"),
         ({"username": "ada"}, None, "no password yet"),
+        ({"username": "ada"}, "canary", "offers no login"),
         ({"port": "closed"}, "canary", "does not answer on port"),
         ({"host": "192.168.255.1"}, "canary", "auth.allow_private_peers"),
         ({"host": "8.8.8.8", "port": 25}, "canary", "Without encryption"),
