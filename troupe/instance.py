@@ -40,7 +40,7 @@ from troupe.common.niceness import give_way
 from troupe.platform.errors import unexpected
 from troupe.platform.group import Group, Sizes
 from troupe.platform.processes import Instance, confine, die_with_supervisor, open_instance
-from troupe.platform.responsiveness import favour_the_loop
+from troupe.platform.responsiveness import favour_the_loop, keep_collections_short
 from troupe.platform.supervision import ChildContext, Snapshot, State, Supervisor
 from troupe.wiring import Site, compose, key_ring
 
@@ -123,7 +123,6 @@ def main(descriptor: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is for the supervisor, which tells us
     give_way()  # as nice as we were started, and the session with us
     logs.configure(style="json")
-    favour_the_loop()
     try:
         trio.run(_converse, descriptor)
     except BaseException as error:  # noqa: BLE001 - the exit code says it, and the log why
@@ -167,10 +166,12 @@ async def _live(instance: Instance, assignment: Assignment) -> None:
             figures_from=instance.measure_from,
         )
         (group,) = compose(site, [assignment.group])
+        favour_the_loop()
         instance.adapt_with(lambda settings: _adapt(group, Bounds.model_validate(settings)))
         tree = group.supervisor()
         instance.report_from(tree.snapshot)
         async with open_bridge(), trio.open_nursery() as nursery:
+            nursery.start_soon(keep_collections_short)
             await nursery.start(_drain_on_sigterm, instance, configuration.shutdown.grace)
             await _supervise(instance, tree)
             nursery.cancel_scope.cancel()

@@ -63,6 +63,15 @@ def groups_here(configuration: Configuration) -> list[str]:
     return [name for name in GROUPS if configuration.runs_here(name)]
 
 
+def groups_inline(configuration: Configuration) -> list[str]:
+    """Those of them that run in the supervisor's process."""
+    return [
+        name
+        for name in groups_here(configuration)
+        if configuration.groups.named(name).placement is Placement.INLINE
+    ]
+
+
 def check_placements(configuration: Configuration) -> None:
     """Refuse placements that contradict each other, or what they need.
 

@@ -71,6 +71,7 @@ from troupe.placement import (
 )
 from troupe.platform.hosts import Identity, Presence, site_of
 from troupe.platform.last_resort import forced_end
+from troupe.platform.responsiveness import keep_collections_short
 from troupe.platform.supervision import (
     ChildContext,
     ChildSpec,
@@ -483,6 +484,7 @@ async def run(
     async with trio.open_nursery() as nursery:
         await nursery.start(stop_on_signals, stop)
         nursery.start_soon(systemd.keep_alive)
+        nursery.start_soon(keep_collections_short)
         in_force = [lambda: configuration]  # a reload may have changed the grace
 
         def last() -> float:

@@ -25,7 +25,9 @@ from troupe.common.bridge import open_bridge
 from troupe.common.config_reference import reference
 from troupe.common.migrate import migrate as run_migrations
 from troupe.common.postgres import running_server
+from troupe.placement import groups_inline
 from troupe.platform.responsiveness import favour_the_loop
+from troupe.wiring import load_groups
 
 
 class _Root(click.Group):
@@ -89,6 +91,7 @@ def up(settings: Settings, *, host: str | None) -> None:
         for name, url in installation.urls.items():
             click.echo(f"{name:<10} {url}", err=True)
 
+    load_groups(groups_inline(configuration))
     favour_the_loop()
     trio.run(lambda: supervisor.run(configuration, on_ready=announce, source=source))
     sys.stdout.flush()

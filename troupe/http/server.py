@@ -234,6 +234,19 @@ class _Server:
                 connections.start_soon(self._converse, connection)
 
     async def _converse(self, connection: Connection) -> None:
+        try:
+            if await connection.asks():
+                await self._speak(connection)
+        except* Exception:
+            _logger.exception("connection_failed")
+        finally:
+            connection.close_now()
+            self._connections.discard(connection)
+            self._admission.left(connection)
+            if self._draining.is_set() and not self._connections:
+                self._all_closed.set()
+
+    async def _speak(self, connection: Connection) -> None:
         server = Http1Server(
             connection,
             self._config,
@@ -243,16 +256,7 @@ class _Server:
             pipelined=self._limits.pipelined,
         )
         connection.is_idle = server.is_idle
-        try:
-            await server.run()
-        except* Exception:
-            _logger.exception("connection_failed")
-        finally:
-            connection.close_now()
-            self._connections.discard(connection)
-            self._admission.left(connection)
-            if self._draining.is_set() and not self._connections:
-                self._all_closed.set()
+        await server.run()
 
     async def _drain(self) -> None:
         self._draining.set()

@@ -28,10 +28,14 @@ class _Wiring(Protocol):
     def compose(self, site: Site) -> Group: ...
 
 
+def load_groups(names: Iterable[str]) -> list[_Wiring]:
+    """Import what these groups consist of, which takes a second or two."""
+    return [cast("_Wiring", import_module(f"{__name__}.{name}")) for name in names]
+
+
 def compose(site: Site, names: Iterable[str] = GROUPS) -> list[Group]:
     """The groups of these names."""
-    wirings = [cast("_Wiring", import_module(f"{__name__}.{name}")) for name in names]
-    return [wiring.compose(site) for wiring in wirings]
+    return [wiring.compose(site) for wiring in load_groups(names)]
 
 
 __all__ = [
@@ -40,6 +44,7 @@ __all__ = [
     "compose",
     "key_file",
     "key_ring",
+    "load_groups",
     "outbound_guard",
     "pool_settings",
     "sizes_of",

@@ -217,6 +217,9 @@ async def test_a_request_in_pieces_or_in_a_row_takes_the_usual_way(
         expected = comparable(await site.ask(plain()))
         raw = plain()
         async with await site.running.connect() as stream:
+            # From here on there is a protocol, and what it has begun to read it goes on with.
+            await stream.send_all(plain("/health/live"))
+            assert (await read_reply(stream)).status == 200
             for cut in (1, 30, len(raw) - 1):
                 await stream.send_all(raw[:cut])
                 await trio.sleep(0.05)
@@ -233,6 +236,22 @@ async def test_a_request_in_pieces_or_in_a_row_takes_the_usual_way(
             everything = await read_to_end(stream)
         assert everything.count(b"HTTP/1.1 200") == 3
         assert everything.count(expected[2]) == 3
+
+
+async def test_who_has_asked_for_nothing_else_may_send_a_head_in_pieces(
+    pool: Database, shop: Warehouse
+) -> None:
+    async with port(pool, shop) as site:
+        assert site.front is not None
+        expected = comparable(await site.ask(plain()))
+        raw = plain()
+        async with await site.running.connect() as stream:
+            for number, cut in enumerate((1, 30, len(raw) - 1), start=1):
+                await stream.send_all(raw[:cut])
+                await trio.sleep(0.05)
+                await stream.send_all(raw[cut:])
+                assert comparable(await read_reply(stream)) == expected
+                assert site.front.answered == number
 
 
 async def test_a_token_that_is_forgotten_or_an_answer_that_has_changed_is_not_given(
