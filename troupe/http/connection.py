@@ -157,7 +157,7 @@ class Connection:
         heard = b""
         self._hearing.deadline = trio.current_time() + self._limits.idle
         with self._hearing, suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            while not _is_for_the_protocol(heard, self._limits.head_bytes):
+            while not is_for_the_protocol(heard, self._limits.head_bytes):
                 await self._let_gather()
                 data = await self._stream.receive_some(self._limits.head_bytes - len(heard))
                 if not data:
@@ -479,7 +479,7 @@ def _has_ended(head: bytes) -> bool:
     return b"\n\r\n" in head or b"\n\n" in head
 
 
-def _is_for_the_protocol(head: bytes, longest: int) -> bool:
+def is_for_the_protocol(head: bytes, longest: int) -> bool:
     """Whether it can say something about what has come: it is a whole head, too long, or none."""
     return _has_ended(head) or len(head) >= longest or (head != b"" and head[0] < _PRINTABLE)
 
