@@ -1,4 +1,4 @@
-"""Processes and their supervisor killed at random under load, in short; ``make chaos`` has more."""
+"""Two hundred processes and supervisors killed at random under load; ``make chaos`` has more."""
 
 import os
 import random
@@ -10,7 +10,8 @@ import trio
 
 from tests.support.chaos.random_kills import kill_at_random
 
-SECONDS_OF_KILLS = float(os.environ.get("TROUPE_TEST_KILL_SECONDS", "20"))
+KILLS = int(os.environ.get("TROUPE_TEST_KILLS", "200"))
+PATIENCE = 900.0
 
 
 def new_seed() -> int:
@@ -23,9 +24,10 @@ async def test_nothing_acknowledged_is_lost_and_nothing_happens_twice(
 ) -> None:
     seed = new_seed()
     sys.stdout.write(f"seed {seed}\n")
-    with trio.fail_after(SECONDS_OF_KILLS + 240):
-        trial = await kill_at_random(tmp_path, seed=seed, kills=200, seconds=SECONDS_OF_KILLS)
+    with trio.fail_after(PATIENCE + 240):
+        trial = await kill_at_random(tmp_path, seed=seed, kills=KILLS, seconds=PATIENCE)
     sys.stdout.write(f"{trial}\n")
     record_property("random kills", str(trial))
     assert trial.found == []
-    assert trial.kills["child"] >= 5
+    assert trial.kills.total() >= KILLS
+    assert trial.kills["child"] >= KILLS / 2
