@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 # Tests of one file stay together, since they share a database and what was loaded into it.
-TWO_AT_A_TIME := --numprocesses 2 --dist loadfile
+TWO_AT_A_TIME := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test unit integration e2e chaos exact fuzz screenshots soak bench bench-answers bench-hostile bench-ingest bench-isolation bench-reports lint format types contracts check lock clean
 

@@ -71,7 +71,7 @@ async def _drop(admin_url: str, name: str) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    settings = ClusterSettings(durable=False, max_connections=60)
+    settings = ClusterSettings(durable=False, max_connections=80)
     with start_embedded_sync(tmp_path_factory.mktemp("state"), settings) as server:
         yield server
 

@@ -193,11 +193,11 @@ def _failure(error: Exception) -> PeerRefused | PeerUnavailable:
             return PeerRefused(
                 "The mail server does not speak TLS as expected; check port and security."
             )
-    if "STARTTLS" in str(error):
-        return PeerRefused("The mail server offers no STARTTLS; check port and security.")
     if any(said in str(error) for said in ("AUTH extension", "authentication method")):
         return PeerRefused(
             "The mail server offers no login with a password; check port and security, or leave "
             "the account empty."
         )
+    if "STARTTLS" in str(error):
+        return PeerRefused("The mail server offers no STARTTLS; check port and security.")
     return PeerUnavailable("The mail server cannot be reached.")

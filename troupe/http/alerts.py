@@ -142,7 +142,9 @@ def _declare_changing(api: Api, alerts: Alerts) -> None:
         A repetition meets its own name, so nothing is made twice. Its answer holds a secret, which
         is why it is not kept for an idempotency key.
         """
-        alert, secret = await alerts.add(principal.tenant_id, body.kind, body.wish())
+        alert, secret = await alerts.add(
+            principal.tenant_id, body.kind, body.wish(), who_acts(principal)
+        )
         where = {"Location": f"/api/v1/alerts/{alert.alert_id}"}
         return Answer(
             models.WrittenAlert.with_secret(alert, secret), 201, where, models.tag_of(alert)
@@ -165,7 +167,9 @@ def _declare_changing(api: Api, alerts: Alerts) -> None:
         """409 if another alert has the name."""
         present = await alerts.get(principal.tenant_id, alert_id)
         require_match(models.tag_of(present))
-        alert, secret = await alerts.change(principal.tenant_id, present, body.wish(present))
+        alert, secret = await alerts.change(
+            principal.tenant_id, present, body.wish(present), who_acts(principal)
+        )
         return Answer(models.WrittenAlert.with_secret(alert, secret), etag=models.tag_of(alert))
 
     @api.delete(
@@ -176,5 +180,5 @@ def _declare_changing(api: Api, alerts: Alerts) -> None:
         tag=TAG,
     )
     async def delete_alert(*, principal: Principal, alert_id: UUID) -> Answer:
-        await alerts.delete(principal.tenant_id, alert_id)
+        await alerts.delete(principal.tenant_id, alert_id, who_acts(principal))
         return Answer(None, 204)

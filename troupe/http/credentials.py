@@ -5,6 +5,8 @@ so that a page which sends ten requests costs one look-up. The moment bounds how
 session or token keeps working: an entry is good for `REMEMBERED` seconds from before its look-up
 began, in every process on every host, without any message between them. What is unknown is not
 remembered, so guesses push nobody out, and requests that wait for the same look-up share it.
+Nor does somebody who asks again and again wait for it at every end of the moment: what was used in
+it is looked up again before (`Credentials.look_ahead`), and a new moment begins, or none.
 
 A bearer token that is not one of ours may be the tenant's identity provider's
 (`troupe.actors.auth.provider_tokens`); its outcome is remembered under the same rule, so while it
@@ -23,10 +25,12 @@ themselves; behind a proxy they must be served under one public origin (or at le
 import hashlib
 import ipaddress
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, Literal
+from itertools import islice
+from typing import Final, Literal, NoReturn
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -39,13 +43,20 @@ from troupe.actors.auth.provider_tokens import ProviderTokens, ResolvedSubject
 from troupe.actors.auth.sessions import Membership, ResolvedSession
 from troupe.common.audit_trail import Who
 from troupe.common.database import Database
-from troupe.common.errors import ConfigurationError, Forbidden
+from troupe.common.errors import ConfigurationError, Forbidden, TroupeError
+from troupe.common.units import MILLISECONDS
 from troupe.http.principal import SESSION_COOKIE, Principal, Role
 
 LOOPBACK_SESSION_COOKIE: Final = "troupe_session"
 REMEMBERED: Final = 1.5
 """Seconds; with the time that an answer takes it stays below the promised 2."""
 MAX_REMEMBERED: Final = 4096
+AHEAD: Final = 500 * MILLISECONDS
+"""Before its end, a credential in use is looked up again."""
+MOST_AHEAD: Final = 128
+"""Credentials that are looked up so at a time; those beyond are when somebody asks."""
+AT_ONCE_AHEAD: Final = 2
+"""Connections that this takes."""
 
 Resolved = ResolvedSession | ResolvedToken | ResolvedSubject
 Kind = Literal["session", "token", "subject"]
@@ -137,7 +148,21 @@ class _LookUp:
 
     done: trio.Event = field(default_factory=trio.Event)
     answered: bool = False
+    forgotten: bool = False
     found: Resolved | None = None
+
+
+_Ask = Callable[[], Awaitable[Resolved | None]]
+
+
+@dataclass(slots=True)
+class _Known:
+    """A credential that is remembered; `used` since it was looked up."""
+
+    resolved: Resolved
+    good_until: float
+    ask: _Ask
+    used: bool = False
 
 
 def who_acts(principal: Principal) -> Who:
@@ -168,7 +193,7 @@ class Credentials:
         self._database = database
         self._provider_tokens = provider_tokens
         self._capacity = capacity
-        self._remembered: OrderedDict[bytes, tuple[float, Resolved]] = OrderedDict()
+        self._remembered: OrderedDict[bytes, _Known] = OrderedDict()
         self._under_way: dict[bytes, _LookUp] = {}
 
     async def resolve(
@@ -212,14 +237,35 @@ class Credentials:
 
     def forget(self, kind: Kind, secret: str) -> None:
         """Stop accepting a credential that this process has just ended, at once."""
-        self._remembered.pop(_key(kind, secret), None)
+        key = _key(kind, secret)
+        self._remembered.pop(key, None)
+        if key in self._under_way:
+            self._under_way[key].forgotten = True
 
-    async def _found(
-        self,
-        kind: Kind,
-        secret: str,
-        look_up: Callable[[], Awaitable[Resolved | None]],
-    ) -> Resolved | None:
+    async def look_ahead(self) -> NoReturn:
+        """Look up what is in use before it must not be used any more, until cancelled."""
+        room = trio.Semaphore(AT_ONCE_AHEAD)
+
+        async def again(key: bytes, ask: _Ask) -> None:
+            async with room:
+                if key in self._under_way:
+                    return
+                with suppress(TroupeError):  # whoever asks is told
+                    await self._look_up(key, ask)
+
+        while True:
+            await trio.sleep(AHEAD / 2)
+            soon = trio.current_time() + AHEAD
+            due = (
+                (key, known.ask)
+                for key, known in self._remembered.items()
+                if known.used and known.good_until <= soon
+            )
+            async with trio.open_nursery() as nursery:
+                for key, ask in islice(due, MOST_AHEAD):
+                    nursery.start_soon(again, key, ask)
+
+    async def _found(self, kind: Kind, secret: str, ask: _Ask) -> Resolved | None:
         key = _key(kind, secret)
         while True:
             remembered = self._recall(key)
@@ -227,41 +273,51 @@ class Credentials:
                 return remembered
             waiting = self._under_way.get(key)
             if waiting is None:
-                return await self._look_up(key, look_up)
+                return await self._look_up(key, ask)
             await waiting.done.wait()
             if waiting.answered:
                 return waiting.found
 
-    async def _look_up(
-        self, key: bytes, look_up: Callable[[], Awaitable[Resolved | None]]
-    ) -> Resolved | None:
+    async def _look_up(self, key: bytes, ask: _Ask) -> Resolved | None:
         good_until = trio.current_time() + REMEMBERED
         mine = self._under_way[key] = _LookUp()
         try:
-            mine.found = await look_up()
+            mine.found = await ask()
             mine.answered = True
         finally:
             # Failed or cancelled: one of those who wait tries for itself.
             del self._under_way[key]
             mine.done.set()
-        if mine.found is not None:
-            self._remembered[key] = (good_until, mine.found)
+        if mine.found is None:
+            self._remembered.pop(key, None)
+        elif not mine.forgotten:
+            self._remembered[key] = _Known(mine.found, good_until, ask)
             while len(self._remembered) > self._capacity:
                 self._remembered.popitem(last=False)
         return mine.found
 
     def _recall(self, key: bytes) -> Resolved | None:
-        if key not in self._remembered:
+        known = self._remembered.get(key)
+        if known is None:
             return None
-        good_until, resolved = self._remembered[key]
-        expires = resolved.expires_at
-        if trio.current_time() >= good_until or (
+        expires = known.resolved.expires_at
+        if trio.current_time() >= known.good_until or (
             expires is not None and expires <= datetime.now(UTC)
         ):
             del self._remembered[key]
             return None
+        known.used = True
         self._remembered.move_to_end(key)
-        return resolved
+        return known.resolved
+
+
+@asynccontextmanager
+async def looking_ahead(credentials: Credentials) -> AsyncGenerator[Credentials]:
+    """The same, which look ahead while the context is open."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(credentials.look_ahead)
+        yield credentials
+        nursery.cancel_scope.cancel()
 
 
 def _key(kind: str, secret: str) -> bytes:

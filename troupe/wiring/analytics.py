@@ -34,6 +34,7 @@ from troupe.http import history as history_routes
 from troupe.http import tasks as task_routes
 from troupe.http.answering import Answering, Question
 from troupe.http.application import Application
+from troupe.http.credentials import looking_ahead
 from troupe.http.dashboard import pages
 from troupe.http.front import KeptAnswers
 from troupe.http.operations import Gauge
@@ -121,6 +122,12 @@ def compose(site: Site) -> Group:
     async def open_answering() -> AsyncIterator[Answering]:
         yield Answering(Answers(database.get()), cache=cache)
 
+    # Looks ahead, as the answers do: nobody who looks at a dashboard waits for either.
+    credentials = group.resource(
+        "credentials",
+        lambda: looking_ahead(credentials_of(site, database.get(), peers.get())),
+    )
+
     # Shared by who asks and who keeps it current; made anew with the pool that it reads from.
     answering = group.resource("answering", open_answering)
 
@@ -162,12 +169,11 @@ def compose(site: Site) -> Group:
     group.add_actor(ChildSpec(name="alerts", start=watch))
 
     def build() -> Application:
-        credentials = credentials_of(site, database.get(), peers.get())
         app = application(
             site,
             group,
             database.get(),
-            credentials,
+            credentials.get(),
             description="Figures of the shop, and the dashboard.",
             own_gauges=own_gauges,
             settings=http_settings(
@@ -187,7 +193,7 @@ def compose(site: Site) -> Group:
         store = ReportStore(database.get())
         reports.declare(app.api, Desk(store, press(database)))
         pages.declare(app, answering.get(), addresses, alerts, store)
-        app.front = KeptAnswers(app, answering.get(), credentials)
+        app.front = KeptAnswers(app, answering.get(), credentials.get())
         return app
 
     add_http(site, group, build)

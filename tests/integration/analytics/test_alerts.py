@@ -457,6 +457,35 @@ async def test_who_may_do_what(watch: Watch) -> None:
     assert (await watch.desk.ask(tenant, "GET", path)).status == 404
 
 
+async def test_who_made_changed_and_deleted_an_alert_is_in_the_log(watch: Watch) -> None:
+    tenant = await watch.open(make_shop([100, 100, 100]))
+    made = await watch.desk.ask(tenant, "POST", "/alerts", role="admin", json=BASE)
+    assert made.status == 201, made.raw
+    path, tag = f"/alerts/{made.json['id']}", made.headers["ETag"]
+    body = {"threshold": "25", "enabled": False}
+    for _ in range(2):  # an outdated copy changes nothing, and leaves no entry
+        await watch.desk.ask(
+            tenant, "PATCH", path, role="admin", json=body, headers={"If-Match": tag}
+        )
+    for _ in range(2):
+        await watch.desk.ask(tenant, "DELETE", path, role="admin")
+    entries = await watch.database.fetch(
+        "SELECT action, target, detail FROM auth.audit_log WHERE tenant_id = $1"
+        " AND action LIKE 'alert.%' ORDER BY sequence",
+        tenant,
+        tenant=tenant,
+    )
+    kind = BASE["kind"]
+    assert [tuple(entry.values()) for entry in entries] == [
+        (action, made.json["id"], {"kind": kind} | detail)
+        for action, detail in (
+            ("alert.created", {"enabled": True}),
+            ("alert.changed", {"enabled": False, "fields": ["threshold", "enabled"]}),
+            ("alert.deleted", {}),
+        )
+    ]
+
+
 async def test_an_alert_is_tried(watch: Watch, receiver: Receiver, letters: Letters) -> None:
     """Switched off, with a figure that is as usual, and to everybody."""
     tenant = await watch.open(make_shop([100, 100, 100]))

@@ -6,12 +6,18 @@ from uuid import UUID
 import httpx2
 import pytest
 import trio
+import trio.testing
 
 from tests.integration.auth.site import Browser, Site
 from troupe.actors.auth.access_tokens import issue_token, new_token
 from troupe.actors.auth.members import Role
 from troupe.common.ids import TenantId
-from troupe.http.credentials import LOOPBACK_SESSION_COOKIE, Credentials
+from troupe.http.credentials import (
+    LOOPBACK_SESSION_COOKIE,
+    REMEMBERED,
+    Credentials,
+    looking_ahead,
+)
 
 PROMISE = 2.0
 """Seconds within which a revocation must hold."""
@@ -285,3 +291,36 @@ async def test_who_is_cancelled_while_looking_up_leaves_it_to_another(site: Site
         await began.wait()
         scope.cancel()
     assert resolved[0] is not None
+
+
+async def test_who_asks_again_and_again_waits_for_no_look_up(site: Site) -> None:
+    token = await operators_token(site, site.harbor)
+    async with looking_ahead(Credentials(site.database)) as credentials:
+        assert await credentials.resolve(token, None, None) is not None
+        for _ in range(round(3 * REMEMBERED / 0.1)):
+            await trio.sleep(0.1)
+            assert credentials.recall_token(token) is not None
+        await site.admin("UPDATE auth.access_tokens SET revoked_at = now()")
+        began = trio.current_time()
+        while credentials.recall_token(token) is not None:
+            await trio.sleep(0.05)
+        assert trio.current_time() - began < PROMISE
+        assert await credentials.resolve(token, None, None) is None
+
+
+async def test_who_asks_once_is_looked_up_once(site: Site) -> None:
+    token = await operators_token(site, site.harbor)
+    async with looking_ahead(Credentials(site.database)) as credentials:
+        assert await credentials.resolve(token, None, None) is not None
+        await trio.sleep(REMEMBERED + 0.1)
+        assert credentials.recall_token(token) is None
+
+
+async def test_what_ends_while_it_is_looked_up_is_not_remembered(site: Site) -> None:
+    token = await operators_token(site, site.harbor)
+    credentials = Credentials(site.database)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(credentials.resolve, token, None, None)
+        await trio.testing.wait_all_tasks_blocked()
+        credentials.forget("token", token)
+    assert credentials.recall_token(token) is None

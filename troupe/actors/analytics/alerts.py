@@ -18,7 +18,7 @@ or doubles one.
 import base64
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -31,6 +31,7 @@ from troupe.actors.analytics.answers import QUERIES, Reporting, Snapshot
 from troupe.actors.analytics.deviation import WEEKS, deviation
 from troupe.actors.analytics.filters import Filters
 from troupe.actors.analytics.metrics import METRICS
+from troupe.common.audit_trail import Who, append_entry
 from troupe.common.database import Database
 from troupe.common.dates import DateRange
 from troupe.common.errors import Conflict, NotFound, PreconditionFailed
@@ -184,8 +185,16 @@ class Alerts:
             lambda connection: _read(connection, tenant, alert_id), tenant=tenant, read_only=True
         )
 
-    async def add(self, tenant: TenantId, kind: AlertKind, wish: Wish) -> tuple[Alert, str | None]:
+    async def add(
+        self, tenant: TenantId, kind: AlertKind, wish: Wish, who: Who
+    ) -> tuple[Alert, str | None]:
         """Make an alert; with it the secret that signs what it posts, told this once.
+
+        Args:
+            tenant: Whose.
+            kind: Of what it tells.
+            wish: What it is to be like.
+            who: Does it, for the audit log.
 
         Raises:
             Conflict: Another has the name, or there are too many.
@@ -213,14 +222,22 @@ class Alerts:
                 sealed,
                 wish.enabled,
             )
+            detail = {"kind": kind, "enabled": wish.enabled}
+            await append_entry(connection, who, "alert.created", str(alert_id), detail)
             return await _read(connection, tenant, alert_id)
 
         return await self._written(tenant, unit), secret
 
     async def change(
-        self, tenant: TenantId, present: Alert, wish: Wish
+        self, tenant: TenantId, present: Alert, wish: Wish, who: Who
     ) -> tuple[Alert, str | None]:
         """Change an alert; another address to post to comes with another secret.
+
+        Args:
+            tenant: Whose.
+            present: The alert as it was read.
+            wish: What it is to be like.
+            who: Does it, for the audit log.
 
         Raises:
             PreconditionFailed: It was changed since `present` was read.
@@ -249,21 +266,38 @@ class Alerts:
             )
             if version is None:
                 raise PreconditionFailed("It was changed since you have read it. Read it again.")
+            changed = [
+                part.name
+                for part in fields(Wish)
+                if getattr(wish, part.name) != getattr(present.wish, part.name)
+            ]
+            detail = {"kind": present.kind, "enabled": wish.enabled, "fields": changed}
+            target = str(present.alert_id)
+            await append_entry(connection, who, "alert.changed", target, detail)
             return await _read(connection, tenant, present.alert_id)
 
         return await self._written(tenant, unit), secret
 
-    async def delete(self, tenant: TenantId, alert_id: UUID) -> None:
+    async def delete(self, tenant: TenantId, alert_id: UUID, who: Who) -> None:
         """Delete an alert with all that it has told.
+
+        Args:
+            tenant: Whose.
+            alert_id: Which.
+            who: Does it, for the audit log.
 
         Raises:
             NotFound: The tenant has no such alert.
         """
-        status = await self._database.execute(
-            ALERTS["delete_alert"], tenant, alert_id, tenant=tenant
-        )
-        if status == "DELETE 0":
-            raise NotFound("There is no such alert.")
+
+        async def unit(connection: "Connection") -> None:
+            kind = await connection.fetchval(ALERTS["delete_alert"], tenant, alert_id)
+            if kind is None:
+                raise NotFound("There is no such alert.")
+            detail = {"kind": kind}
+            await append_entry(connection, who, "alert.deleted", str(alert_id), detail)
+
+        await self._database.run(unit, tenant=tenant)
 
     async def alarms(
         self,

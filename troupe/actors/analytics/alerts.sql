@@ -38,7 +38,7 @@ RETURNING version
 
 -- name: delete_alert
 -- $1 tenant, $2 alert.
-DELETE FROM analytics.alerts WHERE tenant_id = $1 AND alert_id = $2
+DELETE FROM analytics.alerts WHERE tenant_id = $1 AND alert_id = $2 RETURNING kind
 
 -- name: enabled_alerts
 -- $1 tenant. Locked, so that of several instances one looks at each; the others skip it.
@@ -161,7 +161,3 @@ CROSS JOIN LATERAL (
     WHERE w.tenant_id = $1 AND w.alarm_id = a.alarm_id
 ) AS m
 WHERE a.tenant_id = $1 AND a.alarm_id = $2
-
--- name: append_audit
--- $1 kind of actor, $2 actor, $3 action, $4 target, $5 detail; for the transaction's tenant.
-SELECT auth.append_audit($1, $2, $3, $4, $5)

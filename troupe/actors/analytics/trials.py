@@ -21,6 +21,7 @@ import trio
 
 from troupe.actors.analytics.alarms import LEASE, Message, Postman
 from troupe.actors.analytics.alerts import ALERTS, Alarm, Alert, recipients_of
+from troupe.common.audit_trail import Who, append_entry
 from troupe.common.database import Database
 from troupe.common.errors import TooManyRequests
 from troupe.common.ids import TenantId
@@ -35,9 +36,6 @@ MOST_TRIALS: Final = 12
 """Of a tenant, within an hour."""
 PATIENCE: Final = 15 * SECONDS
 """For everybody together; they are written to at the same time."""
-
-Actor = tuple[str, UUID | None]
-"""Kind and identifier of who acts, as the audit log has them."""
 
 
 class Trials:
@@ -54,7 +52,7 @@ class Trials:
         self._vault = vault
         self._guard = guard
 
-    async def send(self, tenant: TenantId, alert: Alert, actor: Actor) -> Alarm:
+    async def send(self, tenant: TenantId, alert: Alert, actor: Who) -> Alarm:
         """Send a trial of an alert as it is stored, switched on or not; what became of it.
 
         Raises:
@@ -79,7 +77,7 @@ class Trials:
         await postman.send(tenant, message, patience=PATIENCE, attempts=1)
 
     async def _written(
-        self, tenant: TenantId, alert: Alert, actor: Actor
+        self, tenant: TenantId, alert: Alert, actor: Who
     ) -> tuple[UUID, list[Message]]:
         recipients = recipients_of(alert)
 
@@ -104,9 +102,7 @@ class Trials:
                 LEASE,
             )
             detail = {"messages": len(recipients)}
-            await connection.execute(
-                ALERTS["append_audit"], *actor, "alert.tested", str(alert.alert_id), detail
-            )
+            await append_entry(connection, actor, "alert.tested", str(alert.alert_id), detail)
             rows = await connection.fetch(ALERTS["messages_of"], tenant, alarm_id)
             return alarm_id, [Message.of(row) for row in rows]
 

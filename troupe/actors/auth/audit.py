@@ -35,6 +35,9 @@ action                     target; detail
 ``schedule.created``       the schedule; kind of job, line, zone, whether it is on
 ``schedule.changed``       likewise, and the names of the fields
 ``schedule.deleted``       the schedule; likewise, as it was
+``alert.created``          the alert; its kind, whether it is on
+``alert.changed``          likewise, and the names of the fields
+``alert.deleted``          the alert; its kind
 ``alert.tested``           the alert; how many messages
 ``report.settings_put``    nothing; the version
 ``report.recipient_added``, ``…_changed``, ``…_removed``  the recipient; the branch
