@@ -255,11 +255,12 @@ class Credentials:
 
         while True:
             await trio.sleep(AHEAD / 2)
-            soon = trio.current_time() + AHEAD
+            now = trio.current_time()
+            self._drop_lapsed(now)
             due = (
                 (key, known.ask)
                 for key, known in self._remembered.items()
-                if known.used and known.good_until <= soon
+                if known.used and now < known.good_until <= now + AHEAD
             )
             async with trio.open_nursery() as nursery:
                 for key, ask in islice(due, MOST_AHEAD):
@@ -294,7 +295,13 @@ class Credentials:
             self._remembered[key] = _Known(mine.found, good_until, ask)
             while len(self._remembered) > self._capacity:
                 self._remembered.popitem(last=False)
+        self._drop_lapsed(trio.current_time())
         return mine.found
+
+    def _drop_lapsed(self, now: float) -> None:
+        """Let go of what is not good any more, least recently used first: `ask` has a secret."""
+        while self._remembered and next(iter(self._remembered.values())).good_until <= now:
+            self._remembered.popitem(last=False)
 
     def _recall(self, key: bytes) -> Resolved | None:
         known = self._remembered.get(key)

@@ -209,6 +209,14 @@ async def test_answers_are_the_same_with_and_without_the_front(
                 assert ours.headers["x-request-id"] == "my-request-1"
 
 
+async def ask_in_pieces(stream: trio.SocketStream, raw: bytes, cut: int) -> Reply:
+    """The answer to a request of which the rest comes later."""
+    await stream.send_all(raw[:cut])
+    await trio.sleep(0.05)
+    await stream.send_all(raw[cut:])
+    return await read_reply(stream)
+
+
 async def test_a_request_in_pieces_or_in_a_row_takes_the_usual_way(
     pool: Database, shop: Warehouse
 ) -> None:
@@ -221,10 +229,7 @@ async def test_a_request_in_pieces_or_in_a_row_takes_the_usual_way(
             await stream.send_all(plain("/health/live"))
             assert (await read_reply(stream)).status == 200
             for cut in (1, 30, len(raw) - 1):
-                await stream.send_all(raw[:cut])
-                await trio.sleep(0.05)
-                await stream.send_all(raw[cut:])
-                assert comparable(await read_reply(stream)) == expected
+                assert comparable(await ask_in_pieces(stream, raw, cut)) == expected
             assert site.front.answered == 0
             # Between two requests of the usual way the front answers, on the same connection.
             for _ in range(3):
@@ -247,10 +252,7 @@ async def test_who_has_asked_for_nothing_else_may_send_a_head_in_pieces(
         raw = plain()
         async with await site.running.connect() as stream:
             for number, cut in enumerate((1, 30, len(raw) - 1), start=1):
-                await stream.send_all(raw[:cut])
-                await trio.sleep(0.05)
-                await stream.send_all(raw[cut:])
-                assert comparable(await read_reply(stream)) == expected
+                assert comparable(await ask_in_pieces(stream, raw, cut)) == expected
                 assert site.front.answered == number
 
 
