@@ -66,6 +66,7 @@ class Limits:
         head_bytes: Request line and headers.
         headers: Number of headers.
         body_bytes: Announced; no route takes more. Smaller bounds are the application's.
+        body: A small body must have come within this time; larger ones are the application's.
         pipelined: Requests in a row that a client may send before it has the previous answer; the
             connection is closed then.
         discarded: Bytes per second of refused input that are read and thrown away, of all
@@ -87,6 +88,7 @@ class Limits:
     head_bytes: int = 16 * KiB
     headers: int = 100
     body_bytes: int = 1024 * MiB
+    body: float = 20 * SECONDS
     pipelined: int = 2
     discarded: float = 32 * MiB
     streams: int = 32

@@ -15,7 +15,8 @@ or missing (TRAPS, "Hypercorn on trio"):
 * Closing with unread input resets the connection, and the client loses the answer that says why
   (413). After the last byte the writing side is shut down and input is discarded for a moment.
 * A client that does not ask. Hypercorn, h11 and three tasks cost a connection 2 ms, at its
-  beginning and its end. Here nothing of that exists before a whole head has come (`asks`).
+  beginning and its end. Here nothing of that exists before a whole head has come, and the small
+  document or form that it announces; who announces too much is refused without it (`asks`).
 * A client that drips. Each piece costs 150 µs on its way through three layers, be it one byte. Who
   sends tiny ones in a row is read from less and less often, and the kernel gathers them.
 * A client that leaves. Hypercorn holds its socket until the idle time is over; here the end of the
@@ -61,8 +62,17 @@ from hypercorn.typing import (
 from troupe.common.logs import get_logger
 from troupe.common.units import MILLISECONDS, SECONDS, KiB, MiB
 from troupe.http.admission import Admission
+from troupe.http.heads import announced_body, has_ended, is_for_the_protocol
 from troupe.http.problems import Problem
-from troupe.http.refusals import announced_bytes, answer_to, crowded, path_of, refusal, refusal_of
+from troupe.http.refusals import (
+    announced_bytes,
+    answer_to,
+    crowded,
+    path_of,
+    refusal,
+    refusal_of,
+    written_answer,
+)
 from troupe.http.request import DRAINING_EXTENSION, TAKEN_EXTENSION
 
 _Head = HTTPScope | WebsocketScope
@@ -75,8 +85,6 @@ _LINGER_BYTES: Final = 4 * MiB
 _TINY: Final = 64
 """Bytes. No line is so slow that its packets carry so few."""
 _HTTP2: Final = b"PRI "
-_PRINTABLE: Final = 0x21
-"""What a request begins with is at least this; h11 refuses anything else at its first byte."""
 _TINY_IN_A_ROW: Final = 3
 _GATHER_FIRST: Final = 20 * MILLISECONDS
 _GATHER_FACTOR: Final = 4
@@ -133,6 +141,7 @@ class Connection:
         self._unanswered_input = True
         self._ahead = b""
         self._hearing = trio.CancelScope()
+        self._gathering = trio.CancelScope()
         self._tiny_in_a_row = 0
         self._frames = False
         self._request_began = trio.Event()
@@ -152,22 +161,69 @@ class Connection:
         """Whether the client asks for something that the protocol has to answer, and reads next.
 
         Otherwise it has left, has not asked in time, or we are closing. What the front answers is
-        answered here.
+        answered here, and so is who announces a body that no route takes or does not send it.
         """
-        heard = b""
         self._hearing.deadline = trio.current_time() + self._limits.idle
         with self._hearing, suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            while not is_for_the_protocol(heard, self._limits.head_bytes):
+            heard = await self._head()
+            self._hearing.deadline = math.inf
+            self._ahead = await self._with_its_body(heard)
+        return self._ahead != b""
+
+    async def _head(self) -> bytes:
+        """What the protocol is to read first; empty when the client has left."""
+        heard = b""
+        while not is_for_the_protocol(heard, self._limits.head_bytes):
+            await self._let_gather()
+            data = await self._stream.receive_some(self._limits.head_bytes - len(heard))
+            if not data:
+                break
+            heard += await self._accepted(bytes(data))
+            if has_ended(heard) and await self._answered_at_first(heard):
+                heard = b""
+        return heard
+
+    async def _with_its_body(self, heard: bytes) -> bytes:
+        """A head, and a small document or form behind it; empty when there is nothing to answer."""
+        body = announced_body(heard)
+        if body is None:
+            return heard
+        if body.size > self._limits.body_bytes:
+            return await self._refuse_at_once(refusal(413))
+        missing = body.begins + body.size - len(heard)
+        if not body.is_read_whole or body.size > _SMALL_BODY or missing <= 0:
+            return heard
+        return await self._gathered(heard, missing)
+
+    async def _gathered(self, heard: bytes, missing: int) -> bytes:
+        """With what is missing; empty when it does not come.
+
+        As soon as we drain it is the protocol's as it is, which looks after it from then on.
+        """
+        gathered = bytearray(heard)
+        self._gathering.deadline = trio.current_time() + self._limits.body
+        with self._gathering:
+            fits = self.hold(len(heard))
+            while fits and missing > 0:
                 await self._let_gather()
-                data = await self._stream.receive_some(self._limits.head_bytes - len(heard))
-                if not data:
-                    break
-                heard += await self._accepted(bytes(data))
-                if _has_ended(heard) and await self._answered_at_first(heard):
-                    heard = b""
-            self._ahead = heard
-            return bool(heard)
-        return False
+                data = bytes(await self._stream.receive_some(missing))
+                if not data or not await self._accepted(data):
+                    return b""
+                gathered += data
+                missing -= len(data)
+                fits = self.hold(len(data))
+            if not fits:
+                return await self._refuse_at_once(crowded())
+        self.let_go(len(gathered))
+        if self._gathering.cancelled_caught and not self._draining.is_set():
+            return await self._refuse_at_once(refusal(408))
+        return bytes(gathered)
+
+    async def _refuse_at_once(self, problem: Problem) -> bytes:
+        _logger.info("request_refused_unread", status=problem.status, reason=problem.detail)
+        await self.send_all(written_answer(problem))
+        await self.aclose()
+        return b""
 
     async def _answered_at_first(self, heard: bytes) -> bool:
         self._hearing.deadline = math.inf
@@ -410,6 +466,7 @@ class Connection:
 
     async def drain(self) -> None:
         """Close when idle; answer first when a request runs or may be on its way."""
+        self._gathering.cancel()
         for answer in tuple(self._answers):
             if answer.promised_more:
                 await answer.ended.wait()
@@ -472,16 +529,6 @@ class Connection:
             self._tiny_in_a_row = 0
             self.answered_at = trio.current_time()
             self._request_began = trio.Event()
-
-
-def _has_ended(head: bytes) -> bool:
-    """Whether a request's head is there, by what h11 takes for its end."""
-    return b"\n\r\n" in head or b"\n\n" in head
-
-
-def is_for_the_protocol(head: bytes, longest: int) -> bool:
-    """Whether it can say something about what has come: it is a whole head, too long, or none."""
-    return _has_ended(head) or len(head) >= longest or (head != b"" and head[0] < _PRINTABLE)
 
 
 class _Arrival:

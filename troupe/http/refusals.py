@@ -6,6 +6,7 @@ and 11.2).
 """
 
 from collections.abc import Iterable, Mapping
+from email.utils import formatdate
 from typing import Final
 
 from hypercorn.typing import HTTPScope, Scope
@@ -18,6 +19,7 @@ from troupe.http.security import NOTHING_POLICY, fixed_headers
 
 _DETAILS: Final[Mapping[int, str]] = {
     400: "The request is not valid HTTP.",
+    408: "The body of the request did not arrive in time.",
     413: "The body of the request is larger than any address here takes.",
     431: "The request line and headers together are too large.",
     500: "The request failed.",
@@ -54,6 +56,14 @@ def answer_to(problem: Problem) -> tuple[Headers, bytes]:
         "Connection": "close",
     }
     return [(name.lower().encode(), value.encode()) for name, value in headers.items()], body
+
+
+def written_answer(problem: Problem) -> bytes:
+    """The same as it goes over the wire, for who has not seen a protocol yet."""
+    headers, body = answer_to(problem)
+    headers.append((b"date", formatdate(usegmt=True).encode()))
+    lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+    return b"HTTP/1.1 %d \r\n%b\r\n%b" % (problem.status, lines, body)
 
 
 def refusal_of(scope: Scope, limits: Limits) -> Problem | None:

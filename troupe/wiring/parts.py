@@ -119,7 +119,7 @@ def add_http(site: Site, group: Group, build: Callable[[], Application]) -> None
             [site.sockets[group.name]],
             front=app.front,
             shutdown=child.stopping,
-            limits=replace(limits, body_bytes=app.largest_body),
+            limits=replace(limits, body_bytes=app.largest_body, body=app.settings.body_deadline),
             task_status=child,
         )
 

@@ -320,14 +320,21 @@ async def test_counted_while_they_are_slow_readers_would_shut_the_port(
         assert (await running.ask(QUICK)).status == 503
 
 
+@pytest.mark.parametrize("asked_before", [0, 1])
 async def test_a_body_that_no_route_takes_is_refused_before_it_is_sent(
-    start: Any, site: Site
+    start: Any, site: Site, asked_before: int
 ) -> None:
     running: Running = await start(site.app, Limits(body_bytes=1000))
     head = request("POST", "/echo", "Content-Type: application/json", "Content-Length: 1001")
-    reply = await running.ask(head)
+    async with await running.connect() as stream:
+        for _ in range(asked_before):
+            await stream.send_all(QUICK)
+            assert (await read_reply(stream)).status == 200
+        await stream.send_all(head)
+        reply = await read_reply(stream)
     assert (reply.status, reply.headers["connection"]) == (413, "close")
     assert json.loads(reply.body)["type"] == "urn:troupe:problem:content-too-large"
+    assert reply.headers["date"].endswith(" GMT")
     assert (await uploaded(running)).status == 200
 
 
@@ -365,10 +372,73 @@ async def test_an_early_answer_says_that_it_is_the_last_where_the_body_does_not_
 ) -> None:
     running: Running = await start(site.app)
     async with await running.connect() as stream:
+        await stream.send_all(QUICK)
+        assert (await read_reply(stream)).status == 200
         await stream.send_all(request("POST", "/nowhere", "Content-Length: 4"))
         reply = await read_reply(stream)
         assert (reply.status, reply.headers.get("connection")) == (404, "close")
         assert await is_closed(stream)
+
+
+async def test_a_first_body_is_waited_for_without_a_protocol(
+    start: Any, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoken: list[object] = []
+    speak = server._Server._speak
+
+    async def note(self: Any, connection: Any) -> None:
+        spoken.append(connection)
+        await speak(self, connection)
+
+    monkeypatch.setattr(server._Server, "_speak", note)
+    running: Running = await start(site.app, Limits(body=1))
+    body = json.dumps({"text": "good"}).encode()
+    headers = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+    async with await running.connect() as good, await running.connect() as bad:
+        for stream in (good, bad):
+            await stream.send_all(request("POST", "/echo", *headers))
+            for byte in body[:-1]:
+                await stream.send_all(bytes([byte]))
+        await trio.sleep(0.1)
+        assert not spoken
+        await good.send_all(body[-1:] + QUICK)
+        assert json.loads((await read_reply(good)).body) == {"text": "good"}
+        assert (await read_reply(good)).status == 200
+        late = await read_reply(bad)
+        assert (late.status, late.headers["connection"]) == (408, "close")
+        assert json.loads(late.body)["request_id"] == late.headers["x-request-id"]
+        assert await is_closed(bad)
+    assert len(spoken) == 1
+
+
+async def test_who_leaves_in_the_middle_of_a_first_body_is_forgotten(
+    start: Any, site: Site, admitted: list[Admission]
+) -> None:
+    running: Running = await start(site.app)
+    async with await running.connect() as stream:
+        await stream.send_all(SLOW_BODY + b"x" * 100)
+        await stream.send_all(b"x" * 1000)
+        await until(lambda: admitted[0].held > 0)
+        await stream.send_eof()
+        assert await read_to_end(stream) == b""
+    await until(lambda: admitted[0].held == 0)
+
+
+async def test_a_first_body_may_still_come_while_the_server_drains(start: Any, site: Site) -> None:
+    running: Running = await start(site.app, Limits(drain=WAIT))
+    body = b'{"text": "good"}'
+    headers = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+    async with await running.connect() as stream:
+        await stream.send_all(request("POST", "/echo", *headers))
+        await stream.send_all(body[:3])
+        await trio.sleep(0.1)
+        running.shutdown.set()
+        await trio.sleep(1.5)  # longer than one gets that has not asked
+        await stream.send_all(body[3:])
+        reply = await read_reply(stream)
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
+    with trio.fail_after(WAIT):
+        await running.ended.wait()
 
 
 async def test_refused_input_is_read_at_a_bounded_rate(

@@ -167,15 +167,21 @@ async def test_an_oversized_body_is_refused_and_the_answer_arrives(
 
 
 async def test_a_body_that_does_not_come_times_out(start: Any) -> None:
+    """At the beginning of a connection, where no protocol waits for it, and later."""
     site = make_site(body_deadline=0.2)
-    server: Running = await start(site.app)
-    async with await server.connect() as stream:
-        await stream.send_all(
-            request("POST", "/echo", "Content-Type: application/json", "Content-Length: 100")
-        )
-        reply = await read_reply(stream)
-        assert reply.status == 408
-        assert await read_to_end(stream, 5) == b""
+    server: Running = await start(site.app, Limits(body=0.2))
+    for requests_before in (0, 1):
+        async with await server.connect() as stream:
+            for _ in range(requests_before):
+                await stream.send_all(request("GET", "/quick"))
+                assert (await read_reply(stream)).status == 200
+            await stream.send_all(
+                request("POST", "/echo", "Content-Type: application/json", "Content-Length: 100")
+            )
+            reply = await read_reply(stream)
+            assert reply.status == 408
+            assert json.loads(reply.body)["type"].endswith(":request-timeout")
+            assert await read_to_end(stream, 5) == b""
 
 
 async def test_a_client_that_leaves_cancels_its_request(start: Any, site: Site) -> None:

@@ -1,10 +1,11 @@
 """What is kept from the protocol is what h11 has nothing to say about yet."""
 
 import h11
-from hypothesis import example, given
+import pytest
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 
-from troupe.http.connection import is_for_the_protocol
+from troupe.http.heads import announced_body, is_for_the_protocol
 
 LONGEST = 64
 PIECES = st.sampled_from(
@@ -39,3 +40,74 @@ def test_what_is_withheld() -> None:
     for data in (b"", b"G", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r"):
         assert not says(data)
         assert not is_for_the_protocol(data, LONGEST)
+
+
+LINES = st.sampled_from(
+    (
+        *(b"Content-Length: 3", b"content-length:03", b"CONTENT-LENGTH: 4", b"Content-Length:\t3 "),
+        *(b"Content-Length: 3, 3", b"Content-Length: ", b"Content-Length : 3"),
+        *(
+            b"Content-Length: " + b"9" * 5000,
+            b"Content-Length: +3",
+            b"Transfer-Encoding: chunked",
+            b"Expect: 100-continue",
+        ),
+        *(b"Upgrade: h2c", b"X: \x0b", b"X:", b" folded", b"X: content-length: 9"),
+        *(b"Connection: close", b"\rX: y", b"X\0: y", b"X: \xe9"),
+    )
+)
+STARTS = st.sampled_from(
+    (
+        *(b"POST / HTTP/1.1", b"GET /x HTTP/1.1", b"PUT / HTTP/1.0"),
+        *(b"post / HTTP/1.1", b"POST  / HTTP/1.1"),
+    )
+)
+
+
+@given(STARTS, st.lists(LINES, max_size=4), st.binary(max_size=4))
+@example(b"POST / HTTP/1.1", [b"Content-Length: 3"], b"abc")
+def test_an_announced_body_is_the_one_that_h11_reads(
+    start: bytes, lines: list[bytes], behind: bytes
+) -> None:
+    head = b"\r\n".join((start, b"Host: x", *lines, b"", b""))
+    announced = announced_body(head + behind)
+    event(f"announced: {announced is not None}")
+    if announced is None:
+        return
+    begins, size, _ = announced
+    assert begins == len(head)
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(head)
+    try:
+        request = connection.next_event()
+    except h11.RemoteProtocolError:
+        return  # refused, whatever was waited for
+    assert isinstance(request, h11.Request)
+    assert [int(value) for name, value in request.headers if name == b"content-length"] == [size]
+    assert not [name for name, _ in request.headers if name == b"transfer-encoding"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"Expect: 100-continue", b"Upgrade: h2c", b"Transfer-Encoding: chunked", b"Content-Length: 3"],
+)
+def test_nothing_is_waited_for_where_an_answer_may_come_first(header: bytes) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n"
+    assert announced_body(head + b"\r\n") == (len(head) + 2, 3, False)
+    assert announced_body(head + header + b"\r\n\r\n") is None
+
+
+def test_documents_and_forms_are_read_whole() -> None:
+    kinds = (
+        *(b"application/json", b"Application/JSON ; charset=utf-8"),
+        *(b"application/x-www-form-urlencoded", b"text/csv", b""),
+    )
+    head = b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Type: %b\r\n\r\n"
+    bodies = [announced_body(head % kind) for kind in kinds]
+    assert [body is not None and body.is_read_whole for body in bodies] == [True] * 3 + [False] * 2
+
+
+@pytest.mark.parametrize("line", [b"a: b\r\n", b"a:" + b" " * 20 + b"\r\n", b"a: \r\n"])
+def test_a_head_that_is_not_plain_is_known_as_soon_as_it_is_read(line: bytes) -> None:
+    """A pattern with two ways to read a line would not end here."""
+    assert announced_body(b"POST / HTTP/1.1\r\n" + line * 5000 + b"\xff\r\n\r\n") is None
