@@ -6,11 +6,14 @@ Tracebacks never show local variables, which hold whatever a request or a connec
 Logs go to standard error, so that a command's standard output stays its answer.
 """
 
+import json
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import lru_cache
+from threading import Lock
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -28,14 +31,30 @@ _TALKATIVE = ("httpx2", "httpcore2", "asyncssh", "urllib3", "google.auth")
 """Libraries that tell at level info what we log ourselves, some of them with whole URLs."""
 _HARMLESS = frozenset({"token_id", "fencing_token", "token_kind"})
 
+_LEVELS = logging.getLevelNamesMapping()
+
 Style = Literal["auto", "json", "console"]
 
-_scope: ContextVar[Mapping[str, object] | None] = ContextVar("log_context", default=None)
+_scope: ContextVar[dict[str, object] | None] = ContextVar("log_context", default=None)
+_encode = json.JSONEncoder(default=repr).encode
 
 
-def _merge_scope(
+def _as_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    return _encode(event)
+
+
+def _drop_below_level(
+    logger: Any, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    if not logger.says(_LEVELS[method.upper()]):
+        raise structlog.DropEvent
+    return event
+
+
+def merge_context(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
+    """A processor of structlog: adds what is known from `log_context` and not said otherwise."""
     for key, value in (_scope.get() or {}).items():
         event.setdefault(key, str(value))
     return event
@@ -54,6 +73,29 @@ def _mask_secrets(
 def _names_a_secret(key: str) -> bool:
     lowered = key.lower()
     return lowered not in _HARMLESS and any(word in lowered for word in _SECRET_WORDS)
+
+
+class _Lines:
+    """Takes a logger's finished lines to the stream.
+
+    Stands where structlog expects a logger of the standard library, whose way from a line to the
+    stream takes longer than everything else about it; a request is one line.
+    """
+
+    _lock = Lock()
+
+    def __init__(self, name: str, stream: TextIO) -> None:
+        self.name = name
+        self.says = logging.getLogger(name).isEnabledFor
+        self._stream = stream
+
+    def info(self, line: str) -> None:
+        """Write it, or lose it where nobody reads any more: a line is no reason to fail."""
+        with self._lock, suppress(OSError, ValueError):
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    debug = warning = error = critical = info
 
 
 def is_for_people(style: Style, target: TextIO | None = None) -> bool:
@@ -81,25 +123,13 @@ def configure(
     human = is_for_people(style, target)
     tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        _merge_scope,
+        merge_context,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _mask_secrets,
     ]
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        # The level is the standard library's business, since it may change; see `set_level`.
-        wrapper_class=structlog.make_filtering_bound_logger("debug"),
-        cache_logger_on_first_use=True,
-    )
     render: list[structlog.typing.Processor] = (
         [
             structlog.dev.ConsoleRenderer(
@@ -111,8 +141,15 @@ def configure(
             structlog.processors.format_exc_info
             if plain_tracebacks
             else structlog.processors.ExceptionRenderer(tracebacks),
-            structlog.processors.JSONRenderer(),
+            _as_json,
         ]
+    )
+    structlog.configure(
+        processors=[_drop_below_level, *shared, *render],
+        logger_factory=lambda name: _Lines(name, target),
+        # The level is the standard library's business, since it may change; see `set_level`.
+        wrapper_class=structlog.make_filtering_bound_logger("debug"),
+        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(target)
     handler.setFormatter(
@@ -151,8 +188,8 @@ def relay(event: Mapping[str, object]) -> None:
 class log_context:  # noqa: N801 - used like a function
     """Adds keys to every line that is logged inside; a value is turned into text only then.
 
-    Cheaper than `structlog.contextvars.bound_contextvars` by far, for what runs thousands of times
-    a second and seldom logs. Tasks that are started inside inherit it.
+    Cheaper than `structlog.contextvars` by far, for what runs thousands of times a second. Tasks
+    that are started inside inherit it.
     """
 
     __slots__ = ("_previous", "_values")
@@ -161,10 +198,17 @@ class log_context:  # noqa: N801 - used like a function
         self._values = values
 
     def __enter__(self) -> None:
-        self._previous = _scope.set(self._values)
+        self._previous = _scope.set({**(_scope.get() or {}), **self._values})
 
     def __exit__(self, *_exception: object) -> None:
         _scope.reset(self._previous)
+
+
+def note_in_context(**values: object) -> None:
+    """Add keys to the rest of the innermost `log_context`; without one, to nothing."""
+    scope = _scope.get()
+    if scope is not None:
+        scope.update(values)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -30,7 +30,6 @@ from importlib.metadata import version as version_of
 from typing import Any, Final, cast
 from urllib.parse import quote
 
-import structlog
 import trio
 from hypercorn.typing import (
     ASGIReceiveCallable,
@@ -49,7 +48,7 @@ from werkzeug.routing import ValidationError as RoutingValidationError
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from troupe.common.errors import DeadlineExceeded
-from troupe.common.logs import get_logger
+from troupe.common.logs import get_logger, log_context
 from troupe.common.units import SECONDS, MiB
 from troupe.http.connection import Front
 from troupe.http.declaration import REQUEST_DEADLINE, Route, Upload
@@ -262,7 +261,7 @@ class Application(QuartTrio):
         began = time.perf_counter()
         status = CLIENT_GONE
         self.metrics.begin()
-        with structlog.contextvars.bound_contextvars(request_id=ours.request_id, group=self.group):
+        with log_context(request_id=ours.request_id, group=self.group):
             try:
                 response = await self._answer_in_context(ours)
                 self._complete(ours, response)

@@ -179,8 +179,9 @@ class Connection:
             if not data:
                 break
             heard += await self._accepted(bytes(data))
-            if has_ended(heard) and await self._answered_at_first(heard):
+            if has_ended(heard) and await self._answered_in_front(heard):
                 heard = b""
+                self._hearing.deadline = trio.current_time() + self._limits.idle
         return heard
 
     async def _with_its_body(self, heard: bytes) -> bytes:
@@ -224,12 +225,6 @@ class Connection:
         await self.send_all(written_answer(problem))
         await self.aclose()
         return b""
-
-    async def _answered_at_first(self, heard: bytes) -> bool:
-        self._hearing.deadline = math.inf
-        answered = await self._answered_in_front(heard)
-        self._hearing.deadline = trio.current_time() + self._limits.idle
-        return answered
 
     # --- as Hypercorn's stream ---
 
@@ -321,6 +316,7 @@ class Connection:
         if written < len(answer):
             writing = _Writing()
             self._answers.add(writing)
+            self._hearing.deadline = math.inf  # an answer has deadlines of its own
             try:
                 await self.send_all(answer[written:])
             finally:

@@ -24,14 +24,14 @@ import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
-import structlog
 import trio
 from werkzeug.datastructures import Headers
 
 from troupe.common.errors import Forbidden, InvalidInput, TooManyRequests, Unauthenticated
+from troupe.common.logs import note_in_context
 from troupe.common.units import MINUTES
 from troupe.http.principal import (
     CSRF_HEADER,
@@ -171,8 +171,7 @@ class Rate:
         return self.requests / self.window
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What one look at a bucket said.
 
     Attributes:
@@ -200,11 +199,17 @@ class TokenBuckets:
     def __init__(self, name: str, rate: Rate, *, capacity: int = 10_000) -> None:
         self.name = name
         self.rate = rate
+        self._policy = f'"{name}";q={rate.requests};w={math.ceil(rate.window)}'
         self._capacity = capacity
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._levels)
+
+    def has(self, key: str, now: float) -> bool:
+        """Whether there is a token in the key's bucket; nothing is taken."""
+        found = self._levels.get(key)
+        return found is None or found[0] + (now - found[1]) * self.rate.per_second >= 1
 
     def take(self, key: str, now: float, tokens: int = 1) -> Verdict:
         """Take `tokens` from the key's bucket if they are there; 0 only looks.
@@ -232,9 +237,8 @@ class TokenBuckets:
 
     def headers(self, verdict: Verdict) -> dict[str, str]:
         """``RateLimit`` and ``RateLimit-Policy`` for an answer."""
-        window = math.ceil(self.rate.window)
         return {
-            "RateLimit-Policy": f'"{self.name}";q={self.rate.requests};w={window}',
+            "RateLimit-Policy": self._policy,
             "RateLimit": f'"{self.name}";r={verdict.remaining};t={math.ceil(verdict.reset)}',
         }
 
@@ -304,7 +308,7 @@ class Guard:
                 presented="Authorization" in request.headers,
             )
         request.principal = principal
-        structlog.contextvars.bind_contextvars(tenant_id=str(principal.tenant_id))
+        note_in_context(tenant_id=principal.tenant_id)
         self._count(self._subjects, str(principal.subject_id), request)
         self._count(self._tenants, str(principal.tenant_id), request)
         if principal.kind == "session" and request.method not in SAFE_METHODS:
@@ -328,7 +332,7 @@ class Guard:
             The rates' headers; None, without having counted anything, where `admit` has to decide.
         """
         now = trio.current_time()
-        if principal.kind != "token" or not self._addresses.take(client.key, now, 0).allowed:
+        if principal.kind != "token" or not self._addresses.has(client.key, now):
             return None
         if isinstance(requires, Role):
             if principal.role < requires or not principal.has_scope(scope):
@@ -339,8 +343,9 @@ class Guard:
             (self._subjects, str(principal.subject_id)),
             (self._tenants, str(principal.tenant_id)),
         )
-        if not all(buckets.take(key, now, 0).allowed for buckets, key in counted):
-            return None
+        for buckets, key in counted:
+            if not buckets.has(key, now):
+                return None
         told = [buckets.headers(buckets.take(key, now)) for buckets, key in counted]
         return {name: ", ".join(headers[name] for headers in told) for name in told[0]}
 

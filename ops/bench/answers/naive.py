@@ -3,6 +3,7 @@
 Runs in the peers' environment and imports nothing of ours. Its SQL is what such a version has:
 COUNT(DISTINCT …) over the events of the range, joins between event tables for abandoned carts, an
 index on (tenant, date) everywhere. ``/constant`` answers the bytes of the file that CONSTANT names.
+LEVEL is that of uvicorn's log; at info, its default, it has a line for each request.
 """
 
 import os
@@ -208,6 +209,5 @@ if __name__ == "__main__":
         port=int(os.environ["PORT"]),
         loop="uvloop",
         http="httptools",
-        log_level="warning",
-        access_log=False,
+        log_level=os.environ["LEVEL"],
     )

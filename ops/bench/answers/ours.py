@@ -1,6 +1,7 @@
 """The analytics group in a process of its own, wired as the program wires it.
 
-Takes from the environment: PORT, DATABASE_URL (of troupe_runtime), STATE (a directory).
+Takes from the environment: PORT, DATABASE_URL (of troupe_runtime), STATE (a directory), and LEVEL
+(of the log; info has a line for each request).
 """
 
 import os
@@ -19,7 +20,12 @@ from troupe.wiring import Site, compose, key_ring
 async def main() -> None:
     """Serve until killed."""
     configuration = load(
-        environment={}, overrides={"state_directory": os.environ["STATE"], "log": {"level": "info"}}
+        environment={},
+        overrides={
+            "state_directory": os.environ["STATE"],
+            # One tenant is the only one here, and asks for as much as there is.
+            "http": {"tenant_rate": 2_400_000},
+        },
     )
     with bind("127.0.0.1", int(os.environ["PORT"])) as listener:
         url = url_of(listener)
@@ -41,5 +47,5 @@ async def main() -> None:
 
 if __name__ == "__main__":
     Path(os.environ["STATE"]).mkdir(parents=True, exist_ok=True)
-    logs.configure(level="info")
+    logs.configure(level=os.environ["LEVEL"])
     trio.run(main)

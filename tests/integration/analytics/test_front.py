@@ -24,6 +24,7 @@ from troupe.actors.analytics.standing import Standing
 from troupe.actors.auth.access_tokens import issue_token
 from troupe.common.bridge import aio
 from troupe.common.database import Database, open_database
+from troupe.common.logs import merge_context
 from troupe.common.units import MiB
 from troupe.http import analytics
 from troupe.http.admission import Limits
@@ -321,7 +322,7 @@ async def test_rates_count_here_as_there(pool: Database, shop: Warehouse) -> Non
 async def test_the_log_says_the_same(pool: Database, shop: Warehouse) -> None:
     async with port(pool, shop) as site:
         with structlog.testing.capture_logs(
-            processors=[structlog.contextvars.merge_contextvars]
+            processors=[merge_context]
         ) as lines:
             await site.ask(plain())
             await site.ask(plain())

@@ -101,3 +101,49 @@ def test_a_relayed_line_below_the_level_is_not_written() -> None:
     logs.configure(style="json", level="warning", stream=stream)
     logs.relay({"event": "child_started", "level": "info", "logger": "troupe.x"})
     assert stream.getvalue() == ""
+
+
+def test_nobody_fails_for_a_line_that_nobody_reads() -> None:
+    class Gone(io.StringIO):
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    logs.configure(style="json", stream=Gone())
+    logs.get_logger("troupe.test").info("request_answered")
+    closed = io.StringIO()
+    logs.configure(style="json", stream=closed)
+    closed.close()
+    logs.get_logger("troupe.test").error("request_failed")
+
+
+def test_the_level_can_change_and_lines_below_it_are_not_written() -> None:
+    stream = io.StringIO()
+    logs.configure(style="json", level="warning", stream=stream)
+    log = logs.get_logger("troupe.test")
+    log.info("before")
+    logs.set_level("info")
+    log.info("after")
+    log.debug("never")
+    (line,) = stream.getvalue().splitlines()
+    told = json.loads(line)
+    assert (told["event"], told["level"], told["logger"]) == ("after", "info", "troupe.test")
+
+
+def test_what_is_known_in_a_context_is_in_its_lines() -> None:
+    stream = io.StringIO()
+    logs.configure(style="json", stream=stream)
+    log = logs.get_logger("troupe.test")
+    with logs.log_context(request_id=1, group="data"):
+        with logs.log_context(request_id=2):
+            logs.note_in_context(tenant_id=3)
+            log.info("inner", group="said")
+        log.info("outer")
+    logs.note_in_context(tenant_id=4)
+    log.info("outside")
+    keys = ("request_id", "group", "tenant_id")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [[line.get(key) for key in keys] for line in lines] == [
+        ["2", "said", "3"],
+        ["1", "data", None],
+        [None, None, None],
+    ]

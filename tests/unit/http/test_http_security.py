@@ -217,6 +217,14 @@ def test_looking_takes_nothing() -> None:
     assert not buckets.take("a", 0.0, tokens=0).allowed
 
 
+def test_whether_there_is_a_token_is_asked_without_taking_it() -> None:
+    buckets = TokenBuckets("test", Rate(requests=1, window=10.0))
+    assert [buckets.has("a", 0.0) for _ in range(3)] == [True] * 3
+    assert len(buckets) == 0
+    assert buckets.take("a", 0.0).allowed
+    assert [buckets.has("a", now) for now in (0.0, 9.9, 10.0)] == [False, False, True]
+
+
 def test_the_memory_for_buckets_is_bounded() -> None:
     buckets = TokenBuckets("x", Rate(requests=1), capacity=100)
     for number in range(1000):
