@@ -973,29 +973,33 @@ LIMIT $15
 -- name: entry_pages_by_day
 -- The same without filters and for whole days, from what is added up by day. $1 tenant, $2 first days,
 -- $3 last days, $4 fewest sessions, $5 and $6 excess and page of the last row seen, or NULL, $7 rows.
-WITH counted AS (
-    SELECT p.position, e.page, sum(e.sessions) AS sessions, sum(e.bounces) AS bounces,
-           sum(e.conversions) AS conversions
+WITH added AS (
+    SELECT p.position, e.page, sum(e.sessions)::bigint AS sessions, sum(e.bounces)::bigint AS bounces,
+           sum(e.conversions)::bigint AS conversions
     FROM unnest($2::date[], $3::date[]) WITH ORDINALITY AS p (first_day, last_day, position)
     JOIN data.entrances e ON e.tenant_id = $1 AND e.day BETWEEN p.first_day AND p.last_day
     GROUP BY p.position, e.page
+), counted AS (
+    SELECT a.page, coalesce(max(a.sessions) FILTER (WHERE a.position = 1), 0) AS sessions,
+           coalesce(max(a.bounces) FILTER (WHERE a.position = 1), 0) AS bounces,
+           coalesce(max(a.conversions) FILTER (WHERE a.position = 1), 0) AS conversions,
+           coalesce(max(a.sessions) FILTER (WHERE a.position = 2), 0) AS sessions_before,
+           coalesce(max(a.bounces) FILTER (WHERE a.position = 2), 0) AS bounces_before,
+           coalesce(max(a.conversions) FILTER (WHERE a.position = 2), 0) AS conversions_before
+    FROM added a
+    GROUP BY a.page
 ), site AS (
-    SELECT coalesce(sum(c.sessions) FILTER (WHERE c.position = 1), 0)::bigint AS sessions,
-           coalesce(sum(c.bounces) FILTER (WHERE c.position = 1), 0)::bigint AS bounces,
-           coalesce(sum(c.sessions) FILTER (WHERE c.position = 2), 0)::bigint AS sessions_before,
-           coalesce(sum(c.bounces) FILTER (WHERE c.position = 2), 0)::bigint AS bounces_before
+    SELECT sum(c.sessions)::bigint AS sessions, sum(c.bounces)::bigint AS bounces,
+           sum(c.sessions_before)::bigint AS sessions_before,
+           sum(c.bounces_before)::bigint AS bounces_before
     FROM counted c
 ), compared AS (
-    SELECT n.page, n.sessions, n.bounces, n.conversions, coalesce(b.sessions, 0) AS sessions_before,
-           coalesce(b.bounces, 0) AS bounces_before, coalesce(b.conversions, 0) AS conversions_before,
-           round(n.bounces - n.sessions::numeric * s.bounces / s.sessions, 6) AS excess,
+    SELECT n.*, round(n.bounces - n.sessions::numeric * s.bounces / s.sessions, 6) AS excess,
            s.sessions AS site_sessions, s.bounces AS site_bounces,
            s.sessions_before AS site_sessions_before, s.bounces_before AS site_bounces_before,
            count(*) OVER () AS total
-    FROM counted n
-    LEFT JOIN counted b ON b.position = 2 AND b.page = n.page
-    CROSS JOIN site s
-    WHERE n.position = 1 AND n.page <> '' AND n.sessions >= $4
+    FROM counted n CROSS JOIN site s
+    WHERE n.page <> '' AND n.sessions >= $4
 )
 SELECT * FROM compared c
 WHERE $6::text IS NULL OR (c.excess, c.page) < ($5::numeric, $6)
