@@ -35,7 +35,7 @@ SELECT $1, $2,
        row_number() OVER (
            ORDER BY e.event_at, e.bundle_sequence_id, e.batch_event_index, e.event_name, e.stream_id,
                     e.user_pseudo_id, e.ga_session_id, e.customer_id, e.location_id, e.currency,
-                    e.items::text COLLATE "C", i.number),
+                    e.items, i.number),
        e.event_at,
        CASE WHEN i.item_id IS NULL AND e.event_name <> 'purchase' THEN 'look'
             WHEN e.event_name = 'add_to_cart' THEN 'add'
