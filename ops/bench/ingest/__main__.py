@@ -322,7 +322,11 @@ class Benchmark:
         with self._database(TEMPLATE) as database:
             first = self._job(database, corpus)
             with self._stand_in(corpus) as (connection, service):
-                again = self._job(database, corpus, connection=connection, tenant=first["tenant"])
+                # Of two, the second: the stand-in reads its files when it is first asked.
+                _, again = [
+                    self._job(database, corpus, connection=connection, tenant=first["tenant"])
+                    for _ in range(2)
+                ]
                 scans = sum(asked.operation == "job.run" for asked in service.faults.log())
                 scans += sum(asked.operation == "jobs.insert" for asked in service.faults.log())
         with self._database(TEMPLATE) as database:

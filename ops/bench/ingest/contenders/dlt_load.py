@@ -7,13 +7,14 @@ everybody.
 
 import json
 import os
-import resource
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from ops.bench.ingest.contenders.peak import peak_bytes
 
 DERIVED = Path(__file__).with_name("derived.sql")
 DATASET = "peer"
@@ -82,7 +83,7 @@ def main(url: str, order: dict[str, Any]) -> dict[str, Any]:
         "rows_seconds": rows_seconds,
         "derived": derived,
         "cpu_seconds": cpu,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": peak_bytes(),
         "steps": steps,
     }
 

@@ -13,16 +13,17 @@ derived.
 import ipaddress
 import json
 import os
-import resource
 import sys
 import time
 from collections import deque
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import trio
 
+from ops.bench.ingest.contenders.peak import peak_bytes
 from ops.bench.ingest.corpus import PROFILE, Corpus
 from ops.bench.ingest.playback import Playback
 from troupe.actors.auth.connections import put_connection
@@ -40,7 +41,7 @@ from troupe.common.ids import TenantId, new_id
 from troupe.common.outbound import OutboundGuard
 from troupe.common.secrets import KeyRing, Vault
 from troupe.common.tenant_settings import TenantSettings
-from troupe.common.units import MILLISECONDS, KiB, MiB
+from troupe.common.units import MILLISECONDS, MiB
 from troupe.platform.jobs import JobRunner, JobState, JobStore, RunnerSettings
 from troupe.platform.memory import Memory
 from troupe.platform.pool import Pool
@@ -98,7 +99,7 @@ async def _load(url: str, order: dict[str, Any]) -> dict[str, Any]:
             url, connections=group.database_connections, application_name="ingest benchmark"
         ) as database,
     ):
-        tenant = TenantId(order["tenant"]) if order["tenant"] else None
+        tenant = TenantId(UUID(order["tenant"])) if order["tenant"] else None
         if tenant is None:
             tenant = await create_tenant(
                 database,
@@ -116,7 +117,7 @@ async def _load(url: str, order: dict[str, Any]) -> dict[str, Any]:
             return {
                 "seconds": time.monotonic() - began,
                 "cpu_seconds": time.process_time() - cpu,
-                "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KiB,
+                "peak_bytes": peak_bytes(),
                 "rows": rows,
             }
         pool, store = Pool(GROUP, limit=group.tasks), JobStore(database)
@@ -150,7 +151,7 @@ async def _load(url: str, order: dict[str, Any]) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "cpu_seconds": cpu,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KiB,
+        "peak_bytes": peak_bytes(),
         "tenant": str(tenant),
         "rows": seen.result["rows"],
         "unchanged": seen.result["unchanged"],
