@@ -321,9 +321,7 @@ async def test_rates_count_here_as_there(pool: Database, shop: Warehouse) -> Non
 
 async def test_the_log_says_the_same(pool: Database, shop: Warehouse) -> None:
     async with port(pool, shop) as site:
-        with structlog.testing.capture_logs(
-            processors=[merge_context]
-        ) as lines:
+        with structlog.testing.capture_logs(processors=[merge_context]) as lines:
             await site.ask(plain())
             await site.ask(plain())
         usual, front = [line for line in lines if line["event"] == "request_answered"]
