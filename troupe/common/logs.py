@@ -36,7 +36,7 @@ _LEVELS = logging.getLevelNamesMapping()
 Style = Literal["auto", "json", "console"]
 
 _scope: ContextVar[dict[str, object] | None] = ContextVar("log_context", default=None)
-_encode = json.JSONEncoder(default=repr).encode
+_encode = json.JSONEncoder(default=repr, skipkeys=True).encode
 
 
 def _as_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:

@@ -116,6 +116,15 @@ def test_nobody_fails_for_a_line_that_nobody_reads() -> None:
     logs.get_logger("troupe.test").error("request_failed")
 
 
+def test_nobody_fails_for_what_json_cannot_say() -> None:
+    stream = io.StringIO()
+    logs.configure(style="json", stream=stream)
+    logs.get_logger("troupe.test").info("found", kinds={("a", 1): 2, "b": {3}}, path=object)
+    told = json.loads(stream.getvalue())
+    assert told["kinds"] == {"b": "{3}"}
+    assert told["path"] == repr(object)
+
+
 def test_the_level_can_change_and_lines_below_it_are_not_written() -> None:
     stream = io.StringIO()
     logs.configure(style="json", level="warning", stream=stream)
