@@ -15,7 +15,7 @@ from troupe.common.units import MiB
 
 
 def loads(rows: int, seconds: float, peak: int) -> Loads:
-    return Loads(rows, [seconds], [seconds], [seconds], [peak * MiB])
+    return Loads(rows, seconds=[seconds], rows_seconds=[seconds / 2], peak_bytes=[peak * MiB])
 
 
 def test_rates_are_compared_and_not_seconds() -> None:
@@ -35,6 +35,7 @@ def test_rates_are_compared_and_not_seconds() -> None:
     assert not targets["rate, of dlt's fastest"].met
     assert targets["memory, of dlt's fastest"].measured == pytest.approx(0.1)
     assert targets["peak memory"].met
+    assert found["dlt adbc"].rows_rate == pytest.approx(1000)
 
 
 def test_without_ours_there_is_nothing_to_promise() -> None:
