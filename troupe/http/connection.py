@@ -202,9 +202,9 @@ class Connection:
         As soon as we drain it is the protocol's as it is, which looks after it from then on.
         """
         gathered = bytearray(heard)
+        fits = self.hold(len(heard))
         self._gathering.deadline = trio.current_time() + self._limits.body
         with self._gathering:
-            fits = self.hold(len(heard))
             while fits and missing > 0:
                 await self._let_gather()
                 data = bytes(await self._stream.receive_some(missing))
@@ -213,8 +213,8 @@ class Connection:
                 gathered += data
                 missing -= len(data)
                 fits = self.hold(len(data))
-            if not fits:
-                return await self._refuse_at_once(crowded())
+        if not fits:
+            return await self._refuse_at_once(crowded())
         self.let_go(len(gathered))
         if self._gathering.cancelled_caught and not self._draining.is_set():
             return await self._refuse_at_once(refusal(408))

@@ -411,6 +411,20 @@ async def test_a_first_body_is_waited_for_without_a_protocol(
     assert len(spoken) == 1
 
 
+async def test_a_first_body_for_which_there_is_no_room_is_refused(
+    start: Any, site: Site, admitted: list[Admission]
+) -> None:
+    running: Running = await start(site.app, Limits(held_bytes=500))
+    async with await running.connect() as stream:
+        await stream.send_all(SLOW_BODY)
+        await until(lambda: admitted[0].held > 0)
+        await stream.send_all(b"x" * 1000)
+        reply = await read_reply(stream)
+        assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+        assert await is_closed(stream)
+    await until(lambda: admitted[0].held == 0)
+
+
 async def test_who_leaves_in_the_middle_of_a_first_body_is_forgotten(
     start: Any, site: Site, admitted: list[Admission]
 ) -> None:
