@@ -208,8 +208,7 @@ class TokenBuckets:
 
     def has(self, key: str, now: float) -> bool:
         """Whether there is a token in the key's bucket; nothing is taken."""
-        found = self._levels.get(key)
-        return found is None or found[0] + (now - found[1]) * self.rate.per_second >= 1
+        return self._level(key, now) >= 1
 
     def take(self, key: str, now: float, tokens: int = 1) -> Verdict:
         """Take `tokens` from the key's bucket if they are there; 0 only looks.
@@ -219,8 +218,7 @@ class TokenBuckets:
             now: Seconds on any monotonic clock.
             tokens: How many.
         """
-        level, seen = self._levels.get(key, (float(self.rate.size), now))
-        level = min(self.rate.size, level + (now - seen) * self.rate.per_second)
+        level = self._level(key, now)
         allowed = level >= max(tokens, 1)
         if allowed:
             level -= tokens
@@ -234,6 +232,10 @@ class TokenBuckets:
             reset=(self.rate.size - level) / self.rate.per_second,
             retry_after=0.0 if allowed else (max(tokens, 1) - level) / self.rate.per_second,
         )
+
+    def _level(self, key: str, now: float) -> float:
+        level, seen = self._levels.get(key, (float(self.rate.size), now))
+        return min(self.rate.size, level + (now - seen) * self.rate.per_second)
 
     def headers(self, verdict: Verdict) -> dict[str, str]:
         """``RateLimit`` and ``RateLimit-Policy`` for an answer."""
@@ -343,9 +345,8 @@ class Guard:
             (self._subjects, str(principal.subject_id)),
             (self._tenants, str(principal.tenant_id)),
         )
-        for buckets, key in counted:
-            if not buckets.has(key, now):
-                return None
+        if not all(buckets.has(key, now) for buckets, key in counted):
+            return None
         told = [buckets.headers(buckets.take(key, now)) for buckets, key in counted]
         return {name: ", ".join(headers[name] for headers in told) for name in told[0]}
 

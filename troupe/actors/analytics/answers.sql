@@ -972,7 +972,8 @@ LIMIT $15
 
 -- name: entry_pages_by_day
 -- The same without filters and for whole days, from what is added up by day. $1 tenant, $2 first days,
--- $3 last days, $4 fewest sessions, $5 and $6 excess and page of the last row seen, or NULL, $7 rows.
+-- $3 last days, $4 fewest sessions, $5 and $6 excess and page of the last row seen, or NULL, $7 rows. The
+-- two periods are put side by side by grouping: joined, they would be planned as if they were a few rows.
 WITH added AS (
     SELECT p.position, e.page, sum(e.sessions)::bigint AS sessions, sum(e.bounces)::bigint AS bounces,
            sum(e.conversions)::bigint AS conversions

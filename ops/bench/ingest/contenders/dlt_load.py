@@ -17,7 +17,6 @@ from typing import Any
 from ops.bench.ingest.contenders.peak import peak_bytes
 
 DERIVED = Path(__file__).with_name("derived.sql")
-DATASET = "peer"
 
 
 def derive(url: str, zone: str) -> dict[str, int]:
@@ -65,7 +64,7 @@ def main(url: str, order: dict[str, Any]) -> dict[str, Any]:
         pipeline = dlt.pipeline(
             "ingest_benchmark",
             destination=dlt.destinations.postgres(url),
-            dataset_name=DATASET,
+            dataset_name="peer",
             pipelines_dir=work,
         )
         resource_ = dlt.resource(tables, name="events", write_disposition="append")
