@@ -36,7 +36,7 @@ from troupe.common import logs
 from troupe.common.bridge import open_bridge
 from troupe.common.config import Configuration, revealed
 from troupe.common.errors import TroupeError
-from troupe.common.niceness import give_way
+from troupe.common.niceness import give_way, keep_off
 from troupe.platform.errors import unexpected
 from troupe.platform.group import Group, Sizes
 from troupe.platform.processes import Instance, confine, die_with_supervisor, open_instance
@@ -60,6 +60,7 @@ class Assignment(BaseModel):
         configuration: In force, without `database.url` and `database.runtime_url`.
         runtime_url: Where `troupe_runtime` connects.
         urls: Group to the URL of its port; of all groups.
+        reserved: Processors that whoever gives way keeps off.
         plain_tracebacks: Whether a person reads the supervisor's log.
     """
 
@@ -69,6 +70,7 @@ class Assignment(BaseModel):
     configuration: Configuration
     runtime_url: str = Field(repr=False)
     urls: dict[str, str]
+    reserved: frozenset[int]
     plain_tracebacks: bool
 
     def as_message(self) -> dict[str, Any]:
@@ -143,6 +145,8 @@ async def _converse(descriptor: int) -> None:
         logs.configure(
             level=settings.level, style="json", plain_tracebacks=assignment.plain_tracebacks
         )
+        if assignment.configuration.groups.named(assignment.group).niceness:
+            keep_off(os.getpid(), assignment.reserved)
         try:
             await _live(instance, assignment)
         except Exception as error:
@@ -159,6 +163,7 @@ async def _live(instance: Instance, assignment: Assignment) -> None:
             urls=assignment.urls,
             runtime_url=lambda: instance.database_url or assignment.runtime_url,
             keys=key_ring(configuration),
+            reserved=assignment.reserved,
             snapshot=lambda: _around(tree),
             instance=instance.name,
             around=lambda: _in_its_group(instance, tree),

@@ -208,6 +208,7 @@ class ProcessGroup:
                 configuration=without_database(current.configuration),
                 runtime_url=current.runtime_url(),
                 urls=dict(current.urls),
+                reserved=current.reserved,
                 plain_tracebacks=is_for_people(current.configuration.log.style),
             ).as_message()
 

@@ -49,6 +49,7 @@ from troupe.common.errors import (
 )
 from troupe.common.files import write_private
 from troupe.common.logs import get_logger
+from troupe.common.niceness import reserved
 from troupe.common.scaling import KEYS, Source
 from troupe.common.units import MILLISECONDS, MINUTES
 from troupe.control import (
@@ -289,6 +290,7 @@ def _build(
         runtime_url=runtime_url,
         keys=key_ring(configuration),
         snapshot=snapshot,
+        reserved=reserved(configuration.processors.reserved),
     )
     presence = Presence(
         Identity(

@@ -337,6 +337,16 @@ class LogSettings(_Section):
     """`auto` writes for people into a terminal, else JSON lines."""
 
 
+class ProcessorSettings(_Section):
+    """The processors of this host."""
+
+    reserved: Annotated[int, Field(ge=0, le=1024)] = 1
+    """How many are reserved for those who answer people: groups and sessions that give way
+    (`niceness`) do not run there. They are the first that the supervisor may use, and never all of
+    them. 0: none; ingestion is faster then where there are few, and answers wait for it by some
+    milliseconds."""
+
+
 class ShutdownSettings(_Section):
     """Stopping."""
 
@@ -361,6 +371,7 @@ class Configuration(_Section):
     analytics: AnalyticsSettings = AnalyticsSettings()
     jobs: JobSettings = JobSettings()
     log: LogSettings = LogSettings()
+    processors: ProcessorSettings = ProcessorSettings()
     shutdown: ShutdownSettings = ShutdownSettings()
 
     def runs_here(self, group: str) -> bool:

@@ -13,7 +13,7 @@ succession   everything else                        a new generation of the grou
                                                     ready, then the old one drains
 restart      addresses, the state directory, the    refused; nothing changes
              database, the file of keys, the
-             style of the log
+             style of the log, processors
 ============ ====================================== ==============================================
 
 A key that somebody adds and says nothing about is taken for the careful case: a succession of all
@@ -50,7 +50,7 @@ _RULES: Final[tuple[tuple[re.Pattern[str], Effect], ...]] = (
     (re.compile(r"log\.level"), Effect.AT_ONCE),
     (re.compile(r"groups\.\w+\.(placement|processes|hosts)"), Effect.PLACEMENT),
     (re.compile(r"groups\.\w+\.(host|port)"), Effect.RESTART),
-    (re.compile(r"state_directory|host|log\.style"), Effect.RESTART),
+    (re.compile(r"state_directory|host|log\.style|processors\.reserved"), Effect.RESTART),
     (
         re.compile(r"database\.(url|runtime_url|listen_url|transaction_pooler|embedded_account)"),
         Effect.RESTART,

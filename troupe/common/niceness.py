@@ -1,4 +1,4 @@
-"""How far a process gives way to others: niceness that counts beyond its own session.
+"""How a process gives way to others: niceness beyond its own session, and processors it keeps off.
 
 Where the kernel groups processes by session (autogroups; on by default on most systems, and in
 force where no cgroup divides the processors), `nice` is heard only among processes of one session.
@@ -7,6 +7,11 @@ nothing at all. The session's own niceness is set beside it (sched(7), "The auto
 
 Somebody without privileges may do that ten times a second, on the whole machine; whoever comes too
 early is told to ask again.
+
+Niceness divides what is computed in a second; it does not say who computes first. Linux lets a
+process finish its slice, nice or not, so that an answer, which is many short turns of several
+processes, waits up to a tick (4 ms) for some while every processor is busy. Those who answer
+people therefore have processors to themselves (ADR 28).
 """
 
 import contextlib
@@ -21,6 +26,31 @@ PAUSE: Final = 120 * MILLISECONDS
 """After which it is worth asking again."""
 TRIES: Final = 20
 """After so many, others are asking all the time, and it stays as it is."""
+
+
+def reserved(count: int) -> frozenset[int]:
+    """The processors that whoever gives way keeps off: the first of those that we may use.
+
+    Args:
+        count: At most so many; one is always left to those who give way.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return frozenset()
+    usable = sorted(os.sched_getaffinity(0))
+    return frozenset(usable[: min(count, len(usable) - 1)])
+
+
+def keep_off(pid: int, processors: frozenset[int]) -> None:
+    """Let no thread of a process run on these, unless it may run nowhere else.
+
+    Where it is not ours to say, it stays as it is.
+    """
+    if not processors:
+        return
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            if left := os.sched_getaffinity(int(thread.name)) - processors:
+                os.sched_setaffinity(int(thread.name), left)
 
 
 def be_nice(pid: int, niceness: int) -> bool:

@@ -110,7 +110,7 @@ def compose(site: Site) -> Group:
     settings = site.configuration.analytics
     cache: AnswerCache[Question] = AnswerCache(settings.answer_cache * MiB)
     vault, guard = Vault(site.keys), site.guard()
-    workshop = group.resource("workshop", open_workshop)
+    workshop = group.resource("workshop", lambda: open_workshop(site.reserved))
 
     def press(pool: Resource[Database]) -> Press:
         reader = ReportReader(Answers(pool.get()), every_list())

@@ -88,7 +88,7 @@ def add_database(
             connections=connections(),
             application_name=f"troupe {site.instance or group.name}",
             listen_url=database.listen_url.get_secret_value() or None,
-            settings=pool_settings(site.configuration, niceness=niceness),
+            settings=pool_settings(site.configuration, niceness=niceness, keep_off=site.reserved),
         )
 
     return group.resource(name, open_pool)

@@ -27,6 +27,7 @@ class Site:
         runtime_url: Where PostgreSQL is now; raises DatabaseUnavailable before it has started.
         keys: Key-encryption keys.
         snapshot: The whole tree in this process as it is now.
+        reserved: Processors that whoever gives way keeps off.
         instance: Name of the one instance of a group that this process is; empty: it is none.
         around: How the whole group of this instance looks from outside; None: not known yet.
         others: Asks the other instances of the group for their figures.
@@ -39,6 +40,7 @@ class Site:
     runtime_url: Callable[[], str]
     keys: KeyRing
     snapshot: Callable[[], Snapshot]
+    reserved: frozenset[int] = frozenset()
     instance: str = ""
     around: Callable[[], Mapping[str, Any] | None] = lambda: None
     others: Others = nobody_else
@@ -92,7 +94,9 @@ def key_ring(configuration: Configuration) -> KeyRing:
     return KeyRing.load_or_create(key_file(configuration))
 
 
-def pool_settings(configuration: Configuration, *, niceness: int = 0) -> PoolSettings:
+def pool_settings(
+    configuration: Configuration, *, niceness: int = 0, keep_off: frozenset[int] = frozenset()
+) -> PoolSettings:
     """How connections are treated, in every pool; `niceness` is that of the group."""
     database = configuration.database
     return PoolSettings(
@@ -100,6 +104,7 @@ def pool_settings(configuration: Configuration, *, niceness: int = 0) -> PoolSet
         connect_deadline=database.connect_deadline,
         statement_cache_size=0 if database.transaction_pooler else CACHED_STATEMENTS,
         niceness=niceness,
+        keep_off=keep_off,
     )
 
 

@@ -20,7 +20,7 @@ from ops.bench.site import Site
 from troupe.common.bridge import open_bridge
 from troupe.common.database import open_database
 from troupe.common.ids import TenantId
-from troupe.common.niceness import give_way
+from troupe.common.niceness import give_way, keep_off, reserved
 from troupe.common.postgres import running_server
 from troupe.platform.jobs import NewJob, enqueue
 from troupe_demo.bigquery.accounts import create_service_account
@@ -131,6 +131,11 @@ class Source:
             time.sleep(0.2)
 
 
+def _stand_aside() -> None:
+    give_way(NICENESS)
+    keep_off(os.getpid(), reserved(1))
+
+
 @contextmanager
 def open_source(site: Site, directory: Path, events: int) -> Iterator[Source]:
     """A source with so many events a day."""
@@ -142,7 +147,7 @@ def open_source(site: Site, directory: Path, events: int) -> Iterator[Source]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=lambda: give_way(NICENESS),  # noqa: PLW1509 - one thread
+        preexec_fn=_stand_aside,  # noqa: PLW1509 - one thread
     ) as process:
         if process.stdout is None:
             raise RuntimeError("no pipe")

@@ -8,6 +8,7 @@ import pytest
 from tests.support.postgres import TestDatabase
 from troupe.common.database import PoolSettings, open_database
 from troupe.common.database import _niceness as niceness
+from troupe.common.niceness import reserved
 
 PID = "SELECT pg_backend_pid()"
 
@@ -30,6 +31,19 @@ async def test_the_servers_process_of_a_session_gives_way(
             pid = await database.fetch_value(PID)
             assert os.getpriority(os.PRIO_PROCESS, pid) == (wanted or ours)
             assert session_niceness(pid) in (None, wanted)
+
+
+async def test_the_servers_process_of_a_session_leaves_processors_to_others(
+    bridge: None, fresh_database: TestDatabase
+) -> None:
+    kept_free = reserved(1)
+    for wanted, expected in ((0, frozenset()), (7, kept_free)):
+        settings = PoolSettings(niceness=wanted, keep_off=kept_free)
+        async with open_database(
+            fresh_database.runtime_url, connections=1, settings=settings
+        ) as database:
+            pid = await database.fetch_value(PID)
+            assert os.sched_getaffinity(pid) == os.sched_getaffinity(0) - expected
 
 
 @pytest.mark.parametrize("title", [b"postgres: me db 10.0.0.7(1) idle", b"vim", b""])

@@ -1,9 +1,12 @@
-"""A process that gives way takes its session along, where the kernel divides by sessions."""
+"""Processes that give way: their sessions, and the processors that they leave to others."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.integration.placement.conftest import Install, pids
+from troupe.common.niceness import reserved
 
 PROGRAM = """
 import os
@@ -40,3 +43,17 @@ def test_a_member_leaves_the_session_of_others_alone() -> None:
     before = session.read_text() if session.exists() else "none"
     assert told(as_session=False)[0] == str(os.nice(0) + 3)
     assert (session.read_text() if session.exists() else "none") == before
+
+
+async def test_instances_of_a_nice_group_leave_processors_to_others(install: Install) -> None:
+    usable = os.sched_getaffinity(0)
+    async with install(niceness=10) as installation:
+        (pid,) = pids(installation)
+        assert os.sched_getaffinity(pid) == usable - reserved(1)
+        assert os.sched_getaffinity(0) == usable
+
+
+async def test_those_of_another_group_use_them_all(install: Install) -> None:
+    async with install(niceness=0) as installation:
+        (pid,) = pids(installation)
+        assert os.sched_getaffinity(pid) == os.sched_getaffinity(0)

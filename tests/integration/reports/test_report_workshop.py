@@ -12,6 +12,7 @@ from troupe.actors.analytics.reports.rendering import Reader
 from troupe.actors.analytics.reports.settings import ReportSettings
 from troupe.actors.analytics.reports.workshop import Craft, Order, open_workshop
 from troupe.common.errors import InvalidInput
+from troupe.common.niceness import reserved
 
 READER = Reader("ada@branch.example", "Ada", "de")
 
@@ -36,6 +37,14 @@ async def test_it_writes_what_a_thread_writes() -> None:
         assert await workshop.write(order()) == Craft().make(order())
         assert workshop.pid == pid is not None
     assert is_gone(pid)
+
+
+async def test_its_process_leaves_processors_to_others() -> None:
+    kept_free = reserved(1)
+    async with open_workshop(kept_free) as workshop:
+        await workshop.write(order())
+        assert workshop.pid
+        assert os.sched_getaffinity(workshop.pid) == os.sched_getaffinity(0) - kept_free
 
 
 async def test_a_mail_that_cannot_be_written_is_the_caller_s_matter() -> None:

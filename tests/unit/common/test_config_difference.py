@@ -81,6 +81,7 @@ def test_what_concerns_all_groups_is_followed_by_all_and_the_rest_by_its_own() -
         {"database": {"embedded_account": "x"}},
         {"auth": {"key_encryption_key_file": "/k"}},
         {"log": {"style": "json"}},
+        {"processors": {"reserved": 2}},
     ],
 )
 def test_what_cannot_change_live_is_refused_by_name(sections: dict[str, Any]) -> None:

@@ -91,6 +91,7 @@ def test_an_instance_gets_the_whole_configuration_without_the_rights_of_the_owne
         configuration=without_database(configuration),
         runtime_url="postgresql://runtime:password@h/d",
         urls={"data": "http://127.0.0.1:1"},
+        reserved=frozenset({0, 5}),
         plain_tracebacks=False,
     )
     assert "password" not in repr(assignment)

@@ -17,15 +17,18 @@ from typing import Any, cast
 
 import asyncpg
 
-from troupe.common.niceness import PAUSE, TRIES, be_nice
+from troupe.common.niceness import PAUSE, TRIES, be_nice, keep_off
 
 
-async def make_nice(connection: asyncpg.Connection, niceness: int) -> bool:
+async def make_nice(
+    connection: asyncpg.Connection, niceness: int, processors: frozenset[int] = frozenset()
+) -> bool:
     """Let the server's process of a session give way to others.
 
     Args:
         connection: The session.
         niceness: 0 to 19; 0 leaves it as it is.
+        processors: Which it keeps off.
 
     Returns:
         Whether it does now.
@@ -37,6 +40,7 @@ async def make_nice(connection: asyncpg.Connection, niceness: int) -> bool:
         return False
     with contextlib.suppress(OSError):
         if _serves(pid, name[1]):
+            keep_off(pid, processors)
             for _ in range(TRIES):
                 if be_nice(pid, niceness):
                     return True

@@ -304,7 +304,7 @@ async def connect(url: str, application_name: str, settings: PoolSettings) -> Se
                 await session.set_type_codec(
                     name, schema="pg_catalog", encoder=encode, decoder=decode, format="binary"
                 )
-            await make_nice(session, settings.niceness)
+            await make_nice(session, settings.niceness, settings.keep_off)
         except BaseException:
             session.terminate()
             raise

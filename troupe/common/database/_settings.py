@@ -33,6 +33,7 @@ class PoolSettings:
         probe_interval: How often a listener asks its connection whether it is alive.
         niceness: How far the server's processes of these sessions give way to others, 0 to 19, if
             they run on this host.
+        keep_off: The processors that they leave to others then.
         server_settings: Session settings given when connecting; PgBouncer accepts only a few.
     """
 
@@ -46,4 +47,5 @@ class PoolSettings:
     statement_cache_size: int = CACHED_STATEMENTS
     probe_interval: float = 15 * SECONDS
     niceness: int = 0
+    keep_off: frozenset[int] = frozenset()
     server_settings: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

@@ -37,7 +37,7 @@ from troupe.actors.analytics.reports.mail import Envelope, compose
 from troupe.actors.analytics.reports.rendering import Links, Reader, Rendered, Renderer, Shared
 from troupe.actors.analytics.reports.settings import ReportSettings
 from troupe.common.errors import TroupeError
-from troupe.common.niceness import give_way
+from troupe.common.niceness import give_way, keep_off
 from troupe.common.units import MINUTES, SECONDS, MiB
 from troupe.platform.threads import Threads
 
@@ -143,9 +143,14 @@ class ThreadWriter:
 
 
 class Workshop:
-    """Writes in a child process; see the module's text. Made by `open_workshop`."""
+    """Writes in a child process; see the module's text. Made by `open_workshop`.
 
-    def __init__(self) -> None:
+    Args:
+        keep_off: The processors that the child leaves to others.
+    """
+
+    def __init__(self, keep_off: frozenset[int]) -> None:
+        self._keep_off = keep_off
         self._process: trio.Process | None = None
         self._one_at_a_time = trio.Lock()
 
@@ -201,7 +206,7 @@ class Workshop:
             await self.close()
         if self._process is None:
             self._process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", __name__],
+                [sys.executable, "-m", __name__, *map(str, sorted(self._keep_off))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,
@@ -223,9 +228,9 @@ async def _receive(process: trio.Process, size: int) -> bytes:
 
 
 @asynccontextmanager
-async def open_workshop() -> AsyncIterator[Workshop]:
-    """A workshop for as long as the context is open."""
-    workshop = Workshop()
+async def open_workshop(keep_off: frozenset[int] = frozenset()) -> AsyncIterator[Workshop]:
+    """A workshop for as long as the context is open; it leaves these processors to others."""
+    workshop = Workshop(keep_off)
     try:
         yield workshop
     finally:
@@ -252,6 +257,7 @@ def serve(orders: "Pipe", answers: int) -> None:
 def main() -> None:
     """The child: answers go where standard output went, and nothing else does."""
     give_way(NICENESS)
+    keep_off(os.getpid(), frozenset(map(int, sys.argv[1:])))
     answers = os.dup(1)
     os.dup2(2, 1)
     serve(Pipe(0), answers)
