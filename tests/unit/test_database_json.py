@@ -49,6 +49,19 @@ def test_a_fraction_is_a_decimal_digit_for_digit(text: str) -> None:
     assert _json.dumps([number]) == f"[{text}]"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1.10", "-0.1", "1E+400", "1e5", "9223372036854775807", "9223372036854775808",
+        "18446744073709551616", "-9223372036854775809", "123456789012345678901234567890",
+        "999999999999999999",
+    ],
+)  # fmt: skip
+def test_what_a_fast_reader_would_round_is_read_exactly(text: str) -> None:
+    for document in (text, f'{{"a":[{text}]}}', f'["1.5",{text}]'):
+        assert repr(_json.decode_jsonb(b"\x01" + document.encode())) == repr(_json.loads(document))
+
+
 def test_a_whole_number_stays_one() -> None:
     assert _json.loads("12345678901234567890") == 12345678901234567890
 

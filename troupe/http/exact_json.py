@@ -20,6 +20,7 @@ from types import UnionType
 from typing import Any, Final, NoReturn
 from uuid import UUID
 
+import orjson
 from pydantic import BaseModel
 from quart.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import BadRequest
@@ -31,17 +32,34 @@ MAX_NUMBER_CHARACTERS: Final = 100
 MAX_EXPONENT: Final = 400
 
 
-def _plain_decimal(value: Decimal) -> str:
+def plain_decimal(value: Decimal) -> str:
+    """In plain notation, with the zeros that it has: ``1000``, ``0.10``.
+
+    Raises:
+        ValueError: NaN or an infinity.
+    """
     if not value.is_finite():
         raise ValueError("JSON has no NaN and no infinity")
     return format(value, "f")
 
 
 def _plain(value: object) -> object:
-    for kind, convert in _PLAIN:
-        if isinstance(value, kind):
-            return convert(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    kind = type(value)
+    convert = _converters.get(kind)
+    if convert is None:
+        convert = _converters[kind] = _converter_of(kind)
+    return convert(value)
+
+
+def _converter_of(kind: type) -> Callable[[Any], object]:
+    for base, convert in _PLAIN:
+        if issubclass(kind, base):
+            return convert
+    raise TypeError(f"{kind.__name__} has no JSON form")
+
+
+_converters: Final[dict[type, Callable[[Any], object]]] = {}
+"""What was found for each class: asking abstract classes takes longer than writing."""
 
 
 def instant(value: datetime) -> str:
@@ -50,14 +68,16 @@ def instant(value: datetime) -> str:
     Raises:
         ValueError: The datetime is naive.
     """
-    if value.tzinfo is None:
-        raise ValueError("an instant needs a time zone")
-    return value.astimezone(UTC).isoformat().removesuffix("+00:00") + "Z"
+    if value.tzinfo is not UTC:
+        if value.tzinfo is None:
+            raise ValueError("an instant needs a time zone")
+        value = value.astimezone(UTC)
+    return value.isoformat()[: -len("+00:00")] + "Z"
 
 
 _PLAIN: Final[tuple[tuple[type | UnionType, Callable[[Any], object]], ...]] = (
     (BaseModel, lambda model: model.model_dump(by_alias=True)),
-    (Decimal, _plain_decimal),
+    (Decimal, plain_decimal),
     (datetime, instant),  # before date, which it is a kind of
     (date, date.isoformat),
     (UUID, str),
@@ -67,6 +87,11 @@ _PLAIN: Final[tuple[tuple[type | UnionType, Callable[[Any], object]], ...]] = (
 )
 
 
+_encode: Final = json.JSONEncoder(
+    default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+).encode
+
+
 def dumps(value: object) -> bytes:
     """Compact UTF-8 JSON.
 
@@ -74,9 +99,28 @@ def dumps(value: object) -> bytes:
         TypeError: The value holds something without a JSON form.
         ValueError: A naive datetime, NaN or an infinity.
     """
-    return json.dumps(
-        value, default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-    ).encode()
+    return _encode(value).encode()
+
+
+def dumps_stored(value: object) -> bytes:
+    """What `dumps` writes, several times as fast, of values as PostgreSQL gives them.
+
+    These are in UTC and finite. Where they are not, this would not notice: another zone's instant
+    would keep its offset, a naive one none, and NaN become null. An exponent of a float may be
+    written otherwise (``1e16``, ``1e+16``). Whole numbers beyond 64 bits and keys that are no texts
+    are left to `dumps`.
+
+    Raises:
+        TypeError: The value holds something without a JSON form.
+        ValueError: A text or a `Decimal` that has none.
+    """
+    try:
+        return orjson.dumps(value, _plain, _LIKE_OURS)
+    except TypeError:
+        return dumps(value)
+
+
+_LIKE_OURS: Final = orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
 class ExactJSONProvider(DefaultJSONProvider):

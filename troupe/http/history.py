@@ -8,6 +8,7 @@ from troupe.common.errors import InvalidInput
 from troupe.http import history_models as models
 from troupe.http.answering import Answering
 from troupe.http.conventions import EARLIEST_DATE, LATEST_DATE, decode_cursor, encode_cursor
+from troupe.http.declaration import Answer
 from troupe.http.history_ids import read_session_id, read_user_id
 from troupe.http.principal import Principal, Role
 from troupe.http.routes import Api
@@ -38,14 +39,14 @@ def declare(api: Api, answering: Answering, timelines: Timelines) -> None:
     )
     async def session_timeline(
         *, principal: Principal, session_id: str, query: models.TimelineQuery
-    ) -> models.SessionTimelineAnswer:
+    ) -> Answer:
         key = read_session_id(session_id)
         after = 0
         if query.cursor:
             after = shown_of(*decode_cursor(query.cursor, _SESSION, (int,)))
         found = await timelines.session(principal.tenant_id, key, after=after, limit=query.limit)
         cursor = None if found.place is None else encode_cursor(_SESSION, [found.place])
-        return models.SessionTimelineAnswer.of(found, cursor)
+        return Answer(models.written_session(found, cursor))
 
     @api.get(
         "/api/v1/history/users/<user_id>",
@@ -57,7 +58,7 @@ def declare(api: Api, answering: Answering, timelines: Timelines) -> None:
     )
     async def user_timeline(
         *, principal: Principal, user_id: str, query: models.TimelineQuery
-    ) -> models.UserTimelineAnswer:
+    ) -> Answer:
         is_customer, person_id = read_user_id(user_id)
         after = None
         if query.cursor:
@@ -75,7 +76,7 @@ def declare(api: Api, answering: Answering, timelines: Timelines) -> None:
         cursor = None
         if found.place is not None:
             cursor = encode_cursor(_USER, [found.place.at, found.place.shown])
-        return models.UserTimelineAnswer.of(found, cursor)
+        return Answer(models.written_user(found, cursor))
 
 
 def shown_of(value: object) -> int:

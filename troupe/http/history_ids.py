@@ -10,6 +10,7 @@ import json
 from typing import Final
 
 from troupe.common.errors import NotFound
+from troupe.http import exact_json
 from troupe.http.exact_json import is_storable
 
 MAX_ID_CHARACTERS: Final = 2048
@@ -59,8 +60,7 @@ def read_user_id(text: str) -> tuple[bool, str]:
 
 
 def _encode(parts: list[str | int]) -> str:
-    raw = json.dumps(parts, ensure_ascii=False, separators=(",", ":")).encode()
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(exact_json.dumps_stored(parts)).rstrip(b"=").decode()
 
 
 def _decode(text: str) -> object:

@@ -1,5 +1,6 @@
 """What the routes of timelines take and answer."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -14,6 +15,7 @@ from troupe.actors.analytics.timelines import (
     SessionHead,
     SessionTimeline,
 )
+from troupe.http import exact_json
 from troupe.http.conventions import MAX_CURSOR_CHARACTERS, AnswerModel, QueryModel
 from troupe.http.history_ids import session_id_of, user_id_of
 
@@ -42,18 +44,6 @@ class EventAnswer(AnswerModel):
     """Since the event before it; null where none is known."""
     details: dict[str, Any]
     """Page, product, term, device, money: what the event says of these."""
-
-    @classmethod
-    def of(cls, event: Event) -> "EventAnswer":
-        """From the domain's event."""
-        return cls(
-            event_at=event.event_at,
-            event_name=event.event_name,
-            session_id=session_id_of(event.stream_id, event.user_pseudo_id, event.ga_session_id),
-            user_pseudo_id=event.user_pseudo_id,
-            gap_seconds=None if event.gap is None else event.gap.total_seconds(),
-            details=dict(event.details),
-        )
 
 
 class ContactAnswer(AnswerModel):
@@ -115,16 +105,6 @@ class SessionTimelineAnswer(AnswerModel):
     data: list[EventAnswer]
     next_cursor: str | None = None
 
-    @classmethod
-    def of(cls, found: SessionTimeline, next_cursor: str | None) -> "SessionTimelineAnswer":
-        """From the domain's timeline."""
-        return cls(
-            session=SessionAnswer.of(found.head),
-            contact=ContactAnswer.of(found.contact),
-            data=[EventAnswer.of(event) for event in found.events],
-            next_cursor=next_cursor,
-        )
-
 
 class DeviceAnswer(AnswerModel):
     """What a person came with."""
@@ -177,13 +157,44 @@ class UserTimelineAnswer(AnswerModel):
     data: list[EventAnswer]
     next_cursor: str | None = None
 
-    @classmethod
-    def of(cls, found: PersonTimeline, next_cursor: str | None) -> "UserTimelineAnswer":
-        """From the domain's timeline."""
-        return cls(
-            user=UserAnswer.of(found.head),
-            contact=ContactAnswer.of(found.contact),
-            devices=[DeviceAnswer.of(device) for device in found.devices],
-            data=[EventAnswer.of(event) for event in found.events],
-            next_cursor=next_cursor,
-        )
+
+def written_session(found: SessionTimeline, next_cursor: str | None) -> bytes:
+    """A `SessionTimelineAnswer` as it travels."""
+    return exact_json.dumps_stored(
+        {
+            "session": SessionAnswer.of(found.head),
+            "contact": ContactAnswer.of(found.contact),
+            "data": _members_of(found.events),
+            "next_cursor": next_cursor,
+        }
+    )
+
+
+def written_user(found: PersonTimeline, next_cursor: str | None) -> bytes:
+    """A `UserTimelineAnswer` as it travels."""
+    return exact_json.dumps_stored(
+        {
+            "user": UserAnswer.of(found.head),
+            "contact": ContactAnswer.of(found.contact),
+            "devices": [DeviceAnswer.of(device) for device in found.devices],
+            "data": _members_of(found.events),
+            "next_cursor": next_cursor,
+        }
+    )
+
+
+def _members_of(events: Sequence[Event]) -> list[dict[str, object]]:
+    """The members of an `EventAnswer` for each; making that many models would take longer."""
+    keys = {(event.stream_id, event.user_pseudo_id, event.ga_session_id) for event in events}
+    names = {key: session_id_of(*key) for key in keys}
+    return [
+        {
+            "event_at": event.event_at,
+            "event_name": event.event_name,
+            "session_id": names[event.stream_id, event.user_pseudo_id, event.ga_session_id],
+            "user_pseudo_id": event.user_pseudo_id,
+            "gap_seconds": None if event.gap is None else event.gap.total_seconds(),
+            "details": event.details,
+        }
+        for event in events
+    ]

@@ -1,6 +1,7 @@
 """What the routes of tasks take and answer."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
@@ -11,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from troupe.actors.analytics.following import TaskKind
 from troupe.actors.analytics.tasks import SORTABLE, Change, Status, Task
+from troupe.http import exact_json
 from troupe.http.analytics_models import FilterValues
 from troupe.http.conventions import (
     AnswerModel,
@@ -18,7 +20,6 @@ from troupe.http.conventions import (
     Instant,
     PageQuery,
     RangeQuery,
-    entity_tag,
 )
 from troupe.http.history_ids import session_id_of, user_id_of
 from troupe.http.task_reasons import REASONS, why
@@ -127,26 +128,76 @@ class TaskAnswer(AnswerModel):
     @classmethod
     def of(cls, task: Task) -> "TaskAnswer":
         """From the domain's task."""
-        same = {
-            name: getattr(task, name)
-            for name in cls.model_fields
-            if name not in {"id", "why", "session_id", "user_id", "reasons", "facts", "etag"}
-        }
-        return cls(
-            **same,
-            id=task.task_id,
-            why=why(task),
-            session_id=session_id_of(task.stream_id, task.user_pseudo_id, task.ga_session_id),
-            user_id=user_id_of(is_customer=task.is_customer, person_id=task.person_id),
-            reasons=[Reason(**reason, text=REASONS[reason["reason"]]) for reason in task.reasons],
-            facts=dict(task.facts),
-            etag=tag_of(task),
-        )
+        return cls.model_validate({**_members_of(task), "etag": tag_of(task)})
 
 
 def tag_of(task: Task) -> str:
     """A task's entity tag: of what people and of what the data say."""
-    return entity_tag("task", *(getattr(task, name) for name in Task.__slots__))
+    return _tagged(task)[0]
+
+
+def written(task: Task) -> bytes:
+    """`TaskAnswer.of` as it travels, without making the model, which takes longer than the rest."""
+    tag, members = _tagged(task)
+    return b'%b,"etag":"%b"}' % (members[:-1], tag.encode())
+
+
+def written_page(tasks: Sequence[Task], next_cursor: str | None, total: int) -> bytes:
+    """A `ListAnswer` of tasks as it travels."""
+    about = exact_json.dumps_stored({"next_cursor": next_cursor, "total": total})
+    return b'{"data":[%b],%b' % (b",".join(map(written, tasks)), about[1:])
+
+
+def _tagged(task: Task) -> tuple[str, bytes]:
+    """The entity tag, and the members that it is made of."""
+    members = exact_json.dumps_stored(_members_of(task))
+    return hashlib.blake2b(members, digest_size=16).hexdigest(), members
+
+
+def _members_of(task: Task) -> dict[str, object]:
+    """The members of `TaskAnswer` but for the tag, in its order.
+
+    What would have to be asked how it is written is a text already.
+    """
+    return {
+        "id": str(task.task_id),
+        "kind": task.kind,
+        "why": why(task),
+        "title": task.title,
+        "value": exact_json.plain_decimal(task.value),
+        "currency": task.currency,
+        "began_at": task.began_at,
+        "happened_at": task.happened_at,
+        "raised_at": task.raised_at,
+        "settled_at": task.settled_at,
+        "is_customer": task.is_customer,
+        "person_id": task.person_id,
+        "company": task.company,
+        "contact": task.contact,
+        "email": task.email,
+        "phone": task.phone,
+        "location_id": task.location_id,
+        "location_name": task.location_name,
+        "session_id": session_id_of(task.stream_id, task.user_pseudo_id, task.ga_session_id),
+        "user_id": user_id_of(is_customer=task.is_customer, person_id=task.person_id),
+        "priority": task.priority,
+        "reasons": [
+            {
+                "reason": reason["reason"],
+                "points": reason["points"],
+                "text": REASONS[reason["reason"]],
+            }
+            for reason in task.reasons
+        ],
+        "facts": task.facts,
+        "present": task.present,
+        "status": task.status,
+        "assignee_id": None if task.assignee_id is None else str(task.assignee_id),
+        "note": task.note,
+        "snoozed_until": task.snoozed_until,
+        "version": task.version,
+        "changed_at": task.changed_at,
+    }
 
 
 class TaskBody(BodyModel):

@@ -64,9 +64,7 @@ def _declare_list(api: Api, answering: Answering, tasks: Tasks, kind: TaskKind) 
         tag=TAG,
         endpoint=f"tasks_{kind.name.lower()}",
     )
-    async def list_tasks(
-        *, principal: Principal, query: models.TaskListQuery
-    ) -> ListAnswer[models.TaskAnswer]:
+    async def list_tasks(*, principal: Principal, query: models.TaskListQuery) -> Answer:
         reporting = await answering.standing.of(principal.tenant_id)
         sorting = sorting_of(query)
         order = f"tasks/{kind} {query.sort}"
@@ -82,11 +80,8 @@ def _declare_list(api: Api, answering: Answering, tasks: Tasks, kind: TaskKind) 
             after=after,
             limit=query.limit,
         )
-        return ListAnswer[models.TaskAnswer](
-            data=[models.TaskAnswer.of(task) for task in page.tasks],
-            next_cursor=encode_cursor(order, page.place) if page.place else None,
-            total=page.total,
-        )
+        next_cursor = encode_cursor(order, page.place) if page.place else None
+        return Answer(models.written_page(page.tasks, next_cursor, page.total))
 
 
 def sorting_of(query: models.TaskQuery) -> Sorting:

@@ -13,7 +13,7 @@ from tests.integration.analytics.desk import ADA, NOW
 from tests.integration.analytics.office import DRILL, EVENTS, FIRST, NINE, SAW, Office, event
 from tests.integration.data.loading import in_tenant, make_tenant, replace_day
 from troupe.actors.analytics.following import follow_once
-from troupe.actors.analytics.timelines import TIMELINES
+from troupe.actors.analytics.timelines import DAYS_AT_ONCE, TIMELINES
 from troupe.common.bridge import aio
 from troupe.http.history_ids import session_id_of, user_id_of
 
@@ -234,6 +234,24 @@ async def test_events_of_one_instant_are_told_once_each(office: Office) -> None:
         assert sorted(row["event_name"] for row in rows) == [f"scroll_{n}" for n in range(9)]
 
 
+async def test_a_person_seen_on_more_days_than_are_read_at_once(office: Office) -> None:
+    seen = [*range(1, DAYS_AT_ONCE + 2), DAYS_AT_ONCE + 9]
+    for number in seen:
+        day = FIRST - timedelta(days=number)
+        row = replace(
+            EVENTS[1], event_at=NINE - timedelta(days=number), user_pseudo_id="w", customer_id=None
+        )
+        await aio(replace_day(office.connection, office.reporting, day, [row]))
+    user = user_id_of(is_customer=False, person_id="w")
+    found = await office.desk.get(office.tenant, f"/history/users/{user}")
+    days = [f"{(NINE - timedelta(days=number)):%Y-%m-%d}" for number in seen]
+    assert [row["event_at"][:10] for row in found["data"]] == days
+    assert found["next_cursor"] is None
+    for limit in (1, DAYS_AT_ONCE, DAYS_AT_ONCE + 1):
+        rows = await office.desk.pages(office.tenant, f"/history/users/{user}", limit=limit)
+        assert rows == found["data"]
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -280,7 +298,7 @@ async def test_timelines_look_into_the_days_that_can_hold_their_events(office: O
     async def plan(inside: asyncpg.Connection) -> str:
         partition = f"events_{office.tenant.hex}_20261020"
         await inside.execute(f"PREPARE timeline AS {TIMELINES['person_events']}")
-        await inside.execute(TIMELINES["custom_plans"])
+        await inside.execute("SET LOCAL plan_cache_mode = force_custom_plan")
         rows = await inside.fetch(
             f"EXPLAIN EXECUTE timeline ('{office.tenant}', ARRAY['v1'], NULL,"
             f" ARRAY['{FIRST}'::date], '2026-10-20', '2026-10-21', NULL, 0, 10)"

@@ -112,6 +112,15 @@ async def test_a_read_only_unit_cannot_write(database: Database) -> None:
     assert await database.fetch_value("SELECT 1", read_only=True) == 1
 
 
+async def test_plans_for_values_are_made_where_asked_for(database: Database) -> None:
+    async def unit(connection: asyncpg.Connection) -> str:
+        return await connection.fetchval("SHOW plan_cache_mode")
+
+    assert await database.run(unit) == "auto"
+    assert await database.run(unit, custom_plans=True) == "force_custom_plan"
+    assert await database.run(unit) == "auto"
+
+
 async def test_isolation_is_what_was_asked_for(database: Database) -> None:
     async def unit(connection: asyncpg.Connection) -> object:
         return await connection.fetchval("SHOW transaction_isolation")

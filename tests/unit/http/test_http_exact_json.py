@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest
 
 from troupe.common.errors import InvalidInput
-from troupe.http.exact_json import MAX_DEPTH, dumps, loads
+from troupe.http.exact_json import MAX_DEPTH, dumps, dumps_stored, loads
 
 
 class Colour(StrEnum):
@@ -70,6 +70,38 @@ def test_values_keep_their_exact_form() -> None:
 def test_what_has_no_exact_form_is_our_mistake(value: object) -> None:
     with pytest.raises((ValueError, TypeError)):
         dumps([value])
+
+
+STORED = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**40), 10**40)
+    | st.text(st.characters(exclude_categories=["Cs"]))
+    | st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30), max_value=10**30)
+    | st.datetimes(timezones=st.just(UTC))
+    | st.dates()
+    | st.uuids()
+    | st.sampled_from(Colour),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text('ab\n"é'), inner),
+    max_leaves=20,
+)
+
+
+@given(STORED)
+def test_what_postgresql_gives_is_written_the_same_way_by_both(value: object) -> None:
+    assert dumps_stored(value) == dumps(value)
+
+
+def test_what_only_the_slower_one_can_write_is_left_to_it() -> None:
+    value = {1: 2**70, "model": Price(amount=Decimal("1E+3"), at=datetime(2026, 1, 1, tzinfo=UTC))}
+    assert dumps_stored(value) == dumps(value)
+    assert b"1180591620717411303424" in dumps_stored(value)
+
+
+@pytest.mark.parametrize("value", [Decimal("NaN"), Decimal("-Infinity"), "\ud800", object()])
+def test_neither_writes_what_has_no_form(value: object) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        dumps_stored([value])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ events have no id of their own.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 TIMELINES: Final = load(__package__, "timelines.sql")
 DAYS_AT_ONCE: Final = 14
 """Days on which a person was seen that are read together."""
-
-Span = tuple[datetime, datetime]
-"""From, and before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +65,14 @@ class Contact:
     location_name: str | None
 
     @classmethod
-    def of(cls, row: "asyncpg.Record | None", location_id: str) -> "Contact":
+    def of(cls, row: "asyncpg.Record") -> "Contact":
         """From a row with the columns of the master data."""
-        if row is None:
-            return cls("", "", "", "", location_id, None)
         return cls(
             company=row["company"] or "",
             contact=row["contact"] or "",
             email=row["customer_email"] or "",
             phone=row["phone"] or "",
-            location_id=location_id,
+            location_id=row["location_id"],
             location_name=row["location_name"],
         )
 
@@ -125,6 +120,18 @@ class Device:
     sessions: int
     first_at: datetime
     last_at: datetime
+
+    @classmethod
+    def of(cls, row: "asyncpg.Record") -> "Device":
+        """From a row of `person`."""
+        return cls(
+            row["user_pseudo_id"],
+            row["device_category"],
+            row["stream_id"],
+            row["device_sessions"],
+            row["device_first_at"],
+            row["device_last_at"],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,33 +194,29 @@ class Timelines:
         """
 
         async def unit(connection: "Connection") -> SessionTimeline:
-            await connection.execute(TIMELINES["custom_plans"])
             row = await connection.fetchrow(TIMELINES["session"], tenant, *key)
             if row is None:
                 raise NotFound("There is no such session.")
-            began, ended = row["started_at"], row["ended_at"]
-            spans = [(began, ended + timedelta(seconds=1))]
-            days = await _source_days(connection, tenant, spans)
             # One more in front tells the gap before the first.
             lead = min(after, 1)
             found = await connection.fetch(
                 TIMELINES["session_events"],
                 tenant,
                 *key,
-                days,
-                began,
-                ended,
+                row["source_days"],
+                row["started_at"],
+                row["ended_at"],
                 after - lead,
                 lead + limit + 1,
             )
             events = _forward(found)[lead : lead + limit]
             more = len(found) > lead + limit
             head = SessionHead(**{name: row[name] for name in SessionHead.__slots__})
-            contact = Contact.of(row, row["location_id"])
+            contact = Contact.of(row)
             return SessionTimeline(head, contact, events, after + limit if more else None)
 
         return await self._database.run(
-            unit, tenant=tenant, read_only=True, isolation="repeatable_read"
+            unit, tenant=tenant, read_only=True, isolation="repeatable_read", custom_plans=True
         )
 
     async def person(
@@ -242,19 +245,10 @@ class Timelines:
         """
 
         async def unit(connection: "Connection") -> PersonTimeline:
-            await connection.execute(TIMELINES["custom_plans"])
-            row = await connection.fetchrow(TIMELINES["person"], tenant, is_customer, person_id)
-            if row is None:
+            rows = await connection.fetch(TIMELINES["person"], tenant, is_customer, person_id)
+            if not rows:
                 raise NotFound("There is no such person.")
-            location = row["location_id"] or ""
-            known = await connection.fetchrow(
-                TIMELINES["contact"],
-                tenant,
-                row["erp_customer_id"],
-                row["customer_id"],
-                location,
-            )
-            devices = await connection.fetch(TIMELINES["devices"], tenant, is_customer, person_id)
+            row = rows[0]
             reading = _Reading(
                 connection, tenant, row["visitors"], person_id if is_customer else None, zone
             )
@@ -273,14 +267,14 @@ class Timelines:
             )
             return PersonTimeline(
                 head,
-                Contact.of(known, location),
-                [Device(**dict(device.items())) for device in devices],
+                Contact.of(row),
+                [Device.of(device) for device in rows],
                 events,
                 place,
             )
 
         return await self._database.run(
-            unit, tenant=tenant, read_only=True, isolation="repeatable_read"
+            unit, tenant=tenant, read_only=True, isolation="repeatable_read", custom_plans=True
         )
 
 
@@ -297,42 +291,33 @@ class _Reading:
         found: list[asyncpg.Record] = []
         until = after.at.astimezone(self.zone).date() if after else None
         while len(found) < wanted:
-            rows = await self.connection.fetch(
-                TIMELINES["days_of_visitors"], self.tenant, self.visitors, until, DAYS_AT_ONCE
+            days = await self.connection.fetchrow(
+                TIMELINES["days_of_visitors"],
+                self.tenant,
+                self.visitors,
+                until,
+                DAYS_AT_ONCE,
+                self.zone.key,
             )
-            if not rows:
+            if days is None:
                 break
-            # Days between them, on which nobody of these was seen, are not looked into.
-            spans = [self._span(row["day"]) for row in rows]
             found += await self.connection.fetch(
                 TIMELINES["person_events"],
                 self.tenant,
                 self.visitors,
                 self.customer,
-                await _source_days(self.connection, self.tenant, spans),
-                spans[-1][0],
-                spans[0][1],
+                days["source_days"],
+                days["began"],
+                days["ended"],
                 after.at if after else None,
                 after.shown if after else 0,
                 wanted - len(found),
             )
             after = None  # what lies before these days has not been shown
-            until = rows[-1]["day"] - timedelta(days=1)
+            until = days["earlier"]
+            if until is None:
+                break
         return found
-
-    def _span(self, day: date) -> Span:
-        return self._midnight(day), self._midnight(day + timedelta(days=1))
-
-    def _midnight(self, day: date) -> datetime:
-        return datetime.combine(day, datetime.min.time(), self.zone).astimezone(UTC)
-
-
-async def _source_days(
-    connection: "Connection", tenant: TenantId, spans: Sequence[Span]
-) -> list[date]:
-    began, ended = [span[0] for span in spans], [span[1] for span in spans]
-    rows = await connection.fetch(TIMELINES["source_days_within"], tenant, began, ended)
-    return [row["source_day"] for row in rows]
 
 
 def _place(shown: "Sequence[asyncpg.Record]", after: Place | None) -> Place:

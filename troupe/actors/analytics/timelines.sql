@@ -1,17 +1,18 @@
 -- What happened in a session and to a person, event by event; run by timelines.py.
 --
 -- Events are read by visitor within the partitions of the source days that can hold them: which those
--- are is asked first (source_days_within), because a plan over all days of a tenant would look into
--- each. A source day is a partition; its own index begins with the visitor.
-
--- name: custom_plans
--- For this transaction. Partitions are left out when the days are known while planning; a plan made for
--- any days would look into every day of the tenant.
-SET LOCAL plan_cache_mode = force_custom_plan
+-- are is asked first, together with the session or with the days of a person, because a plan over all
+-- days of a tenant would look into each. A source day is a partition; its own index begins with the
+-- visitor. All of it runs with custom plans: partitions are left out when the days are known while
+-- planning.
 
 -- name: session
--- $1 tenant, $2 stream, $3 visitor, $4 session id.
-SELECT s.*, l.name AS location_name, m.company, m.contact, m.email AS customer_email, m.phone
+-- $1 tenant, $2 stream, $3 visitor, $4 session id. `source_days` are those with events in its time.
+SELECT s.*, l.name AS location_name, m.company, m.contact, m.email AS customer_email, m.phone,
+       array(SELECT d.source_day FROM data.source_days d
+             WHERE d.tenant_id = $1 AND d.last_event_at >= s.started_at
+               AND d.first_event_at <= s.ended_at
+             ORDER BY d.source_day) AS source_days
 FROM data.sessions s
 LEFT JOIN data.locations l ON l.tenant_id = s.tenant_id AND l.location_id = s.location_id
 LEFT JOIN LATERAL (
@@ -37,69 +38,77 @@ ORDER BY e.event_at, e.bundle_sequence_id, e.batch_event_index, e.event_name, e.
 OFFSET $8 LIMIT $9
 
 -- name: person
--- $1 tenant, $2 whether a customer, $3 their id. Of all their sessions; no row: there is none.
-SELECT count(*) AS sessions, count(*) FILTER (WHERE s.engaged) AS engaged_sessions,
-       sum(s.purchases)::bigint AS purchases, min(s.started_at) AS first_at,
-       max(s.ended_at) AS last_at, array_agg(DISTINCT s.user_pseudo_id) AS visitors,
-       (array_agg(s.erp_customer_id ORDER BY s.ended_at DESC)
-           FILTER (WHERE s.erp_customer_id IS NOT NULL))[1] AS erp_customer_id,
-       (array_agg(s.customer_id ORDER BY s.ended_at DESC)
-           FILTER (WHERE s.customer_id IS NOT NULL))[1] AS customer_id,
-       (array_agg(s.location_id ORDER BY s.ended_at DESC)
-           FILTER (WHERE s.location_id <> ''))[1] AS location_id
-FROM (
-    SELECT c.* FROM data.sessions c
+-- $1 tenant, $2 whether a customer, $3 their id. One row for each device that they came with, latest
+-- first, and in each row what there is of all their sessions, with the master data; no row: there is
+-- no session.
+WITH own AS MATERIALIZED (
+    SELECT c.user_pseudo_id, c.stream_id, c.device_category, c.started_at, c.ended_at, c.engaged,
+           c.purchases, c.erp_customer_id, c.customer_id, c.location_id
+    FROM data.sessions c
     WHERE $2::boolean AND c.tenant_id = $1 AND c.customer_id = $3
     UNION ALL
-    SELECT v.* FROM data.sessions v
+    SELECT v.user_pseudo_id, v.stream_id, v.device_category, v.started_at, v.ended_at, v.engaged,
+           v.purchases, v.erp_customer_id, v.customer_id, v.location_id
+    FROM data.sessions v
     WHERE NOT $2::boolean AND v.tenant_id = $1 AND v.user_pseudo_id = $3
-) AS s
-HAVING count(*) > 0
-
--- name: contact
--- $1 tenant, $2 ERP id, $3 login id, $4 branch.
-SELECT m.company, m.contact, m.email AS customer_email, m.phone, l.name AS location_name
-FROM (SELECT 1) AS one
+), head AS (
+    SELECT count(*) AS sessions, count(*) FILTER (WHERE s.engaged) AS engaged_sessions,
+           sum(s.purchases)::bigint AS purchases, min(s.started_at) AS first_at,
+           max(s.ended_at) AS last_at, array_agg(DISTINCT s.user_pseudo_id) AS visitors,
+           (array_agg(s.erp_customer_id ORDER BY s.ended_at DESC)
+               FILTER (WHERE s.erp_customer_id IS NOT NULL))[1] AS erp_customer_id,
+           (array_agg(s.customer_id ORDER BY s.ended_at DESC)
+               FILTER (WHERE s.customer_id IS NOT NULL))[1] AS customer_id,
+           coalesce((array_agg(s.location_id ORDER BY s.ended_at DESC)
+               FILTER (WHERE s.location_id <> ''))[1], '') AS location_id
+    FROM own s
+), device AS (
+    SELECT s.user_pseudo_id, coalesce(s.device_category, '') AS device_category, s.stream_id,
+           count(*) AS device_sessions, min(s.started_at) AS device_first_at,
+           max(s.ended_at) AS device_last_at
+    FROM own s
+    GROUP BY s.user_pseudo_id, coalesce(s.device_category, ''), s.stream_id
+    ORDER BY max(s.ended_at) DESC, s.user_pseudo_id, 2, s.stream_id
+    LIMIT 100
+)
+SELECT h.*, d.*, l.name AS location_name, m.company, m.contact, m.email AS customer_email, m.phone
+FROM head h
+CROSS JOIN device d
+LEFT JOIN data.locations l ON l.tenant_id = $1 AND l.location_id = h.location_id
 LEFT JOIN LATERAL (
     SELECT c.* FROM data.customers c
-    WHERE c.tenant_id = $1 AND c.customer_id IN ($2, $3)
-    ORDER BY c.customer_id IS NOT DISTINCT FROM $2 DESC
+    WHERE c.tenant_id = $1 AND c.customer_id IN (h.erp_customer_id, h.customer_id)
+    ORDER BY c.customer_id IS NOT DISTINCT FROM h.erp_customer_id DESC
     LIMIT 1
 ) AS m ON true
-LEFT JOIN data.locations l ON l.tenant_id = $1 AND l.location_id = $4
-
--- name: devices
--- $1 tenant, $2 whether a customer, $3 their id. What they came with, latest first.
-SELECT s.user_pseudo_id, coalesce(s.device_category, '') AS device_category, s.stream_id,
-       count(*) AS sessions, min(s.started_at) AS first_at, max(s.ended_at) AS last_at
-FROM (
-    SELECT c.* FROM data.sessions c
-    WHERE $2::boolean AND c.tenant_id = $1 AND c.customer_id = $3
-    UNION ALL
-    SELECT v.* FROM data.sessions v
-    WHERE NOT $2::boolean AND v.tenant_id = $1 AND v.user_pseudo_id = $3
-) AS s
-GROUP BY s.user_pseudo_id, coalesce(s.device_category, ''), s.stream_id
-ORDER BY max(s.ended_at) DESC, s.user_pseudo_id, 2, s.stream_id
-LIMIT 100
+ORDER BY d.device_last_at DESC, d.user_pseudo_id, d.device_category, d.stream_id
 
 -- name: days_of_visitors
--- $1 tenant, $2 visitors, $3 not after this day or NULL, $4 how many. Days on which one of them was
--- seen, latest first.
-SELECT u.day FROM data.user_day u
-WHERE u.tenant_id = $1 AND u.user_pseudo_id = ANY ($2::text[])
-  AND ($3::date IS NULL OR u.day <= $3)
-GROUP BY u.day
-ORDER BY u.day DESC
-LIMIT $4
-
--- name: source_days_within
--- $1 tenant, $2 beginnings, $3 ends. Those with events in one of these spans.
-SELECT d.source_day FROM data.source_days d
-WHERE d.tenant_id = $1 AND EXISTS (
-    SELECT FROM unnest($2::timestamptz[], $3::timestamptz[]) AS span (began, ended)
-    WHERE d.last_event_at >= span.began AND d.first_event_at < span.ended)
-ORDER BY d.source_day
+-- $1 tenant, $2 visitors, $3 not after this day or NULL, $4 how many, $5 the reporting zone. Days of the
+-- zone on which one of them was seen, latest first; when the first of them begins and the last one ends;
+-- the source days with events on these days; and the day before all of these on which one was seen, if
+-- there is one. No row: on no day.
+WITH seen AS MATERIALIZED (
+    SELECT u.day, row_number() OVER (ORDER BY u.day DESC) AS place FROM data.user_day u
+    WHERE u.tenant_id = $1 AND u.user_pseudo_id = ANY ($2::text[])
+      AND ($3::date IS NULL OR u.day <= $3)
+    GROUP BY u.day
+    ORDER BY u.day DESC
+    LIMIT $4 + 1
+), span AS (
+    SELECT s.day::timestamp AT TIME ZONE $5 AS began, (s.day + 1)::timestamp AT TIME ZONE $5 AS ended
+    FROM seen s WHERE s.place <= $4
+)
+SELECT min(p.began) AS began, max(p.ended) AS ended,
+       (SELECT s.day FROM seen s WHERE s.place > $4) AS earlier,
+       -- Days between them, on which nobody of these was seen, are not looked into.
+       array(SELECT d.source_day FROM data.source_days d
+             WHERE d.tenant_id = $1 AND EXISTS (
+                 SELECT FROM span o
+                 WHERE d.last_event_at >= o.began AND d.first_event_at < o.ended)
+             ORDER BY d.source_day) AS source_days
+FROM span p
+HAVING count(*) > 0
 
 -- name: person_events
 -- $1 tenant, $2 visitors, $3 customer or NULL, $4 source days, $5 from, $6 before, $7 not after this

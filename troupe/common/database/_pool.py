@@ -120,6 +120,7 @@ class Database:
         tenant: TenantId | None = None,
         read_only: bool = False,
         isolation: Isolation = "read_committed",
+        custom_plans: bool = False,
         deadline: float | None = None,
     ) -> T:
         """Run a unit of work: one transaction, committed if ``unit`` returns.
@@ -134,6 +135,8 @@ class Database:
             read_only: The transaction may not write. Should the connection break in its commit, the
                 result still counts.
             isolation: Of the transaction.
+            custom_plans: Plan each statement for its values: for those whose values decide what
+                need not be looked at. It costs no round trip.
             deadline: Seconds for everything together; the pool's default if None. A statement
                 under way is cancelled on the server. ``math.inf`` waits as long as it takes.
 
@@ -159,7 +162,8 @@ class Database:
             try:
                 while True:
                     session = self._take_idle() or await self._connect(backoff)
-                    order = Order(unit, _preamble(tenant, scope), isolation, read_only)
+                    preamble = _preamble(tenant, scope, custom_plans)
+                    order = Order(unit, preamble, isolation, read_only)
                     try:
                         return await self._perform(order, session)
                     except NotBegun as lost:
@@ -446,10 +450,10 @@ async def open_database(
             await database.close()
 
 
-def _preamble(tenant: TenantId | None, scope: trio.CancelScope) -> str:
+def _preamble(tenant: TenantId | None, scope: trio.CancelScope, custom_plans: bool) -> str:
     left = scope.deadline - trio.current_time() + _SERVER_MARGIN
     limit = 0 if left == math.inf else min(int(left / MILLISECONDS), _LONGEST_LIMIT)
-    return after_begin("" if tenant is None else str(tenant), limit)
+    return after_begin("" if tenant is None else str(tenant), limit, custom_plans=custom_plans)
 
 
 async def _say_goodbye(sessions: Sequence[Session]) -> None:

@@ -77,18 +77,21 @@ def _bare(name: str) -> str:
 
 
 _AFTER_BEGIN: Final = _bare("after_begin")
+_CUSTOM_PLANS: Final = _bare("custom_plans")
 _COMMIT: Final = _Frame(before=_bare("before_commit"))
 _ROLLBACK: Final = _Frame(after=_bare("after_rollback"))
 
 
-def after_begin(tenant: str, milliseconds: int) -> str:
+def after_begin(tenant: str, milliseconds: int, *, custom_plans: bool = False) -> str:
     """What to send behind BEGIN.
 
     Args:
         tenant: A UUID in its canonical form, or nothing.
         milliseconds: Limit of a statement and of idling between two; 0 is none.
+        custom_plans: Whether statements are planned for the values of each execution.
     """
-    return _AFTER_BEGIN.format(tenant=tenant, milliseconds=milliseconds)
+    sent = _AFTER_BEGIN.format(tenant=tenant, milliseconds=milliseconds)
+    return sent + _CUSTOM_PLANS if custom_plans else sent
 
 
 class Phase(enum.Enum):

@@ -9,6 +9,11 @@ SET LOCAL troupe.tenant_id = '{tenant}';
 SET LOCAL statement_timeout = {milliseconds};
 SET LOCAL idle_in_transaction_session_timeout = {milliseconds};
 
+-- name: custom_plans
+-- Sent behind that where a unit asks for it: its statements are planned for the values of each
+-- execution, as no plan made for any values can leave out what a value rules out.
+SET LOCAL plan_cache_mode = force_custom_plan;
+
 -- name: before_commit
 -- Sent in front of COMMIT: deferred constraints are checked while the tenant is still set, then
 -- everything that would outlive the transaction is undone. If any of it fails, nothing is committed.

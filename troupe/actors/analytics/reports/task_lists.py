@@ -24,7 +24,15 @@ from troupe.actors.analytics.reports.content import (
     TaskSource,
     TaskTable,
 )
-from troupe.actors.analytics.tasks import SORTABLE, Sorting, Status, Task, Wanted, read_page
+from troupe.actors.analytics.tasks import (
+    SORTABLE,
+    TASKS,
+    Sorting,
+    Status,
+    Task,
+    Wanted,
+    read_page,
+)
 from troupe.common.dates import DateRange
 
 MOST_PAGES: Final = 500
@@ -110,6 +118,7 @@ class Listed:
             snoozed=False,
         )
         ended = datetime.combine(days.shifted(1).end, time(), reporting.zone).astimezone(UTC)
+        await snapshot.connection.execute(TASKS["custom_plans"])
         page = await read_page(
             snapshot.connection,
             reporting.tenant,
