@@ -118,7 +118,8 @@ async def _fill(connection: Connection, tenant: TenantId, events: int) -> None:
             "INSERT INTO data.locations (tenant_id, location_id, name) VALUES ($1, $2, $3)",
             [(tenant, f"L{number}", f"Branch {number}") for number in range(1, 13)],
         )
-    sessions, visitors = sizes(tenant, events)
+        sessions, visitors = sizes(tenant, events)
+        await connection.execute(QUERIES["customers"], tenant, visitors)
     days = DAYS if tenant == SHOP else SMALL_DAYS
     for number in range(days):
         day = LAST_DAY - timedelta(days=days - 1 - number)

@@ -79,6 +79,13 @@ CROSS JOIN LATERAL (
     SELECT round((5 + d.c * 200)::numeric, 2) AS amount, floor(power(d.c, 2) * 2000)::int AS product
 ) AS trade
 
+-- name: customers
+-- $1 tenant, $2 visitors of the shop. The master data know every other of those who log in.
+INSERT INTO data.customers (tenant_id, customer_id, company, contact, email, phone, location_id)
+SELECT $1, 'Cv' || n, 'Company ' || n, 'Contact ' || n, 'c' || n || '@example.com', '+49 30 ' || n,
+       'L' || 1 + n % 12
+FROM generate_series(0, $2::int, 2) AS n
+
 -- name: naive_tables
 -- What a first version keeps: a table for each kind of event it looks at, and its indexes.
 CREATE TABLE naive.events AS
@@ -87,7 +94,7 @@ CREATE TABLE naive.events AS
     FROM data.events;
 CREATE TABLE naive.purchase AS
     SELECT tenant_id, source_day AS event_date, event_at, user_pseudo_id, ga_session_id, location_id,
-           transaction_id, purchase_revenue AS revenue
+           customer_id, transaction_id, purchase_revenue AS revenue, items
     FROM data.events WHERE event_name = 'purchase';
 CREATE TABLE naive.add_to_cart AS
     SELECT tenant_id, source_day AS event_date, event_at, user_pseudo_id, ga_session_id, location_id
@@ -101,6 +108,9 @@ CREATE TABLE naive.page_view AS
            page_location
     FROM data.events WHERE event_name = 'page_view';
 CREATE TABLE naive.locations AS SELECT tenant_id, location_id, name FROM data.locations;
+CREATE TABLE naive.customers AS
+    SELECT tenant_id, customer_id, company, contact, email, phone FROM data.customers;
+CREATE INDEX ON naive.customers (tenant_id, customer_id);
 CREATE INDEX ON naive.events (tenant_id, event_date);
 CREATE INDEX ON naive.events (tenant_id, user_pseudo_id, ga_session_id);
 CREATE INDEX ON naive.purchase (tenant_id, event_date);

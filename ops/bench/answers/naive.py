@@ -2,8 +2,10 @@
 
 Runs in the peers' environment and imports nothing of ours. Its SQL is what such a version has:
 COUNT(DISTINCT …) over the events of the range, joins between event tables for abandoned carts, an
-index on (tenant, date) everywhere. ``/constant`` answers the bytes of the file that CONSTANT names.
-LEVEL is that of uvicorn's log; at info, its default, it has a line for each request.
+index on (tenant, date) everywhere. The list of purchases has what a sales person needs of ours:
+who, where, what, and whether it is the first. ``/constant`` answers the bytes of the file
+that CONSTANT names. LEVEL is that of uvicorn's log; at info, its default, it has a line for each
+request.
 """
 
 import os
@@ -70,13 +72,25 @@ GROUP BY l.location_id, l.name ORDER BY l.location_id
 """
 PURCHASES = """
 SELECT p.transaction_id, p.event_at::text AS at, p.revenue::text AS revenue, p.user_pseudo_id,
-       p.location_id, min(e.event_at)::text AS began, count(*) AS events, count(*) OVER () AS total
+       p.location_id, max(l.name) AS location_name, p.items::text AS items, p.customer_id,
+       max(c.company) AS company, max(c.contact) AS contact, max(c.email) AS email,
+       max(c.phone) AS phone, count(DISTINCT o.transaction_id) AS earlier_purchases,
+       min(e.event_at)::text AS began, count(DISTINCT e.event_at) AS events,
+       count(*) OVER () AS total
 FROM naive.purchase p
 JOIN naive.events e
   ON e.tenant_id = p.tenant_id AND e.user_pseudo_id = p.user_pseudo_id
  AND e.ga_session_id = p.ga_session_id
+LEFT JOIN naive.locations l
+  ON l.tenant_id = p.tenant_id AND l.location_id = p.location_id
+LEFT JOIN naive.customers c
+  ON c.tenant_id = p.tenant_id AND c.customer_id = p.customer_id
+LEFT JOIN naive.purchase o
+  ON o.tenant_id = p.tenant_id AND o.user_pseudo_id = p.user_pseudo_id
+ AND o.event_at < p.event_at
 WHERE p.tenant_id = $1 AND p.event_date BETWEEN $2 AND $3
-GROUP BY p.transaction_id, p.event_at, p.revenue, p.user_pseudo_id, p.location_id
+GROUP BY p.transaction_id, p.event_at, p.revenue, p.user_pseudo_id, p.location_id, p.items,
+         p.customer_id
 ORDER BY p.event_at DESC LIMIT 50
 """
 CARTS = """
