@@ -116,12 +116,19 @@ class Ground:
         pytest.fail(f"{what}: not within {patience:g} s")
 
     async def all_finish(self, *, patience: float = 2 * MINUTES) -> None:
-        """Wait until no job waits or runs."""
+        """Wait until no job waits or runs; fails with those that still do."""
 
         async def finished() -> bool:
             return not await self.look("SELECT EXISTS (SELECT FROM platform.jobs)")
 
-        await self.soon(finished, "all jobs finish", patience=patience)
+        try:
+            await self.soon(finished, "all jobs finish", patience=patience)
+        except pytest.fail.Exception as failure:
+            left = await self.look(
+                "SELECT string_agg(concat_ws(' ', jobs, kind, state), ', ') FROM"
+                " (SELECT kind, state, count(*) AS jobs FROM platform.jobs GROUP BY 1, 2) AS jobs"
+            )
+            pytest.fail(f"{failure}; left: {left}")
 
     @asynccontextmanager
     async def running(
