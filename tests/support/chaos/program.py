@@ -25,6 +25,8 @@ PLACED = {
     "TROUPE_GROUPS__DATA__PLACEMENT": "process",
     "TROUPE_GROUPS__DATA__PROCESSES": "2",
     "TROUPE_GROUPS__ANALYTICS__PLACEMENT": "process",
+    # Whatever there is: what is audited is what was done, and the more of it the better.
+    "TROUPE_PROCESSORS__RESERVED": "0",
     "TROUPE_AUTH__ALLOW_PRIVATE_PEERS": "127.0.0.0/8",
     "TROUPE_JOBS__LEASE": "2",
     "TROUPE_JOBS__POLL": "0.2",
