@@ -154,8 +154,7 @@ async def test_a_start_that_never_ends_is_given_up(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAULT_START", "600")
-    # The group's own patience is a second longer, and on a busy machine may end first.
-    expected = pytest.RaisesExc(ChildFailedToStart, match="not ready within [45] s")
+    expected = pytest.RaisesExc(ChildFailedToStart, match="not ready within 4 s")
     with trio.fail_after(120), pytest.RaisesGroup(expected, flatten_subgroups=True):
         async with install(start_deadline=4):
             pytest.fail("it cannot be ready")
