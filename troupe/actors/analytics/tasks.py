@@ -83,6 +83,7 @@ class Sorting:
     def statement(self) -> str:
         """`list_tasks` in this order."""
         return TASKS["list_tasks"].format(
+            wanted=TASKS["wanted"],
             column=self.column.name,
             type=self.column.sql_type,
             beyond="<" if self.descending else ">",

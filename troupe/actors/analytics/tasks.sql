@@ -5,6 +5,19 @@
 -- not leave out what a value rules out: filters that are not given, the pages before a place.
 SET LOCAL plan_cache_mode = force_custom_plan
 
+-- name: wanted
+-- What list_tasks looks at, counted and listed alike; its parameters.
+t.tenant_id = $1 AND t.kind = $2 AND t.happened_at >= $3 AND t.happened_at < $4
+  AND ($5::text[] IS NULL OR t.location_id = ANY ($5))
+  AND ($6::text[] IS NULL OR t.status = ANY ($6))
+  AND ($7::uuid IS NULL OR t.assignee_id = $7)
+  AND (NOT $8::boolean OR t.assignee_id IS NULL)
+  AND ($9::boolean IS NULL OR (t.snoozed_until > $10::timestamptz) IS TRUE = $9)
+  AND ($11::boolean IS NULL OR t.is_customer = $11)
+  AND ($12::numeric IS NULL OR t.value >= $12)
+  AND ($13::text IS NULL
+       OR t.task_id IN (SELECT analytics.search_tasks($2, $3, $4, $13, $14::text[])))
+
 -- name: list_tasks
 -- $1 tenant, $2 kind, $3 from, $4 before, $5 branches or NULL, $6 statuses or NULL, $7 assignee or NULL,
 -- $8 only those of nobody, $9 snoozed or not or NULL, $10 now, $11 customers or not or NULL, $12 least
@@ -16,16 +29,7 @@ SELECT every.total, page.*
 FROM (
     SELECT count(*) AS total
     FROM analytics.tasks t
-    WHERE t.tenant_id = $1 AND t.kind = $2 AND t.happened_at >= $3 AND t.happened_at < $4
-      AND ($5::text[] IS NULL OR t.location_id = ANY ($5))
-      AND ($6::text[] IS NULL OR t.status = ANY ($6))
-      AND ($7::uuid IS NULL OR t.assignee_id = $7)
-      AND (NOT $8::boolean OR t.assignee_id IS NULL)
-      AND ($9::boolean IS NULL OR (t.snoozed_until > $10::timestamptz) IS TRUE = $9)
-      AND ($11::boolean IS NULL OR t.is_customer = $11)
-      AND ($12::numeric IS NULL OR t.value >= $12)
-      AND ($13::text IS NULL
-           OR t.task_id IN (SELECT analytics.search_tasks($2, $3, $4, $13, $14::text[])))
+    WHERE {wanted}
 ) AS every
 LEFT JOIN (
     SELECT t.task_id, t.kind, t.began_at, t.happened_at, t.raised_at, t.settled_at, t.is_customer,
@@ -35,16 +39,7 @@ LEFT JOIN (
            t.version, t.changed_at
     FROM analytics.tasks t
     LEFT JOIN data.locations l ON l.tenant_id = t.tenant_id AND l.location_id = t.location_id
-    WHERE t.tenant_id = $1 AND t.kind = $2 AND t.happened_at >= $3 AND t.happened_at < $4
-      AND ($5::text[] IS NULL OR t.location_id = ANY ($5))
-      AND ($6::text[] IS NULL OR t.status = ANY ($6))
-      AND ($7::uuid IS NULL OR t.assignee_id = $7)
-      AND (NOT $8::boolean OR t.assignee_id IS NULL)
-      AND ($9::boolean IS NULL OR (t.snoozed_until > $10::timestamptz) IS TRUE = $9)
-      AND ($11::boolean IS NULL OR t.is_customer = $11)
-      AND ($12::numeric IS NULL OR t.value >= $12)
-      AND ($13::text IS NULL
-           OR t.task_id IN (SELECT analytics.search_tasks($2, $3, $4, $13, $14::text[])))
+    WHERE {wanted}
       AND ($16::uuid IS NULL OR (t.{column}, t.task_id) {beyond} ($15::{type}, $16))
     ORDER BY t.{column} {direction}, t.task_id {direction}
     LIMIT $17
@@ -53,11 +48,7 @@ ORDER BY page.{column} {direction}, page.task_id {direction}
 
 -- name: one_task
 -- $1 tenant, $2 task.
-SELECT t.task_id, t.kind, t.began_at, t.happened_at, t.raised_at, t.settled_at, t.is_customer,
-       t.person_id, t.user_pseudo_id, t.stream_id, t.ga_session_id, t.location_id,
-       l.name AS location_name, t.company, t.contact, t.email, t.phone, t.title, t.value, t.currency,
-       t.facts, t.priority, t.reasons, t.present, t.status, t.assignee_id, t.note, t.snoozed_until,
-       t.version, t.changed_at
+SELECT t.*, l.name AS location_name
 FROM analytics.tasks t
 LEFT JOIN data.locations l ON l.tenant_id = t.tenant_id AND l.location_id = t.location_id
 WHERE t.tenant_id = $1 AND t.task_id = $2
