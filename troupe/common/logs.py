@@ -16,6 +16,7 @@ from functools import lru_cache
 from threading import Lock
 from typing import Any, Literal, TextIO
 
+import orjson
 import structlog
 
 _SECRET_WORDS = (
@@ -36,11 +37,19 @@ _LEVELS = logging.getLevelNamesMapping()
 Style = Literal["auto", "json", "console"]
 
 _scope: ContextVar[dict[str, object] | None] = ContextVar("log_context", default=None)
-_encode = json.JSONEncoder(default=repr, skipkeys=True).encode
+_encode = json.JSONEncoder(default=repr, skipkeys=True, separators=(",", ":")).encode
 
 
 def _as_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
-    return _encode(event)
+    """One line of ASCII, whatever the event holds."""
+    try:
+        line = orjson.dumps(event, repr, _AS_THE_OTHER)
+    except TypeError:
+        return _encode(event)
+    return line.decode("ascii") if line.isascii() else _encode(event)
+
+
+_AS_THE_OTHER = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 def _drop_below_level(

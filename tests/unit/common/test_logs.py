@@ -2,7 +2,9 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Literal
+from uuid import UUID
 
 import pytest
 import structlog
@@ -123,6 +125,28 @@ def test_nobody_fails_for_what_json_cannot_say() -> None:
     told = json.loads(stream.getvalue())
     assert told["kinds"] == {"b": "{3}"}
     assert told["path"] == repr(object)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("Zürich \u2028 \x07", "Zürich \u2028 \x07"),
+        ("half of a pair \ud800", "half of a pair \ud800"),
+        (2**70, 2**70),
+        (float("nan"), None),
+        (datetime(2026, 1, 2, tzinfo=UTC), repr(datetime(2026, 1, 2, tzinfo=UTC))),
+        (UUID(int=1), str(UUID(int=1))),
+        (("a", 1), ["a", 1]),
+    ],
+)
+def test_a_line_is_ascii_whatever_it_holds(value: object, told: object) -> None:
+    stream = io.StringIO()
+    logs.configure(style="json", stream=stream)
+    logs.get_logger("troupe.test").info("found", value=value)
+    line = stream.getvalue()
+    assert line.isascii()
+    assert line.count("\n") == 1
+    assert json.loads(line)["value"] == told
 
 
 def test_the_level_can_change_and_lines_below_it_are_not_written() -> None:
