@@ -8,18 +8,17 @@ import json
 import os
 import sys
 from dataclasses import replace
+from importlib import import_module
 from importlib.metadata import entry_points, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import trio
 
 from troupe import supervisor
-from troupe.cli import days, jobs, keys, live, operators, reports, schedules
 from troupe.cli.boundary import reported
 from troupe.cli.context import Settings, as_json
-from troupe.cli.doctor import doctor
 from troupe.common import logs
 from troupe.common.bridge import open_bridge
 from troupe.common.config_reference import reference
@@ -29,14 +28,37 @@ from troupe.placement import groups_inline
 from troupe.platform.responsiveness import favour_the_loop
 from troupe.wiring import load_groups
 
+MODULES: Final = {
+    "days": "days",
+    "doctor": "doctor",
+    "import": "jobs",
+    "ingest": "jobs",
+    "jobs": "jobs",
+    "keys": "keys",
+    "reload": "live",
+    "report": "reports",
+    "scale": "live",
+    "schedules": "schedules",
+    "status": "operators",
+    "tenants": "operators",
+}
+"""Commands whose modules are imported when they are asked for: ``up`` would otherwise spend half of
+its start on what it never uses."""
+
 
 class _Root(click.Group):
-    """Finds further commands among installed distributions (group ``troupe.commands``)."""
+    """Finds further commands in our modules and among installed distributions.
+
+    These say what they have in the group ``troupe.commands`` of entry points.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *(point.name for point in _plugins())})
+        plugins = (point.name for point in _plugins())
+        return sorted({*super().list_commands(ctx), *MODULES, *plugins})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in MODULES and cmd_name not in self.commands:
+            import_module(f"troupe.cli.{MODULES[cmd_name]}").add_to(self)
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
@@ -148,13 +170,3 @@ def show(settings: Settings) -> None:
 def print_reference() -> None:
     """Print the reference of all keys, Markdown."""
     click.echo(reference())
-
-
-operators.add_to(main)
-live.add_to(main)
-jobs.add_to(main)
-days.add_to(main)
-keys.add_to(main)
-main.add_command(doctor)
-schedules.add_to(main)
-reports.add_to(main)

@@ -1,5 +1,5 @@
 """``troupe doctor``: what Troupe depends on, looked at one by one, and what to do about it."""
 
-from troupe.cli.doctor._command import doctor
+from troupe.cli.doctor._command import add_to
 
-__all__ = ["doctor"]
+__all__ = ["add_to"]

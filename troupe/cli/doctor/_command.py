@@ -122,3 +122,8 @@ def drawn(finding: Finding) -> Text:
     if finding.advice and finding.state is not State.OK:
         text.append(f"\n    {finding.advice}", "dim" if finding.state is State.SKIPPED else colour)
     return text
+
+
+def add_to(root: click.Group) -> None:
+    """Add the command to the root command."""
+    root.add_command(doctor)
