@@ -28,6 +28,18 @@ if TYPE_CHECKING:
 TIMELINES: Final = load(__package__, "timelines.sql")
 DAYS_AT_ONCE: Final = 14
 """Days on which a person was seen that are read together."""
+_DAYS: Final = TIMELINES["days"].format(
+    visitors="$2::text[]", until="$3", count="$4::integer", zone="$5::text"
+)
+"""$1 tenant, $2 visitors; see ``timelines.sql`` for the others."""
+_PERSON: Final = TIMELINES["person"].format(
+    days=TIMELINES["days"].format(
+        visitors="(SELECT h.visitors FROM head h)::text[]",
+        until="$4",
+        count="$5::integer",
+        zone="$6::text",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,14 +257,23 @@ class Timelines:
         """
 
         async def unit(connection: "Connection") -> PersonTimeline:
-            rows = await connection.fetch(TIMELINES["person"], tenant, is_customer, person_id)
+            # The newest days come along, which saves the way for them.
+            rows = await connection.fetch(
+                _PERSON,
+                tenant,
+                is_customer,
+                person_id,
+                after.at.astimezone(zone).date() if after else None,
+                DAYS_AT_ONCE,
+                zone.key,
+            )
             if not rows:
                 raise NotFound("There is no such person.")
             row = rows[0]
             reading = _Reading(
                 connection, tenant, row["visitors"], person_id if is_customer else None, zone
             )
-            found = await reading.events(after, limit + 1)
+            found = await reading.events(row, after, limit + 1)
             events = _backward(found)[:limit]
             place = _place(found[:limit], after) if len(found) > limit else None
             head = PersonHead(
@@ -286,21 +307,12 @@ class _Reading:
     customer: str | None
     zone: ZoneInfo
 
-    async def events(self, after: Place | None, wanted: int) -> "list[asyncpg.Record]":
-        """The newest events that have not been shown yet."""
+    async def events(
+        self, days: "asyncpg.Record | None", after: Place | None, wanted: int
+    ) -> "list[asyncpg.Record]":
+        """The newest events of these days, and of those before them, that have not been shown."""
         found: list[asyncpg.Record] = []
-        until = after.at.astimezone(self.zone).date() if after else None
-        while len(found) < wanted:
-            days = await self.connection.fetchrow(
-                TIMELINES["days_of_visitors"],
-                self.tenant,
-                self.visitors,
-                until,
-                DAYS_AT_ONCE,
-                self.zone.key,
-            )
-            if days is None:
-                break
+        while days is not None and days["began"] is not None:
             found += await self.connection.fetch(
                 TIMELINES["person_events"],
                 self.tenant,
@@ -314,9 +326,11 @@ class _Reading:
                 wanted - len(found),
             )
             after = None  # what lies before these days has not been shown
-            until = days["earlier"]
-            if until is None:
+            if len(found) >= wanted or days["earlier"] is None:
                 break
+            days = await self.connection.fetchrow(
+                _DAYS, self.tenant, self.visitors, days["earlier"], DAYS_AT_ONCE, self.zone.key
+            )
         return found
 
 

@@ -37,10 +37,38 @@ ORDER BY e.event_at, e.bundle_sequence_id, e.batch_event_index, e.event_name, e.
          e.items::text
 OFFSET $8 LIMIT $9
 
+-- name: days
+-- Not a statement, but the days of a zone on which one of {visitors} was seen, not after {until} unless
+-- that is NULL, latest first, {count} of them: when the first begins and the last one ends, the source
+-- days with events on these days, and the day before all of these on which one was seen, if there is
+-- one. No row: on no day.
+WITH seen AS MATERIALIZED (
+    SELECT u.day, row_number() OVER (ORDER BY u.day DESC) AS place FROM data.user_day u
+    WHERE u.tenant_id = $1 AND u.user_pseudo_id = ANY ({visitors})
+      AND ({until}::date IS NULL OR u.day <= {until})
+    GROUP BY u.day
+    ORDER BY u.day DESC
+    LIMIT {count} + 1
+), span AS (
+    SELECT s.day::timestamp AT TIME ZONE {zone} AS began,
+           (s.day + 1)::timestamp AT TIME ZONE {zone} AS ended
+    FROM seen s WHERE s.place <= {count}
+)
+SELECT min(p.began) AS began, max(p.ended) AS ended,
+       (SELECT s.day FROM seen s WHERE s.place > {count}) AS earlier,
+       -- Days between them, on which nobody of these was seen, are not looked into.
+       array(SELECT d.source_day FROM data.source_days d
+             WHERE d.tenant_id = $1 AND EXISTS (
+                 SELECT FROM span o
+                 WHERE d.last_event_at >= o.began AND d.first_event_at < o.ended)
+             ORDER BY d.source_day) AS source_days
+FROM span p
+HAVING count(*) > 0
+
 -- name: person
--- $1 tenant, $2 whether a customer, $3 their id. One row for each device that they came with, latest
--- first, and in each row what there is of all their sessions, with the master data; no row: there is
--- no session.
+-- $1 tenant, $2 whether a customer, $3 their id; $4 to $6 as above, the day, how many, the zone. One row
+-- for each device that they came with, latest first, and in each row what there is of all their
+-- sessions, with the master data and the days; no row: there is no session.
 WITH own AS MATERIALIZED (
     SELECT c.user_pseudo_id, c.stream_id, c.device_category, c.started_at, c.ended_at, c.engaged,
            c.purchases, c.erp_customer_id, c.customer_id, c.location_id
@@ -70,10 +98,13 @@ WITH own AS MATERIALIZED (
     GROUP BY s.user_pseudo_id, coalesce(s.device_category, ''), s.stream_id
     ORDER BY max(s.ended_at) DESC, s.user_pseudo_id, 2, s.stream_id
     LIMIT 100
+), days AS MATERIALIZED (
+{days}
 )
-SELECT h.*, d.*, l.name AS location_name, m.company, m.contact, m.email AS customer_email, m.phone
+SELECT h.*, d.*, t.*, l.name AS location_name, m.company, m.contact, m.email AS customer_email, m.phone
 FROM head h
 CROSS JOIN device d
+LEFT JOIN days t ON true
 LEFT JOIN data.locations l ON l.tenant_id = $1 AND l.location_id = h.location_id
 LEFT JOIN LATERAL (
     SELECT c.* FROM data.customers c
@@ -82,33 +113,6 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) AS m ON true
 ORDER BY d.device_last_at DESC, d.user_pseudo_id, d.device_category, d.stream_id
-
--- name: days_of_visitors
--- $1 tenant, $2 visitors, $3 not after this day or NULL, $4 how many, $5 the reporting zone. Days of the
--- zone on which one of them was seen, latest first; when the first of them begins and the last one ends;
--- the source days with events on these days; and the day before all of these on which one was seen, if
--- there is one. No row: on no day.
-WITH seen AS MATERIALIZED (
-    SELECT u.day, row_number() OVER (ORDER BY u.day DESC) AS place FROM data.user_day u
-    WHERE u.tenant_id = $1 AND u.user_pseudo_id = ANY ($2::text[])
-      AND ($3::date IS NULL OR u.day <= $3)
-    GROUP BY u.day
-    ORDER BY u.day DESC
-    LIMIT $4 + 1
-), span AS (
-    SELECT s.day::timestamp AT TIME ZONE $5 AS began, (s.day + 1)::timestamp AT TIME ZONE $5 AS ended
-    FROM seen s WHERE s.place <= $4
-)
-SELECT min(p.began) AS began, max(p.ended) AS ended,
-       (SELECT s.day FROM seen s WHERE s.place > $4) AS earlier,
-       -- Days between them, on which nobody of these was seen, are not looked into.
-       array(SELECT d.source_day FROM data.source_days d
-             WHERE d.tenant_id = $1 AND EXISTS (
-                 SELECT FROM span o
-                 WHERE d.last_event_at >= o.began AND d.first_event_at < o.ended)
-             ORDER BY d.source_day) AS source_days
-FROM span p
-HAVING count(*) > 0
 
 -- name: person_events
 -- $1 tenant, $2 visitors, $3 customer or NULL, $4 source days, $5 from, $6 before, $7 not after this
