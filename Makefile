@@ -5,6 +5,8 @@ BIN := .venv/bin
 ARGS ?=
 # Tests of one file stay together, since they share a database and what was loaded into it.
 TWO_AT_A_TIME := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Long versions of tests have deadlines of their own.
+AS_LONG_AS_IT_TAKES := --timeout 0
 
 .PHONY: help setup demo test unit integration e2e chaos exact fuzz screenshots soak bench bench-answers bench-hostile bench-ingest bench-isolation bench-reports lint format types contracts check lock clean
 
@@ -35,20 +37,20 @@ e2e: setup  ## run the whole system and a browser against it (installs Chromium,
 
 chaos: setup  ## kill, stop, cut and restart for as long as it takes to be sure (about half an hour)
 	ops/install_network.sh
-	$(BIN)/python -m pytest tests/chaos $(ARGS)
+	$(BIN)/python -m pytest $(AS_LONG_AS_IT_TAKES) tests/chaos $(ARGS)
 
 fuzz: setup  ## the program against its own OpenAPI documents, ten minutes for each
-	TROUPE_FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/integration/tenancy/test_schemas.py $(ARGS)
+	TROUPE_FUZZ_SECONDS=600 $(BIN)/python -m pytest $(AS_LONG_AS_IT_TAKES) tests/integration/tenancy/test_schemas.py $(ARGS)
 
 exact: setup  ## compare 1,000 random questions with a reading of the raw events
-	TROUPE_TEST_RANGES=1000 $(BIN)/python -m pytest tests/integration/analytics/test_exact_answers.py $(ARGS)
+	TROUPE_TEST_RANGES=1000 $(BIN)/python -m pytest $(AS_LONG_AS_IT_TAKES) tests/integration/analytics/test_exact_answers.py $(ARGS)
 
 screenshots: setup  ## take pictures of every page of the dashboard into docs/screenshots
 	ops/install_browser.sh
 	$(BIN)/python -m ops.screenshots $(ARGS)
 
 soak: setup  ## run under overload for minutes and watch memory
-	$(BIN)/python -m pytest tests/soak $(ARGS)
+	$(BIN)/python -m pytest $(AS_LONG_AS_IT_TAKES) tests/soak $(ARGS)
 
 bench: setup  ## measure durable jobs beside their peers, which it installs; ARGS="--help" lists options
 	$(BIN)/python -m ops.bench.jobs $(ARGS)

@@ -42,6 +42,9 @@ rm -f "$stamp"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --no-deps --no-build-isolation --no-index -e . -e ops/demo
 .venv/bin/python -m pip --quiet --disable-pip-version-check check || fail "the lock is incomplete"
+# Every process of every test starts with these; where the environment forbids Python to write what
+# it has compiled (PYTHONDONTWRITEBYTECODE), each would compile them again.
+.venv/bin/python -m compileall -q troupe ops/demo
 printf '%s' "$want" > "$stamp"
 rm -f .setup.log
 echo "setup: done"
