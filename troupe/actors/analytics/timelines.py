@@ -228,7 +228,7 @@ class Timelines:
             return SessionTimeline(head, contact, events, after + limit if more else None)
 
         return await self._database.run(
-            unit, tenant=tenant, read_only=True, isolation="repeatable_read", custom_plans=True
+            unit, tenant=tenant, read_only=True, isolation="repeatable_read"
         )
 
     async def person(
@@ -295,7 +295,7 @@ class Timelines:
             )
 
         return await self._database.run(
-            unit, tenant=tenant, read_only=True, isolation="repeatable_read", custom_plans=True
+            unit, tenant=tenant, read_only=True, isolation="repeatable_read"
         )
 
 

@@ -1,10 +1,10 @@
 -- What happened in a session and to a person, event by event; run by timelines.py.
 --
 -- Events are read by visitor within the partitions of the source days that can hold them: which those
--- are is asked first, together with the session or with the days of a person, because a plan over all
--- days of a tenant would look into each. A source day is a partition; its own index begins with the
--- visitor. All of it runs with custom plans: partitions are left out when the days are known while
--- planning.
+-- are is asked first, together with the session or with the person, because a plan over all days of a
+-- tenant would look into each. A source day is a partition; its own index begins with the visitor.
+-- Partitions are left out when the days are known while planning, so whoever tells the days asks for
+-- custom plans from there on; the plan for asking can be kept, and making it takes as long as reading.
 
 -- name: session
 -- $1 tenant, $2 stream, $3 visitor, $4 session id. `source_days` are those with events in its time.
@@ -12,7 +12,8 @@ SELECT s.*, l.name AS location_name, m.company, m.contact, m.email AS customer_e
        array(SELECT d.source_day FROM data.source_days d
              WHERE d.tenant_id = $1 AND d.last_event_at >= s.started_at
                AND d.first_event_at <= s.ended_at
-             ORDER BY d.source_day) AS source_days
+             ORDER BY d.source_day) AS source_days,
+       set_config('plan_cache_mode', 'force_custom_plan', true)
 FROM data.sessions s
 LEFT JOIN data.locations l ON l.tenant_id = s.tenant_id AND l.location_id = s.location_id
 LEFT JOIN LATERAL (
@@ -101,7 +102,8 @@ WITH own AS MATERIALIZED (
 ), days AS MATERIALIZED (
 {days}
 )
-SELECT h.*, d.*, t.*, l.name AS location_name, m.company, m.contact, m.email AS customer_email, m.phone
+SELECT h.*, d.*, t.*, l.name AS location_name, m.company, m.contact, m.email AS customer_email, m.phone,
+       set_config('plan_cache_mode', 'force_custom_plan', true)
 FROM head h
 CROSS JOIN device d
 LEFT JOIN days t ON true
