@@ -149,6 +149,16 @@ def test_a_line_is_ascii_whatever_it_holds(value: object, told: object) -> None:
     assert json.loads(line)["value"] == told
 
 
+def test_a_line_says_when_it_was_written() -> None:
+    stream = io.StringIO()
+    logs.configure(style="json", stream=stream)
+    before = datetime.now(UTC)
+    logs.get_logger("troupe.test").info("found")
+    told = json.loads(stream.getvalue())["timestamp"]
+    assert len(told) == len("2026-01-02T03:04:05.000006Z")
+    assert before <= datetime.fromisoformat(told) <= datetime.now(UTC)
+
+
 def test_the_level_can_change_and_lines_below_it_are_not_written() -> None:
     stream = io.StringIO()
     logs.configure(style="json", level="warning", stream=stream)
