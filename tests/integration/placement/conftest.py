@@ -38,8 +38,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
             overrides={
                 "state_directory": tmp_path / "state",
                 "shutdown": {"grace": grace},
+                # How long things take is measured here: a nice group would wait for other tests.
                 "groups": {name: {"port": 0} for name in GROUPS}
-                | {"data": {"port": 0, "placement": "process", **data}},
+                | {"data": {"port": 0, "placement": "process", "niceness": 0, **data}},
             },
         )
         async with open_installation(configuration) as installation:
