@@ -5,7 +5,6 @@ job then (``held``). An attempt under the fence cannot lose the job between that
 without it can, and is then caught by the order of the tokens.
 """
 
-import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -117,25 +116,19 @@ class Ground:
         pytest.fail(f"{what}: not within {patience:g} s")
 
     async def all_finish(self, *, patience: float = 2 * MINUTES) -> None:
-        """Wait until no job waits or runs; fails with those that still do.
+        """Wait until no job waits or runs; fails with those that still do."""
 
-        Args:
-            patience: Seconds in which the jobs that are left must become fewer: how long all of
-                them take is the machine's business.
-        """
-        fewest: float = math.inf
-        fewer_since = trio.current_time()
-        while left := await self.look("SELECT count(*) FROM platform.jobs"):
-            now = trio.current_time()
-            if left < fewest:
-                fewest, fewer_since = left, now
-            elif now - fewer_since > patience:
-                kinds = await self.look(
-                    "SELECT string_agg(concat_ws(' ', jobs, kind, state), ', ') FROM (SELECT kind,"
-                    " state, count(*) AS jobs FROM platform.jobs GROUP BY 1, 2) AS jobs"
-                )
-                pytest.fail(f"all jobs finish: no fewer for {patience:g} s; left: {kinds}")
-            await trio.sleep(20 * MILLISECONDS)
+        async def finished() -> bool:
+            return not await self.look("SELECT EXISTS (SELECT FROM platform.jobs)")
+
+        try:
+            await self.soon(finished, "all jobs finish", patience=patience)
+        except pytest.fail.Exception as failure:
+            left = await self.look(
+                "SELECT string_agg(concat_ws(' ', jobs, kind, state), ', ') FROM"
+                " (SELECT kind, state, count(*) AS jobs FROM platform.jobs GROUP BY 1, 2) AS jobs"
+            )
+            pytest.fail(f"{failure}; left: {left}")
 
     @asynccontextmanager
     async def running(

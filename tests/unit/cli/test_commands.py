@@ -19,17 +19,19 @@ def test_every_module_has_the_commands_that_it_is_imported_for() -> None:
     assert found == commands.MODULES
 
 
-@pytest.mark.parametrize("name", ["up", "help", *commands.MODULES])
+@pytest.mark.parametrize("name", ["up", *commands.MODULES])
 def test_the_root_command_finds_and_lists_it(name: str) -> None:
     context = click.Context(commands.main)
-    if name == "help":
-        assert commands.main.get_command(context, name) is None
-        assert name not in commands.main.list_commands(context)
-        return
     command = commands.main.get_command(context, name)
     assert command is not None
     assert command.name == name
     assert name in commands.main.list_commands(context)
+
+
+def test_the_root_command_finds_and_lists_nothing_else() -> None:
+    context = click.Context(commands.main)
+    assert commands.main.get_command(context, "help") is None
+    assert "help" not in commands.main.list_commands(context)
 
 
 def test_the_supervisor_imports_no_library_of_a_group() -> None:
@@ -39,4 +41,4 @@ def test_the_supervisor_imports_no_library_of_a_group() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     ).stdout.split()
     assert "troupe.supervisor" in loaded
-    assert not {"asyncssh", "pyarrow", "google.cloud.bigquery", "jinja2.ext"} & set(loaded)
+    assert not {"asyncssh", "pyarrow", "google.cloud.bigquery"} & set(loaded)
