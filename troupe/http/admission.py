@@ -175,6 +175,11 @@ class Admission:
         """It is our turn."""
         self._line.pop(guest, None)
 
+    def has_served(self, guest: Guest) -> None:
+        """It was our turn for a moment."""
+        self._line.pop(guest, None)
+        self._line[guest] = trio.current_time()
+
     def left(self, guest: Guest) -> None:
         """It is gone; its place is free."""
         self._line.pop(guest, None)
@@ -186,11 +191,17 @@ class Admission:
 
     def begin(self) -> bool:
         """Count a request that is complete; False if there are too many."""
-        if self.answering >= self.limits.requests:
-            self._complain("requests")
+        if not self.may_begin():
             return False
         self.answering += 1
         return True
+
+    def may_begin(self) -> bool:
+        """Whether a request more can be answered."""
+        if self.answering < self.limits.requests:
+            return True
+        self._complain("requests")
+        return False
 
     def recount(self, change: int) -> None:
         """So many requests more, or fewer, are being answered; none is refused half-way."""

@@ -175,10 +175,10 @@ class Connection:
         heard = b""
         while not is_for_the_protocol(heard, self._limits.head_bytes):
             await self._let_gather()
-            data = await self._stream.receive_some(self._limits.head_bytes - len(heard))
+            data = await self._received(self._limits.head_bytes - len(heard))
             if not data:
                 break
-            heard += await self._accepted(bytes(data))
+            heard += await self._accepted(data)
             if has_ended(heard) and await self._answered_in_front(heard):
                 heard = b""
                 self._hearing.deadline = trio.current_time() + self._limits.idle
@@ -207,7 +207,7 @@ class Connection:
         with self._gathering:
             while fits and missing > 0:
                 await self._let_gather()
-                data = bytes(await self._stream.receive_some(missing))
+                data = await self._received(missing)
                 if not data or not await self._accepted(data):
                     return b""
                 gathered += data
@@ -248,9 +248,9 @@ class Connection:
             # No more than a head may have: what is longer is refused before it is parsed.
             size = min(max_bytes, self._limits.head_bytes)
             await self._let_gather()
-            data = bytes(await self._stream.receive_some(size))
+            data = await self._received(size)
             while data and await self._answered_in_front(data):
-                data = bytes(await self._stream.receive_some(size))
+                data = await self._received(size)
             return await self._accepted(data)
         finally:
             self._reading = False
@@ -259,6 +259,26 @@ class Connection:
                 await self.context.terminated.set()
                 for scope in tuple(self._futile):
                     scope.cancel()
+
+    async def _received(self, size: int) -> bytes:
+        """What has come; empty at the end.
+
+        Trio's own stream tries before it waits, which finds nothing where a client asks only when
+        it has its answer: a fifth of what reading costs.
+
+        Raises:
+            trio.BrokenResourceError: The client is gone.
+            trio.ClosedResourceError: We have closed.
+        """
+        while self.socket.fileno() >= 0:
+            await trio.lowlevel.wait_readable(self.socket)
+            try:
+                return os.read(self.socket.fileno(), size)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise trio.BrokenResourceError("the client is gone") from error
+        raise trio.ClosedResourceError("the connection is closed")
 
     async def _let_gather(self) -> None:
         """Leave tiny pieces to the kernel for a while, the longer the more there were in a row.
@@ -282,15 +302,10 @@ class Connection:
             return False
         if not self._peer:
             self._peer = str(self.socket.getpeername()[0])
-        if not self.begin():
+        answer = self._front.answer(data, self._peer) if self._admission.may_begin() else None
+        if answer is None:
             return False
-        try:
-            answer = self._front.answer(data, self._peer)
-            if answer is None:
-                return False
-            await self._write_at_once(answer)
-        finally:
-            self.end()
+        await self._write_at_once(answer)
         self._unanswered_input = False
         self.answered_at = trio.current_time()
         return True
@@ -313,15 +328,17 @@ class Connection:
             written = 0
         except OSError as error:
             raise trio.BrokenResourceError("the client is gone") from error
-        if written < len(answer):
-            writing = _Writing()
-            self._answers.add(writing)
-            self._hearing.deadline = math.inf  # an answer has deadlines of its own
-            try:
-                await self.send_all(answer[written:])
-            finally:
-                writing.ended.set()
-                self._answers.discard(writing)
+        self._admission.has_served(self)
+        if written == len(answer):
+            return
+        writing = _Writing()
+        self._answers.add(writing)
+        self._hearing.deadline = math.inf  # an answer has deadlines of its own
+        try:
+            await self.send_all(answer[written:])
+        finally:
+            writing.ended.set()
+            self._answers.discard(writing)
 
     async def _accepted(self, data: bytes) -> bytes:
         if self._closing:  # `aclose` was called while we were reading; it waits for us

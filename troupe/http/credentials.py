@@ -157,9 +157,18 @@ _Ask = Callable[[], Awaitable[Resolved | None]]
 
 @dataclass(slots=True)
 class _Known:
-    """A credential that is remembered; `used` since it was looked up."""
+    """A credential that is remembered.
+
+    Attributes:
+        resolved: What it is.
+        bearer: The principal of whoever has nothing but this token of ours; None: it is none.
+        good_until: On trio's clock.
+        ask: Looks it up again.
+        used: Since it was looked up.
+    """
 
     resolved: Resolved
+    bearer: ResolvedPrincipal | None
     good_until: float
     ask: _Ask
     used: bool = False
@@ -220,8 +229,8 @@ class Credentials:
 
     def recall_token(self, bearer: str) -> Principal | None:
         """Whom a token belongs to, if that is remembered and still good; asks nobody."""
-        token = self._recall(_key("token", bearer))
-        return _of_token(token, None) if isinstance(token, ResolvedToken) else None
+        known = self._recall(_key("token", bearer))
+        return None if known is None else known.bearer
 
     async def _resolve_provider_token(
         self, bearer: str, requested: UUID | None
@@ -271,7 +280,7 @@ class Credentials:
         while True:
             remembered = self._recall(key)
             if remembered is not None:
-                return remembered
+                return remembered.resolved
             waiting = self._under_way.get(key)
             if waiting is None:
                 return await self._look_up(key, ask)
@@ -292,7 +301,9 @@ class Credentials:
         if mine.found is None:
             self._remembered.pop(key, None)
         elif not mine.forgotten:
-            self._remembered[key] = _Known(mine.found, good_until, ask)
+            token = mine.found if isinstance(mine.found, ResolvedToken) else None
+            bearer = None if token is None else _of_token(token, None)
+            self._remembered[key] = _Known(mine.found, bearer, good_until, ask)
             while len(self._remembered) > self._capacity:
                 self._remembered.popitem(last=False)
         self._drop_lapsed(trio.current_time())
@@ -303,7 +314,7 @@ class Credentials:
         while self._remembered and next(iter(self._remembered.values())).good_until <= now:
             self._remembered.popitem(last=False)
 
-    def _recall(self, key: bytes) -> Resolved | None:
+    def _recall(self, key: bytes) -> _Known | None:
         known = self._remembered.get(key)
         if known is None:
             return None
@@ -315,7 +326,7 @@ class Credentials:
             return None
         known.used = True
         self._remembered.move_to_end(key)
-        return known.resolved
+        return known
 
 
 @asynccontextmanager

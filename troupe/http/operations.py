@@ -165,6 +165,10 @@ class HttpMetrics:
     def end(self, method: str, route: str, status: int, seconds: float) -> None:
         """Its answer began, or it was given up (499)."""
         self._in_flight.dec()
+        self.count(method, route, status, seconds)
+
+    def count(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request was answered as soon as it arrived."""
         key = method if method in _KNOWN_METHODS else "OTHER", route, status
         if key not in self._children:
             labels = self._group, *key[:2]

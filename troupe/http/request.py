@@ -11,7 +11,7 @@ import trio
 from quart import request as _current
 from quart_trio.wrappers import TrioRequest
 
-from troupe.common.ids import new_id
+from troupe.common.ids import new_id_text
 from troupe.http.principal import Principal
 
 DRAINING_EXTENSION: Final = "troupe.draining"
@@ -89,7 +89,7 @@ def request_id_of(header: str | None) -> str:
     """The caller's own id when it is harmless in a log line, else a fresh one."""
     if header is not None and _REQUEST_ID.fullmatch(header):
         return header
-    return str(new_id())
+    return new_id_text()
 
 
 def client_of(

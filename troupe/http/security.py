@@ -22,7 +22,7 @@ costs no memory. The ``RateLimit`` headers name every policy that was looked at.
 import hmac
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -51,6 +51,8 @@ NOTHING_POLICY: Final = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """The content policy of an answer that is not a page."""
+
+RATE_HEADERS: Final = ("RateLimit-Policy", "RateLimit")
 
 _FIXED_HEADERS: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",
@@ -201,16 +203,16 @@ class TokenBuckets:
         self.rate = rate
         self._policy = f'"{name}";q={rate.requests};w={math.ceil(rate.window)}'
         self._capacity = capacity
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._levels: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._levels)
 
-    def has(self, key: str, now: float) -> bool:
+    def has(self, key: Hashable, now: float) -> bool:
         """Whether there is a token in the key's bucket; nothing is taken."""
-        return self._level(key, now) >= 1
+        return key not in self._levels or self._level(key, now) >= 1
 
-    def take(self, key: str, now: float, tokens: int = 1) -> Verdict:
+    def take(self, key: Hashable, now: float, tokens: int = 1) -> Verdict:
         """Take `tokens` from the key's bucket if they are there; 0 only looks.
 
         Args:
@@ -233,16 +235,14 @@ class TokenBuckets:
             retry_after=0.0 if allowed else (max(tokens, 1) - level) / self.rate.per_second,
         )
 
-    def _level(self, key: str, now: float) -> float:
+    def _level(self, key: Hashable, now: float) -> float:
         level, seen = self._levels.get(key, (float(self.rate.size), now))
         return min(self.rate.size, level + (now - seen) * self.rate.per_second)
 
-    def headers(self, verdict: Verdict) -> dict[str, str]:
-        """``RateLimit`` and ``RateLimit-Policy`` for an answer."""
-        return {
-            "RateLimit-Policy": self._policy,
-            "RateLimit": f'"{self.name}";r={verdict.remaining};t={math.ceil(verdict.reset)}',
-        }
+    def headers(self, verdict: Verdict) -> tuple[str, str]:
+        """``RateLimit-Policy`` and ``RateLimit`` for an answer."""
+        left = f'"{self.name}";r={verdict.remaining};t={math.ceil(verdict.reset)}'
+        return self._policy, left
 
 
 class Guard:
@@ -311,8 +311,8 @@ class Guard:
             )
         request.principal = principal
         note_in_context(tenant_id=principal.tenant_id)
-        self._count(self._subjects, str(principal.subject_id), request)
-        self._count(self._tenants, str(principal.tenant_id), request)
+        self._count(self._subjects, principal.subject_id.int, request)
+        self._count(self._tenants, principal.tenant_id.int, request)
         if principal.kind == "session" and request.method not in SAFE_METHODS:
             self._check_csrf(request, principal)
         if requires is Access.SIGNED_IN:
@@ -327,11 +327,12 @@ class Guard:
 
     def admit_known(
         self, principal: Principal, client: Client, requires: Role | Access, scope: str
-    ) -> dict[str, str] | None:
+    ) -> tuple[str, str] | None:
         """Admit the bearer of a token that is known already, exactly where `admit` would.
 
         Returns:
-            The rates' headers; None, without having counted anything, where `admit` has to decide.
+            ``RateLimit-Policy`` and ``RateLimit``; None, without having counted anything, where
+            `admit` has to decide.
         """
         now = trio.current_time()
         if principal.kind != "token" or not self._addresses.has(client.key, now):
@@ -341,14 +342,15 @@ class Guard:
                 return None
         elif requires is not Access.SIGNED_IN:
             return None
-        counted = (
-            (self._subjects, str(principal.subject_id)),
-            (self._tenants, str(principal.tenant_id)),
-        )
-        if not all(buckets.has(key, now) for buckets, key in counted):
+        subject, tenant = principal.subject_id.int, principal.tenant_id.int
+        if not self._tenants.has(tenant, now):
             return None
-        told = [buckets.headers(buckets.take(key, now)) for buckets, key in counted]
-        return {name: ", ".join(headers[name] for headers in told) for name in told[0]}
+        taken = self._subjects.take(subject, now)
+        if not taken.allowed:
+            return None
+        policy, left = self._subjects.headers(taken)
+        more_policy, more_left = self._tenants.headers(self._tenants.take(tenant, now))
+        return f"{policy}, {more_policy}", f"{left}, {more_left}"
 
     async def _authenticate(self, request: Request) -> Principal | None:
         if self._resolver is None:
@@ -381,11 +383,17 @@ class Guard:
 
     @staticmethod
     def _count(
-        buckets: TokenBuckets, key: str, request: Request, tokens: int = 1, *, told: bool = True
+        buckets: TokenBuckets,
+        key: Hashable,
+        request: Request,
+        tokens: int = 1,
+        *,
+        told: bool = True,
     ) -> None:
         verdict = buckets.take(key, trio.current_time(), tokens)
         if told or not verdict.allowed:
-            for name, value in buckets.headers(verdict).items():
+            told_as = zip(RATE_HEADERS, buckets.headers(verdict), strict=True)
+            for name, value in told_as:
                 before = request.after_answer.get(name)
                 request.after_answer[name] = f"{before}, {value}" if before else value
         if not verdict.allowed:

@@ -1,6 +1,7 @@
 """With the front or without it: the same answers, over real sockets."""
 
 import asyncio
+import logging
 import random
 import socket
 from collections.abc import AsyncIterator
@@ -319,7 +320,10 @@ async def test_rates_count_here_as_there(pool: Database, shop: Warehouse) -> Non
         assert len(policies) == 1
 
 
-async def test_the_log_says_the_same(pool: Database, shop: Warehouse) -> None:
+async def test_the_log_says_the_same(
+    pool: Database, shop: Warehouse, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     async with port(pool, shop) as site:
         with structlog.testing.capture_logs(processors=[merge_context]) as lines:
             await site.ask(plain())
