@@ -13,7 +13,7 @@ from tests.integration.analytics.desk import ADA, NOW
 from tests.integration.analytics.office import DRILL, EVENTS, FIRST, NINE, SAW, Office, event
 from tests.integration.data.loading import in_tenant, make_tenant, replace_day
 from troupe.actors.analytics.following import follow_once
-from troupe.actors.analytics.timelines import DAYS_AT_ONCE, TIMELINES
+from troupe.actors.analytics.timelines import DAYS_AT_ONCE, EVENTS_OF_ONE, EVENTS_OF_SOME
 from troupe.common.bridge import aio
 from troupe.http.history_ids import session_id_of, user_id_of
 
@@ -247,7 +247,7 @@ async def test_a_person_seen_on_more_days_than_are_read_at_once(office: Office) 
     days = [f"{(NINE - timedelta(days=number)):%Y-%m-%d}" for number in seen]
     assert [row["event_at"][:10] for row in found["data"]] == days
     assert found["next_cursor"] is None
-    for limit in (1, DAYS_AT_ONCE, DAYS_AT_ONCE + 1):
+    for limit in (1, 3, DAYS_AT_ONCE, DAYS_AT_ONCE + 1):
         rows = await office.desk.pages(office.tenant, f"/history/users/{user}", limit=limit)
         assert rows == found["data"]
 
@@ -284,7 +284,10 @@ def test_the_desk_stands_after_what_is_loaded() -> None:
     assert max(one.event_at for one in EVENTS) < NOW
 
 
-async def test_timelines_look_into_the_days_that_can_hold_their_events(office: Office) -> None:
+@pytest.mark.parametrize("statement", [EVENTS_OF_ONE, EVENTS_OF_SOME])
+async def test_timelines_look_into_the_days_that_can_hold_their_events(
+    office: Office, statement: str
+) -> None:
     """Of ten loaded days each plan touches one, and no other."""
     for number in range(1, 10):
         day = FIRST - timedelta(days=number)
@@ -297,7 +300,7 @@ async def test_timelines_look_into_the_days_that_can_hold_their_events(office: O
 
     async def plan(inside: asyncpg.Connection) -> str:
         partition = f"events_{office.tenant.hex}_20261020"
-        await inside.execute(f"PREPARE timeline AS {TIMELINES['person_events']}")
+        await inside.execute(f"PREPARE timeline AS {statement}")
         await inside.execute("SET LOCAL plan_cache_mode = force_custom_plan")
         rows = await inside.fetch(
             f"EXPLAIN EXECUTE timeline ('{office.tenant}', ARRAY['v1'], NULL,"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TIMELINES: Final = load(__package__, "timelines.sql")
 DAYS_AT_ONCE: Final = 14
-"""Days on which a person was seen that are read together."""
+"""Days on which a person was seen that are read together, at most."""
 _DAYS: Final = TIMELINES["days"].format(
     visitors="$2::text[]", until="$3", count="$4::integer", zone="$5::text"
 )
@@ -36,10 +36,12 @@ _PERSON: Final = TIMELINES["person"].format(
     days=TIMELINES["days"].format(
         visitors="(SELECT h.visitors FROM head h)::text[]",
         until="$4",
-        count="$5::integer",
+        count="(SELECT n.days FROM enough n)",
         zone="$6::text",
     )
 )
+EVENTS_OF_ONE: Final = TIMELINES["person_events"].format(are_these="= ($2::text[])[1]")
+EVENTS_OF_SOME: Final = TIMELINES["person_events"].format(are_these="= ANY ($2::text[])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +268,7 @@ class Timelines:
                 after.at.astimezone(zone).date() if after else None,
                 DAYS_AT_ONCE,
                 zone.key,
+                limit + 1,
             )
             if not rows:
                 raise NotFound("There is no such person.")
@@ -312,9 +315,10 @@ class _Reading:
     ) -> "list[asyncpg.Record]":
         """The newest events of these days, and of those before them, that have not been shown."""
         found: list[asyncpg.Record] = []
+        events = EVENTS_OF_ONE if len(self.visitors) == 1 else EVENTS_OF_SOME
         while days is not None and days["began"] is not None:
             found += await self.connection.fetch(
-                TIMELINES["person_events"],
+                events,
                 self.tenant,
                 self.visitors,
                 self.customer,

@@ -67,17 +67,18 @@ FROM span p
 HAVING count(*) > 0
 
 -- name: person
--- $1 tenant, $2 whether a customer, $3 their id; $4 to $6 as above, the day, how many, the zone. One row
--- for each device that they came with, latest first, and in each row what there is of all their
--- sessions, with the master data and the days; no row: there is no session.
+-- $1 tenant, $2 whether a customer, $3 their id; $4 to $6 as above, the day, how many at most, the zone;
+-- $7 events wanted: so many days as their sessions may well fill. One row for each device that they came
+-- with, latest first, and in each row what there is of all their sessions, with the master data and the
+-- days; no row: there is no session.
 WITH own AS MATERIALIZED (
     SELECT c.user_pseudo_id, c.stream_id, c.device_category, c.started_at, c.ended_at, c.engaged,
-           c.purchases, c.erp_customer_id, c.customer_id, c.location_id
+           c.events, c.purchases, c.erp_customer_id, c.customer_id, c.location_id
     FROM data.sessions c
     WHERE $2::boolean AND c.tenant_id = $1 AND c.customer_id = $3
     UNION ALL
     SELECT v.user_pseudo_id, v.stream_id, v.device_category, v.started_at, v.ended_at, v.engaged,
-           v.purchases, v.erp_customer_id, v.customer_id, v.location_id
+           v.events, v.purchases, v.erp_customer_id, v.customer_id, v.location_id
     FROM data.sessions v
     WHERE NOT $2::boolean AND v.tenant_id = $1 AND v.user_pseudo_id = $3
 ), head AS (
@@ -99,6 +100,15 @@ WITH own AS MATERIALIZED (
     GROUP BY s.user_pseudo_id, coalesce(s.device_category, ''), s.stream_id
     ORDER BY max(s.ended_at) DESC, s.user_pseudo_id, 2, s.stream_id
     LIMIT 100
+), enough AS MATERIALIZED (
+    SELECT CASE WHEN max(f.filled) >= $7::integer
+                THEN least($5::integer, 1 + count(*) FILTER (WHERE f.filled < $7)) ELSE $5 END AS days
+    FROM (
+        SELECT sum(sum(s.events)) OVER (ORDER BY e.day DESC) AS filled
+        FROM own s CROSS JOIN LATERAL (SELECT (s.ended_at AT TIME ZONE $6::text)::date AS day) AS e
+        WHERE $4::date IS NULL OR e.day <= $4
+        GROUP BY e.day
+    ) AS f
 ), days AS MATERIALIZED (
 {days}
 )
@@ -119,7 +129,8 @@ ORDER BY d.device_last_at DESC, d.user_pseudo_id, d.device_category, d.stream_id
 -- name: person_events
 -- $1 tenant, $2 visitors, $3 customer or NULL, $4 source days, $5 from, $6 before, $7 not after this
 -- instant or NULL, $8 how many to leave out, $9 how many. Latest first. A customer's events are those
--- of sessions that are theirs, and those outside of sessions that name them.
+-- of sessions that are theirs, and those outside of sessions that name them. `are_these` is how a visitor
+-- is compared with $2: that one is equal is planned in half the time of that one is among many.
 SELECT e.event_at, e.event_name, e.user_pseudo_id, e.stream_id, e.ga_session_id, e.page_location,
        e.page_title, e.search_term, e.device_category, e.operating_system, e.browser, e.country,
        e.city, coalesce(s.location_id, e.location_id) AS location_id, e.transaction_id,
@@ -130,7 +141,7 @@ LEFT JOIN data.sessions s
   ON s.tenant_id = $1 AND s.user_pseudo_id = e.user_pseudo_id
  AND s.ga_session_id = e.ga_session_id AND s.stream_id = coalesce(e.stream_id, '')
 WHERE e.tenant_id = $1 AND e.source_day = ANY ($4::date[])
-  AND e.user_pseudo_id = ANY ($2::text[]) AND e.event_at >= $5 AND e.event_at < $6
+  AND e.user_pseudo_id {are_these} AND e.event_at >= $5 AND e.event_at < $6
   AND ($7::timestamptz IS NULL OR e.event_at <= $7)
   AND ($3::text IS NULL OR coalesce(s.customer_id, e.customer_id) = $3)
 ORDER BY e.event_at DESC, e.bundle_sequence_id DESC, e.batch_event_index DESC, e.event_name DESC,
