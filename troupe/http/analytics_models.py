@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from troupe.actors.analytics.answers import Branch, OtherCurrency, Part, Summary
 from troupe.actors.analytics.filters import Filters
-from troupe.actors.analytics.metrics import METRICS, Figure, Metric, Unit, change
+from troupe.actors.analytics.metrics import METRICS, Figure, Unit, change
 from troupe.actors.analytics.series import Point
 from troupe.common.dates import DateRange, Granularity
 from troupe.http.conventions import AnswerModel, ChartQuery, CompareQuery, PageQuery, QueryModel
@@ -188,7 +188,9 @@ class ChartPoint(AnswerModel):
     def of(cls, point: Point, names: Sequence[str]) -> "ChartPoint":
         """The named metrics at one point of a series."""
         measures = point.summary.measures
-        values = {name: plain(METRICS[name].compute(measures), METRICS[name]) for name in names}
+        values = {
+            name: plain(METRICS[name].compute(measures), METRICS[name].unit) for name in names
+        }
         return cls(start=point.start, end=point.end, values=values)
 
 
@@ -212,19 +214,6 @@ class LocationStats(AnswerModel):
     metrics: dict[str, MetricAnswer]
     other_currencies: list[OtherCurrencyAnswer]
 
-    @classmethod
-    def of(
-        cls, branch: Branch, now: Summary, before: Summary | None, currency: str
-    ) -> "LocationStats":
-        """From the branch's sums, now and in the period compared with."""
-        return cls(
-            location_id=branch.location_id,
-            name=branch.name,
-            city=branch.city,
-            metrics=metric_answers(now, before, currency),
-            other_currencies=[OtherCurrencyAnswer.of(other) for other in now.other_currencies],
-        )
-
 
 class LocationStatsAnswer(About):
     """Key figures of every branch, one page."""
@@ -241,15 +230,6 @@ class PartStats(AnswerModel):
     """Empty: not known, or what happened outside of sessions."""
     metrics: dict[str, MetricAnswer]
     other_currencies: list[OtherCurrencyAnswer]
-
-    @classmethod
-    def of(cls, part: Part, now: Summary, before: Summary | None, currency: str) -> "PartStats":
-        """From the part's sums, now and in the period compared with."""
-        return cls(
-            name=part.key,
-            metrics=metric_answers(now, before, currency),
-            other_currencies=[OtherCurrencyAnswer.of(other) for other in now.other_currencies],
-        )
 
 
 class PartStatsAnswer(About):
@@ -270,24 +250,49 @@ class Location(AnswerModel):
     manager: str | None
 
 
-def plain(figure: Figure, metric: Metric) -> int | float | Decimal | None:
+def plain(figure: Figure, unit: Unit) -> int | float | Decimal | None:
     """A figure as the API writes it: ratios as numbers, money as `Decimal`."""
-    if figure is not None and metric.unit is Unit.RATIO:
+    if figure is not None and unit is Unit.RATIO:
         return float(figure)
     return figure
 
 
-def metric_answers(now: Summary, before: Summary | None, currency: str) -> dict[str, MetricAnswer]:
-    """Every metric of the registry for one pair of sums."""
-    answers: dict[str, MetricAnswer] = {}
+def written_branch(
+    branch: Branch, now: Summary, before: Summary | None, currency: str
+) -> dict[str, object]:
+    """What is written for a `LocationStats`, from the branch's sums now and before."""
+    return {
+        "location_id": branch.location_id,
+        "name": branch.name,
+        "city": branch.city,
+        **written_figures(now, before, currency),
+    }
+
+
+def written_part(
+    part: Part, now: Summary, before: Summary | None, currency: str
+) -> dict[str, object]:
+    """Likewise for a `PartStats`."""
+    return {"name": part.key, **written_figures(now, before, currency)}
+
+
+def written_figures(now: Summary, before: Summary | None, currency: str) -> dict[str, object]:
+    """Every metric of the registry for one pair of sums, and money in other currencies."""
+    metrics = {}
     for name, metric in METRICS.items():
         value = metric.compute(now.measures)
         previous = metric.compute(before.measures) if before is not None else None
-        difference = change(value, previous)
-        answers[name] = MetricAnswer(
-            value=plain(value, metric),
-            currency=currency if metric.unit is Unit.MONEY else None,
-            previous=plain(previous, metric),
-            change=None if difference is None else float(difference),
-        )
-    return answers
+        metrics[name] = written_metric(value, previous, metric.unit, currency)
+    others = [OtherCurrencyAnswer.of(other) for other in now.other_currencies]
+    return {"metrics": metrics, "other_currencies": others}
+
+
+def written_metric(value: Figure, previous: Figure, unit: Unit, currency: str) -> dict[str, object]:
+    """What is written for a `MetricAnswer`; hundreds of models would take their time."""
+    difference = change(value, previous)
+    return {
+        "value": plain(value, unit),
+        "currency": currency if unit is Unit.MONEY else None,
+        "previous": plain(previous, unit),
+        "change": None if difference is None else float(difference),
+    }

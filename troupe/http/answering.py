@@ -68,7 +68,7 @@ class Inquiry(Generic[Q, F]):
 
     def bytes_of(self, asked: Asked, query: Q, found: F) -> bytes:
         """The answer as it travels."""
-        return exact_json.dumps(self.model.model_validate(self.write(asked, query, found)))
+        return exact_json.dumps_figures(self.write(asked, query, found))
 
 
 @dataclass(frozen=True, slots=True)

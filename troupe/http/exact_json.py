@@ -114,8 +114,22 @@ def dumps_stored(value: object) -> bytes:
         TypeError: The value holds something without a JSON form.
         ValueError: A text or a `Decimal` that has none.
     """
+    return _dumped(value, _LIKE_OURS)
+
+
+def dumps_figures(value: object) -> bytes:
+    """What `dumps` writes, several times as fast, of figures that are finite.
+
+    Instants may be in any zone. Otherwise as `dumps_stored`.
+
+    Raises: as `dumps`.
+    """
+    return _dumped(value, _LIKE_OURS | orjson.OPT_PASSTHROUGH_DATETIME)
+
+
+def _dumped(value: object, options: int) -> bytes:
     try:
-        return orjson.dumps(value, _plain, _LIKE_OURS)
+        return orjson.dumps(value, _plain, options)
     except TypeError:
         return dumps(value)
 

@@ -1,10 +1,11 @@
-"""Hypercorn's HTTP/1.1 with two answers and one bound of our own.
+"""Hypercorn's HTTP/1.1 with two answers, one bound and one write less of our own.
 
 * What h11 cannot read is answered with an empty body; here with the same problem document and
   headers as every other error.
 * ``Upgrade: h2c`` is ignored, as RFC 9113 asks. Hypercorn obeys it, and a proxy that passes the
   header on would then see an opaque tunnel where it believes to see requests. HTTP/2 with prior
   knowledge, which no proxy passes on by accident, stays.
+* The head of an answer whose length is known goes out together with what it announces.
 * A client may send further requests before it has an answer, but only so many in a row; then the
   next answer is the last one (``Connection: close``), as RFC 9112, 9.3.2, lets a server do. No
   browser and no proxy in use pipelines; a flood of requests is cheap to send that way.
@@ -19,10 +20,12 @@ from typing import Any, cast
 
 import h11
 import trio
+from hypercorn.events import RawData
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.events import Event, Response
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.typing import H11SendableEvent
 
 from troupe.common.logs import get_logger
 from troupe.http.connection import Connection
@@ -37,6 +40,7 @@ class Http1(H11Protocol):
     pipelined = math.inf
     """Requests in a row that may be there before the previous one is answered."""
     _in_a_row = 0
+    _unsent = b""
 
     @property
     def is_idle(self) -> bool:
@@ -58,6 +62,24 @@ class Http1(H11Protocol):
                 self.keep_alive_requests = self.config.keep_alive_max_requests
         await super().stream_send(event)
 
+    async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        """Send a part of an answer; a head that announces a body goes out with its first bytes.
+
+        Each part would be a write of its own, the last one of nothing. A stream, whose length
+        nobody knows, may begin with a pause: its head does not wait.
+        """
+        try:
+            self._unsent += self.connection.send(event) or b""
+        except h11.LocalProtocolError:
+            if self.connection.their_state is not h11.ERROR:
+                raise
+            return
+        if isinstance(event, h11.Response) and _announces_a_body(event):
+            return
+        unsent, self._unsent = self._unsent, b""
+        if unsent:
+            await self.send(RawData(data=unsent))
+
     async def _check_protocol(self, event: h11.Request) -> None:
         asks_for_upgrade = any(name == b"upgrade" for name, _ in event.headers)
         if not asks_for_upgrade:
@@ -71,6 +93,10 @@ class Http1(H11Protocol):
         await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
         await self._send_h11_event(h11.Data(data=body))
         await self._send_h11_event(h11.EndOfMessage())
+
+
+def _announces_a_body(head: h11.Response) -> bool:
+    return any(name == b"content-length" and value != b"0" for name, value in head.headers)
 
 
 class Http1Server(TCPServer):

@@ -42,11 +42,7 @@ async def _read_stats(snapshot: Snapshot, asked: Asked, query: models.StatsQuery
 
 def _figures(asked: Asked, found: list[Summary]) -> dict[str, object]:
     now, *before = found
-    currency, others = asked.reporting.currency, now.other_currencies
-    return {
-        "metrics": models.metric_answers(now, before[0] if before else None, currency),
-        "other_currencies": [models.OtherCurrencyAnswer.of(other) for other in others],
-    }
+    return models.written_figures(now, before[0] if before else None, asked.reporting.currency)
 
 
 STATS: Final = Inquiry(
@@ -148,13 +144,11 @@ async def _read_branches(
 
 def _branch_rows(
     asked: Asked, found: list[BranchSummaries], branches: list[Branch]
-) -> list[models.LocationStats]:
+) -> list[dict[str, object]]:
     now, *before = found
     currency = asked.reporting.currency
     return [
-        models.LocationStats.of(
-            branch, now[branch], before[0][branch] if before else None, currency
-        )
+        models.written_branch(branch, now[branch], before[0][branch] if before else None, currency)
         for branch in branches
     ]
 
@@ -186,12 +180,12 @@ LOCATIONS: Final = Inquiry(
 )
 
 
-def _part_rows(asked: Asked, found: list[PartSummaries], limit: int) -> list[models.PartStats]:
+def _part_rows(asked: Asked, found: list[PartSummaries], limit: int) -> list[dict[str, object]]:
     now, *before = found
     ranking = Ranking("sessions", descending=True)
     currency = asked.reporting.currency
     return [
-        models.PartStats.of(part, now[part], before[0][part] if before else None, currency)
+        models.written_part(part, now[part], before[0][part] if before else None, currency)
         for part in ranking.order(now)[:limit]
     ]
 
@@ -221,7 +215,7 @@ def _inquiry_of_parts(
         return {
             **asked.about(),
             "data": [
-                models.PartStats.of(part, now[part], before[0][part] if before else None, currency)
+                models.written_part(part, now[part], before[0][part] if before else None, currency)
                 for part in page
             ],
             "next_cursor": cursor,
@@ -308,7 +302,7 @@ def _inquiry_of_subjects(name: str, kind: Kind) -> Inquiry[top_models.TopQuery, 
         currency = asked.reporting.currency
         return {
             **asked.about(),
-            "data": [top_models.TopSubject.of(kind, one, currency) for one in found.subjects],
+            "data": [top_models.written_subject(kind, one, currency) for one in found.subjects],
             "next_cursor": encode_cursor(order_of(query), found.place) if found.place else None,
             "total": found.total,
         }

@@ -11,7 +11,7 @@ from troupe.actors.analytics.answers import BranchSummaries, Snapshot
 from troupe.actors.analytics.entry_pages import EntryPages, read_entry_pages
 from troupe.actors.analytics.ranking import Place, Ranking
 from troupe.http import performance_models as models
-from troupe.http.analytics_models import LocationStats
+from troupe.http.analytics_models import written_branch
 from troupe.http.answering import Answering, Inquiry
 from troupe.http.asked import Asked
 from troupe.http.conventions import decode_cursor, encode_cursor
@@ -44,7 +44,7 @@ def _write_pages(
     asked: Asked, _query: models.PerformanceQuery, found: EntryPages
 ) -> dict[str, object]:
     site = found.site
-    rows = [] if site is None else [models.EntryPageAnswer.of(page, site) for page in found.pages]
+    rows = [] if site is None else [models.written_page(page, site) for page in found.pages]
     return {
         **asked.about(),
         "data": rows,
@@ -59,7 +59,7 @@ def _check_pages(query: models.PerformanceQuery) -> None:
 
 PAGES: Final = Inquiry(_PAGES, models.EntryPagesAnswer, _read_pages, _write_pages, _check_pages)
 
-Branches = tuple[list[BranchSummaries], dict[str, list[models.TopProduct]]]
+Branches = tuple[list[BranchSummaries], dict[str, list[dict[str, object]]]]
 
 
 def _branch_place(query: models.PerformanceQuery) -> Place | None:
@@ -81,14 +81,14 @@ async def _read_branches(
         [branch.location_id for branch in page],
         TOP_PRODUCTS,
     )
-    sold: dict[str, list[models.TopProduct]] = {}
+    sold: dict[str, list[dict[str, object]]] = {}
     for row in rows:
-        product = models.TopProduct(
-            name=row["product"],
-            label=row["label"],
-            revenue=row["revenue"],
-            quantity=int(row["quantity"]),
-        )
+        product = {
+            "name": row["product"],
+            "label": row["label"],
+            "revenue": row["revenue"],
+            "quantity": int(row["quantity"]),
+        }
         sold.setdefault(row["location_id"], []).append(product)
     return summaries, sold
 
@@ -100,15 +100,13 @@ def _write_branches(
     currency = asked.reporting.currency
     listed = _BY_REVENUE.order(now, after=_branch_place(query))
     page = listed[: query.limit]
-    rows = []
-    for branch in page:
-        stats = LocationStats.of(
-            branch, now[branch], before[0][branch] if before else None, currency
-        )
-        fields = {name: getattr(stats, name) for name in LocationStats.model_fields}
-        rows.append(
-            models.BranchPerformance(**fields, top_products=sold.get(branch.location_id, []))
-        )
+    rows = [
+        {
+            **written_branch(branch, now[branch], before[0][branch] if before else None, currency),
+            "top_products": sold.get(branch.location_id, []),
+        }
+        for branch in page
+    ]
     cursor = None
     if len(listed) > len(page):
         cursor = encode_cursor(_BRANCHES, _BY_REVENUE.place(page[-1], now[page[-1]]))

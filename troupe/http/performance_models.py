@@ -44,24 +44,6 @@ class EntryPageAnswer(AnswerModel):
     previous_bounce_rate: float | None
     previous_conversion_rate: float | None
 
-    @classmethod
-    def of(cls, found: EntryPage, site: Entrances) -> "EntryPageAnswer":
-        """From the domain's figures."""
-        rate, usual = _bounce_rate(found.now), _bounce_rate(site)
-        before = found.before
-        return cls(
-            page=found.page,
-            why=_why(rate, usual),
-            sessions=found.now.sessions,
-            bounce_rate=rate,
-            site_bounce_rate=usual,
-            lost_sessions=found.excess,
-            conversion_rate=_conversion_rate(found.now),
-            previous_sessions=None if before is None else before.sessions,
-            previous_bounce_rate=None if before is None else _bounce_rate(before),
-            previous_conversion_rate=None if before is None else _conversion_rate(before),
-        )
-
 
 class EntryPagesAnswer(About):
     """Pages by which people come in, one page of the list."""
@@ -93,6 +75,24 @@ class BranchPerformanceAnswer(About):
     data: list[BranchPerformance]
     next_cursor: str | None
     total: int
+
+
+def written_page(found: EntryPage, site: Entrances) -> dict[str, object]:
+    """What is written for an `EntryPageAnswer`, from the domain's figures."""
+    rate, usual = _bounce_rate(found.now), _bounce_rate(site)
+    before = found.before
+    return {
+        "page": found.page,
+        "why": _why(rate, usual),
+        "sessions": found.now.sessions,
+        "bounce_rate": rate,
+        "site_bounce_rate": usual,
+        "lost_sessions": found.excess,
+        "conversion_rate": _conversion_rate(found.now),
+        "previous_sessions": None if before is None else before.sessions,
+        "previous_bounce_rate": None if before is None else _bounce_rate(before),
+        "previous_conversion_rate": None if before is None else _conversion_rate(before),
+    }
 
 
 def _bounce_rate(entrances: Entrances) -> float | None:

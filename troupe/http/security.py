@@ -101,10 +101,12 @@ def apply_security_headers(headers: Headers, *, policy: str, secure: bool) -> No
         policy: The content policy to use unless the answer brings its own.
         secure: Whether the browser reached us over TLS.
     """
+    given = {name.lower() for name in headers.keys()}  # noqa: SIM118 - iterating gives pairs
     for name, value in fixed_headers(policy).items():
-        headers.setdefault(name, value)
-    if secure:
-        headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+        if name.lower() not in given:
+            headers.add(name, value)
+    if secure and "strict-transport-security" not in given:
+        headers.add("Strict-Transport-Security", "max-age=31536000")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,11 @@
 """What the lists of top products, pages and terms take and answer."""
 
-from decimal import Decimal
 from typing import Annotated
 
 from pydantic import Field
 
-from troupe.actors.analytics.metrics import Figure, Unit, change
-from troupe.actors.analytics.subjects import SUBJECT_METRICS, Kind, Subject, SubjectMetric
-from troupe.http.analytics_models import About, FilterQuery, MetricAnswer
+from troupe.actors.analytics.subjects import SUBJECT_METRICS, Kind, Subject
+from troupe.http.analytics_models import About, FilterQuery, MetricAnswer, written_metric
 from troupe.http.conventions import AnswerModel, CompareQuery, PageQuery
 
 
@@ -28,15 +26,6 @@ class TopSubject(AnswerModel):
     """Page's title, product's name, or the term as typed."""
     metrics: dict[str, MetricAnswer]
 
-    @classmethod
-    def of(cls, kind: Kind, subject: Subject, currency: str) -> "TopSubject":
-        """From the domain's figures."""
-        metrics = {
-            name: _answer(metric, subject, currency)
-            for name, metric in SUBJECT_METRICS[kind].items()
-        }
-        return cls(name=subject.name, label=subject.label, metrics=metrics)
-
 
 class TopAnswer(About):
     """What was looked at most, one page."""
@@ -46,19 +35,11 @@ class TopAnswer(About):
     total: int
 
 
-def _answer(metric: SubjectMetric, subject: Subject, currency: str) -> MetricAnswer:
-    value = metric.compute(subject.now)
-    previous = metric.compute(subject.before) if subject.before is not None else None
-    difference = change(value, previous)
-    return MetricAnswer(
-        value=_plain(value, metric),
-        currency=currency if metric.unit is Unit.MONEY else None,
-        previous=_plain(previous, metric),
-        change=None if difference is None else float(difference),
-    )
-
-
-def _plain(figure: Figure, metric: SubjectMetric) -> int | float | Decimal | None:
-    if figure is not None and metric.unit is Unit.RATIO:
-        return float(figure)
-    return figure
+def written_subject(kind: Kind, subject: Subject, currency: str) -> dict[str, object]:
+    """What is written for a `TopSubject`, from the domain's figures."""
+    now, before = subject.now, subject.before
+    metrics = {}
+    for name, metric in SUBJECT_METRICS[kind].items():
+        previous = metric.compute(before) if before is not None else None
+        metrics[name] = written_metric(metric.compute(now), previous, metric.unit, currency)
+    return {"name": subject.name, "label": subject.label, "metrics": metrics}

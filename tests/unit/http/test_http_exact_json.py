@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest
 
 from troupe.common.errors import InvalidInput
-from troupe.http.exact_json import MAX_DEPTH, dumps, dumps_stored, loads
+from troupe.http.exact_json import MAX_DEPTH, dumps, dumps_figures, dumps_stored, loads
 
 
 class Colour(StrEnum):
@@ -90,6 +90,26 @@ STORED = st.recursive(
 @given(STORED)
 def test_what_postgresql_gives_is_written_the_same_way_by_both(value: object) -> None:
     assert dumps_stored(value) == dumps(value)
+
+
+@given(
+    STORED
+    | st.datetimes(timezones=st.timezones())
+    | st.lists(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e9, max_value=1e9))
+)
+def test_figures_are_written_the_same_way_by_both(value: object) -> None:
+    try:
+        expected = dumps([value])
+    except OverflowError:  # an instant that UTC has no year for
+        return
+    assert loads(dumps_figures([value])) == loads(expected)
+
+
+def test_an_instant_of_any_zone_is_written_in_utc_and_a_naive_one_never() -> None:
+    at = datetime(2026, 7, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+    assert dumps_figures([at]) == b'["2026-07-01T10:00:00Z"]'
+    with pytest.raises(ValueError, match="time zone"):
+        dumps_figures([at.replace(tzinfo=None)])
 
 
 def test_what_only_the_slower_one_can_write_is_left_to_it() -> None:
