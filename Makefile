@@ -33,7 +33,7 @@ e2e: setup  ## run the whole system and a browser against it (installs Chromium,
 	ops/install_node.sh
 	ops/install_network.sh
 	ops/install_mail.sh
-	$(BIN)/python -m pytest tests/e2e $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/e2e $(ARGS)
 
 chaos: setup  ## kill, stop, cut and restart for as long as it takes to be sure (about half an hour)
 	ops/install_network.sh

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tests.support.processes import Running, postgres_processes, running
 from troupe_demo.ga4 import DEMO_PROFILES
@@ -19,6 +20,14 @@ DAYS = 12
 EVENTS = 24_000
 SEED = 7
 READY = 300
+WITHOUT_IT = (
+    "hosts/",
+    "oidc_provider/",
+    "test_full_disk.py",
+    "test_memory.py",
+    "test_report_servers.py",
+)
+"""Tests that need no demonstration."""
 TRUTH = Path(__file__).parents[2] / "ops" / "demo" / "truth.py"
 
 
@@ -85,6 +94,33 @@ class Demo:
     state: Path
     ready: dict[str, Any]
     tenants: list[Tenant]
+
+
+class _ByInstallation(LoadFileScheduling):  # type: ignore[misc]  # it has no types
+    """Tests of a file run one after the other, and so do all of the demonstration's.
+
+    Two workers that both start it take longer than one. (Groups by marks, xdist's own way, have no
+    effect under pytest 9.2.)
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = str(super()._split_scope(nodeid))
+        return "demo" if _needs_the_demonstration(path) else path
+
+
+def _needs_the_demonstration(path: str) -> bool:
+    return not path.removeprefix("tests/e2e/").startswith(WITHOUT_IT)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    return _ByInstallation(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        path, needed = item.nodeid.split("::")[0], "demo" in getattr(item, "fixturenames", ())
+        if path.startswith("tests/e2e/") and needed != _needs_the_demonstration(path):
+            raise pytest.UsageError(f"{path} belongs into WITHOUT_IT, or out of it")
 
 
 @pytest.fixture(scope="session")
