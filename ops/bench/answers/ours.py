@@ -1,4 +1,4 @@
-"""The analytics group in a process of its own, wired as the program wires it.
+"""The analytics group in a process of its own, wired and prepared as the program does it.
 
 Takes from the environment: PORT, DATABASE_URL (of troupe_runtime), STATE (a directory), and LEVEL
 (of the log; info has a line for each request).
@@ -13,6 +13,7 @@ from troupe.common import logs
 from troupe.common.bridge import open_bridge
 from troupe.common.config import load
 from troupe.http.server import bind, url_of
+from troupe.platform.responsiveness import favour_the_loop, keep_collections_short
 from troupe.platform.supervision import Supervisor
 from troupe.wiring import Site, compose, key_ring
 
@@ -42,10 +43,12 @@ async def main() -> None:
         trees.append(group.supervisor())
         async with open_bridge(), trio.open_nursery() as nursery:
             await nursery.start(trees[0].serve)
+            nursery.start_soon(keep_collections_short)
             await trio.sleep_forever()
 
 
 if __name__ == "__main__":
     Path(os.environ["STATE"]).mkdir(parents=True, exist_ok=True)
     logs.configure(level=os.environ["LEVEL"])
+    favour_the_loop()
     trio.run(main)
