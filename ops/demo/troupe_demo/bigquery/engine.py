@@ -84,7 +84,8 @@ class Engine:
         """Remove everything temporary, and stop DuckDB if it is ``idle``: it does not wait."""
         self.workspace.close()
         if idle:
-            self._duck.close()
+            with self._lock:  # a request that came last may be asking for its cursor
+                self._duck.close()
 
     def snapshot(self, project: str) -> Snapshot:
         """The tables as a caller of ``project`` sees them from now on."""
