@@ -175,11 +175,6 @@ class Admission:
         """It is our turn."""
         self._line.pop(guest, None)
 
-    def has_served(self, guest: Guest) -> None:
-        """It was our turn for a moment."""
-        self._line.pop(guest, None)
-        self._line[guest] = trio.current_time()
-
     def left(self, guest: Guest) -> None:
         """It is gone; its place is free."""
         self._line.pop(guest, None)

@@ -328,7 +328,8 @@ class Connection:
             written = 0
         except OSError as error:
             raise trio.BrokenResourceError("the client is gone") from error
-        self._admission.has_served(self)
+        self._admission.serves(self)
+        self._admission.waits(self)
         if written == len(answer):
             return
         writing = _Writing()
@@ -470,7 +471,7 @@ class Connection:
         left = _LINGER_BYTES
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             while left > 0:
-                data = await self._stream.receive_some(_WRITE_BYTES)
+                data = await self._received(_WRITE_BYTES)
                 if not data or not self._admission.may_discard(len(data)):
                     return
                 left -= len(data)

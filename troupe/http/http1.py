@@ -29,7 +29,7 @@ from hypercorn.typing import H11SendableEvent
 
 from troupe.common.logs import get_logger
 from troupe.http.connection import Connection
-from troupe.http.refusals import answer_to, refusal
+from troupe.http.refusals import announced_bytes, answer_to, refusal
 
 _logger = get_logger(__name__)
 
@@ -74,7 +74,7 @@ class Http1(H11Protocol):
             if self.connection.their_state is not h11.ERROR:
                 raise
             return
-        if isinstance(event, h11.Response) and _announces_a_body(event):
+        if isinstance(event, h11.Response) and announced_bytes(event.headers):
             return
         unsent, self._unsent = self._unsent, b""
         if unsent:
@@ -93,10 +93,6 @@ class Http1(H11Protocol):
         await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
         await self._send_h11_event(h11.Data(data=body))
         await self._send_h11_event(h11.EndOfMessage())
-
-
-def _announces_a_body(head: h11.Response) -> bool:
-    return any(name == b"content-length" and value != b"0" for name, value in head.headers)
 
 
 class Http1Server(TCPServer):
