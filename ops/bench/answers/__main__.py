@@ -413,7 +413,7 @@ class Benchmark:
                 loader = subprocess.Popen(  # noqa: S603
                     [sys.executable, "-m", "ops.bench.answers.load", self._runtime,
                      str(self._options.events)],
-                    cwd=ROOT, stdout=subprocess.PIPE,
+                    cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True,
                 )  # fmt: skip
             asked[client] += 1
             return requests[client % TOKENS][(asked[client] * 7 + client) % len(MIX)]

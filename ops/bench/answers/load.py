@@ -1,20 +1,33 @@
-"""Loads the shop's last day again, with other sessions; says which version that made, and when."""
+"""Loads the shop's last day again, with other sessions; says which version that made, and when.
+
+It gives way to those who answer as the data group does: its process, and its session of PostgreSQL.
+"""
 
 import asyncio
 import json
+import os
 import sys
 import time
 
 import asyncpg
 
 from ops.bench.answers import data
+from troupe.common.config import load
+from troupe.common.database._niceness import make_nice
+from troupe.common.niceness import give_way, keep_off, reserved
 
 
 async def main(url: str, events: int) -> None:
     """Stage, seal, publish."""
+    configuration = load(environment={})
+    niceness = configuration.groups.data.niceness
+    processors = reserved(configuration.processors.reserved)
+    give_way(niceness)
+    keep_off(os.getpid(), processors)
     sessions, visitors = data.sizes(data.SHOP, events)
     connection = await asyncpg.connect(url)
     try:
+        await make_nice(connection, niceness, processors)
         changed = sessions + 1 + time.time_ns() % 50
         staged = await data.stage_day(connection, data.SHOP, data.LAST_DAY, changed, visitors)
         version = await data.publish_day(connection, data.SHOP, staged)

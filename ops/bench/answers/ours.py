@@ -12,6 +12,7 @@ import trio
 from troupe.common import logs
 from troupe.common.bridge import open_bridge
 from troupe.common.config import load
+from troupe.common.niceness import reserved
 from troupe.http.server import bind, url_of
 from troupe.platform.responsiveness import favour_the_loop, keep_collections_short
 from troupe.platform.supervision import Supervisor
@@ -38,6 +39,7 @@ async def main() -> None:
             runtime_url=lambda: os.environ["DATABASE_URL"],
             keys=key_ring(configuration),
             snapshot=lambda: trees[0].snapshot(),  # noqa: PLW0108 - there is none yet
+            reserved=reserved(configuration.processors.reserved),
         )
         (group,) = compose(site, ["analytics"])
         trees.append(group.supervisor())
