@@ -94,6 +94,7 @@ class Answering:
 
     Args:
         answers: To be asked.
+        unhurried: To be asked for what nobody waits for; by default the same.
         cache: Where bytes are kept.
         standing: Where tenants stand; by default they are looked up, and remembered for a moment.
         clock: The present instant.
@@ -106,11 +107,13 @@ class Answering:
         self,
         answers: Answers,
         *,
+        unhurried: Answers | None = None,
         cache: AnswerCache[Question] | None = None,
         standing: Standing | None = None,
         clock: Clock = utc_now,
     ) -> None:
         self.answers = answers
+        self._unhurried = unhurried or answers
         self.cache: AnswerCache[Question] = cache or AnswerCache(DEFAULT_CACHE)
         self.standing = standing or Standing(answers.reporting, self.cache.drop)
         self.clock = clock
@@ -155,47 +158,49 @@ class Answering:
         return (await self._written(tenant, inquiry, query, inquiry.tag(asked, query))).body
 
     async def keep(self, tenant: TenantId, question: Question) -> None:
-        """Have an answer ready before anybody asks; errors as for `answer`."""
+        """Have an answer ready before anybody asks; errors as for `answer`.
+
+        Who asks for it meanwhile does not wait for this, which is in no hurry.
+        """
         inquiry, query = question
         asked = Asked.of(await self.standing.of(tenant), query, self.clock)
-        await self._written(tenant, inquiry, query, inquiry.tag(asked, query), is_asked=False)
+        if self.cache.peek(tenant, inquiry.tag(asked, query)) is None:
+            await self._compute(tenant, question, self._unhurried, NEVER)
 
     async def ahead(self, tenant: TenantId, question: Question) -> Written:
         """An answer under the standing of this moment, not kept; errors as for `answer`."""
-        inquiry, query = question
-        return (await self._computed(tenant, inquiry, query))[1]
+        return (await self._computed(tenant, question, self.answers))[1]
 
     async def _written(
-        self,
-        tenant: TenantId,
-        inquiry: Inquiry[Q, F],
-        query: Q,
-        tag: str,
-        *,
-        is_asked: bool = True,
+        self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q, tag: str
     ) -> Written:
-        body = self.cache.get(tenant, tag) if is_asked else self.cache.peek(tenant, tag)
+        body = self.cache.get(tenant, tag)
         if body is not None:
             return Written(tag, body)
+        now = trio.current_time()
+        return await self._flights.do(
+            tag, lambda: self._compute(tenant, (inquiry, query), self.answers, now)
+        )
 
-        async def compute() -> Written:
-            began = trio.current_time()
-            reporting, written = await self._computed(tenant, inquiry, query)
-            self.standing.note(reporting, began)
-            asked_at = began if is_asked else NEVER
-            self.cache.put(tenant, written.tag, written.body, (inquiry, query), asked_at)
-            return written
-
-        return await self._flights.do(tag, compute)
+    async def _compute(
+        self, tenant: TenantId, question: Question, answers: Answers, asked_at: float
+    ) -> Written:
+        began = trio.current_time()
+        reporting, written = await self._computed(tenant, question, answers)
+        self.standing.note(reporting, began)
+        self.cache.put(tenant, written.tag, written.body, question, asked_at)
+        return written
 
     async def _computed(
-        self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q
+        self, tenant: TenantId, asked_for: Question, answers: Answers
     ) -> tuple[Reporting, Written]:
-        async def question(snapshot: Snapshot) -> tuple[Asked, F]:
+        inquiry, query = asked_for
+
+        async def question(snapshot: Snapshot) -> tuple[Asked, Any]:
             asked = Asked.of(snapshot.reporting, query, self.clock)
             return asked, await inquiry.read(snapshot, asked, query)
 
-        asked, found = await self.answers.ask(tenant, question)
+        asked, found = await answers.ask(tenant, question)
         # A page or a long chart takes 10 ms of pure Python, for which the loop would stand still.
         body = await trio.to_thread.run_sync(
             inquiry.bytes_of, asked, query, found, limiter=self._writers

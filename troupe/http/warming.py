@@ -1,10 +1,10 @@
 """The usual questions, answered right after a load and before anybody asks.
 
 Each process hears of every load (`standing.follow`) and computes what dashboards ask of all
-presets, one question at a time, so that warming takes one connection and leaves the others to
-people. A backfill publishes a version per day, many of them within a minute: a tenant is warmed
-once nothing was heard of it for `QUIET` seconds, and after `PATIENCE` in any case. What people are
-looking at meanwhile does not wait for that (`renewal`).
+presets, one question at a time and in no hurry: over the connections that give way to those that
+people wait for. A backfill publishes a version per day, many of them within a minute: a tenant is
+warmed once nothing was heard of it for `QUIET` seconds, and after `PATIENCE` in any case. What
+people are looking at meanwhile does not wait for that (`renewal`).
 
 What fails is left to whoever asks first.
 """

@@ -120,7 +120,7 @@ def compose(site: Site) -> Group:
 
     @asynccontextmanager
     async def open_answering() -> AsyncIterator[Answering]:
-        yield Answering(Answers(database.get()), cache=cache)
+        yield Answering(Answers(database.get()), unhurried=Answers(background.get()), cache=cache)
 
     # Looks ahead, as the answers do: nobody who looks at a dashboard waits for either.
     credentials = group.resource(

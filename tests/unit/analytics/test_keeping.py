@@ -103,6 +103,15 @@ async def test_what_was_asked_of_late_is_known_by_its_questions(autojump_clock: 
     assert cache.recent(A, -1.0, 2) == [("warmed?", 20.0), ("late?", 9.0)]
 
 
+async def test_what_was_asked_stays_asked_when_it_is_got_ready_as_well(
+    autojump_clock: object,
+) -> None:
+    cache = AnswerCache[str](10_000)
+    cache.put(A, "tag", BODY, "question", 9.0)
+    cache.put(A, "tag", BODY, "question", NEVER)
+    assert cache.recent(A, 5.0, 10) == [("question", 9.0)]
+
+
 async def test_equal_computations_are_done_once() -> None:
     flights, work = SingleFlight[int](), Work()
     found: list[int] = []

@@ -102,12 +102,15 @@ class AnswerCache(Generic[Q]):
             tag: What the answer stands under.
             body: The answer.
             question: Which it answers.
-            asked_at: When somebody last asked it, on trio's clock.
+            asked_at: When somebody last asked it, on trio's clock, if nobody did later.
         """
         share = self._limit // 2
         size = len(body) + OVERHEAD_BYTES
         if size > share:
             return
+        before = self._kept.get((tenant, tag))
+        if before is not None:
+            asked_at = max(asked_at, before.asked_at)
         self._drop(tenant, tag)
         while self._sizes.get(tenant, 0) + size > share:
             self._drop(tenant, next(iter(self._tags[tenant])))
