@@ -8,6 +8,7 @@ import trio
 from troupe.common.bridge import aio
 from troupe.common.config import Configuration
 from troupe.common.migrate import migrate
+from troupe.common.niceness import keep_off, reserved
 from troupe.common.postgres import (
     ClusterSettings,
     EmbeddedPostgres,
@@ -35,6 +36,7 @@ def postgres_child(
     configuration: Configuration, urls: DatabaseUrls, max_connections: int
 ) -> ChildSpec:
     """The embedded server; `urls` lead to it while it runs."""
+    processors = reserved(configuration.processors.reserved)
     settings = ClusterSettings(
         max_connections=max_connections,
         account=configuration.database.embedded_account,
@@ -42,6 +44,9 @@ def postgres_child(
 
     async def start(child: ChildContext) -> None:
         async with start_embedded(configuration.state_directory, settings) as server:
+            # Before there are sessions, each of which is told where it runs: what is left is the
+            # server's own work, such as autovacuum after a load.
+            keep_off(server.pid, processors, with_children=True)
             _adopt(urls, server)
             child.started(server.port)
             async with trio.open_nursery() as nursery:

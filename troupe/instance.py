@@ -36,7 +36,7 @@ from troupe.common import logs
 from troupe.common.bridge import open_bridge
 from troupe.common.config import Configuration, revealed
 from troupe.common.errors import TroupeError
-from troupe.common.niceness import give_way, keep_off
+from troupe.common.niceness import give_way
 from troupe.platform.errors import unexpected
 from troupe.platform.group import Group, Sizes
 from troupe.platform.processes import Instance, confine, die_with_supervisor, open_instance
@@ -145,8 +145,6 @@ async def _converse(descriptor: int) -> None:
         logs.configure(
             level=settings.level, style="json", plain_tracebacks=assignment.plain_tracebacks
         )
-        if assignment.configuration.groups.named(assignment.group).niceness:
-            keep_off(os.getpid(), assignment.reserved)
         try:
             await _live(instance, assignment)
         except Exception as error:

@@ -223,6 +223,7 @@ class ProcessGroup:
                 watchdog=settings.watchdog,
                 start_deadline=settings.start_deadline,
                 memory_limit=settings.memory_limit,
+                keep_off=site.reserved if settings.niceness else frozenset(),
             ),
             sockets={LISTENER: site.sockets[self.name]},
             assignment=assignment,

@@ -11,6 +11,7 @@ Nothing but the standard library, so that a window costs no start worth speaking
 import asyncio
 import json
 import math
+import os
 import random
 import subprocess
 import sys
@@ -35,6 +36,8 @@ class Options:
         rate: Requests per second.
         seconds: For how long, after a moment that does not count.
         seed: Of the arrivals.
+        processors: Where it runs; none: anywhere. In reality visitors are on machines of their
+            own, and what makes them late is not what they wait for.
     """
 
     url: str
@@ -42,6 +45,7 @@ class Options:
     rate: float
     seconds: float
     seed: int = 0
+    processors: tuple[int, ...] = ()
 
 
 @dataclass
@@ -102,6 +106,8 @@ class _Connections:
 
 async def visit(options: Options) -> Seen:
     """Ask for as long as the options say."""
+    if options.processors:
+        os.sched_setaffinity(0, options.processors)
     connections, seen = _Connections(options), Seen()
     chance = random.Random(options.seed)  # noqa: S311 - no secret
     begin = time.monotonic()

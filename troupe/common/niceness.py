@@ -40,10 +40,16 @@ def reserved(count: int) -> frozenset[int]:
     return frozenset(usable[: min(count, len(usable) - 1)])
 
 
-def keep_off(pid: int, processors: frozenset[int]) -> None:
+def keep_off(pid: int, processors: frozenset[int], *, with_children: bool = False) -> None:
     """Let no thread of a process run on these, unless it may run nowhere else.
 
-    Where it is not ours to say, it stays as it is.
+    Processes that it starts from now on inherit that. Where it is not ours to say, it stays as it
+    is.
+
+    Args:
+        pid: Whose, of this host.
+        processors: Which.
+        with_children: Also the processes that it has started.
     """
     if not processors:
         return
@@ -51,6 +57,15 @@ def keep_off(pid: int, processors: frozenset[int]) -> None:
         for thread in Path(f"/proc/{pid}/task").iterdir():
             if left := os.sched_getaffinity(int(thread.name)) - processors:
                 os.sched_setaffinity(int(thread.name), left)
+            for child in (thread / "children").read_text().split() if with_children else ():
+                keep_off(int(child), processors)
+
+
+def run_anywhere(pid: int) -> None:
+    """Let a process run wherever we may; where it is not ours to say, it stays as it is."""
+    if hasattr(os, "sched_setaffinity"):
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(pid, os.sched_getaffinity(0))
 
 
 def be_nice(pid: int, niceness: int) -> bool:

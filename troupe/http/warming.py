@@ -30,7 +30,7 @@ from troupe.http.dashboard.view import OverviewQuery
 from troupe.http.renewal import Renewal
 
 QUIET: Final = 2 * SECONDS
-PATIENCE: Final = 30 * SECONDS
+PATIENCE: Final = 120 * SECONDS
 
 _log = get_logger(__name__)
 

@@ -13,7 +13,7 @@ import asyncpg
 
 from ops.bench.answers import data
 from troupe.common.config import load
-from troupe.common.database._niceness import make_nice
+from troupe.common.database._niceness import place
 from troupe.common.niceness import give_way, keep_off, reserved
 
 
@@ -27,7 +27,7 @@ async def main(url: str, events: int) -> None:
     sessions, visitors = data.sizes(data.SHOP, events)
     connection = await asyncpg.connect(url)
     try:
-        await make_nice(connection, niceness, processors)
+        await place(connection, niceness, processors)
         changed = sessions + 1 + time.time_ns() % 50
         staged = await data.stage_day(connection, data.SHOP, data.LAST_DAY, changed, visitors)
         version = await data.publish_day(connection, data.SHOP, staged)

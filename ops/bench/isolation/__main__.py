@@ -18,6 +18,7 @@ from ops.bench.isolation.source import Source, open_source
 from ops.bench.isolation.troubled import FLAG, MODULE
 from ops.bench.site import running_site
 from ops.bench.visitors import Options, Seen, visitors
+from troupe.common.niceness import reserved
 
 ALLOWED: Final = {"process": 1.2, "inline": 2.0}
 MS: Final = 1e3
@@ -95,6 +96,7 @@ def _measure(placement: str, directory: Path, options: Namespace) -> dict[str, F
                     rate=options.rate,
                     seconds=options.seconds,
                     seed=seed,
+                    processors=tuple(reserved(1)),
                 )
             )
 

@@ -30,6 +30,8 @@ LAST_DAY: Final = date(2026, 9, 30)
 DAYS: Final = 10
 NICENESS: Final = 15
 """Of the stand-in, which in reality computes on Google's machines."""
+POLL: Final = 1.0
+"""Seconds between two looks at a job, which take some of the time that is measured."""
 ENDED: Final = frozenset({"done", "failed", "cancelled", "dead"})
 
 
@@ -78,7 +80,7 @@ class Source:
         }
         job = self._client.post(f"{url}/api/v1/ingestions", json=body).raise_for_status().json()
         while job["state"] not in ENDED and going_on():
-            time.sleep(0.2)
+            time.sleep(POLL)
             job = self._client.get(f"{url}/api/v1/jobs/{job['id']}").raise_for_status().json()
             self.rows = max(self.rows, job["progress"]["rows"] or 0)
         if job["state"] not in ENDED:

@@ -8,7 +8,7 @@ import pytest
 from tests.support.postgres import TestDatabase
 from troupe.common.database import PoolSettings, open_database
 from troupe.common.database import _niceness as niceness
-from troupe.common.niceness import reserved
+from troupe.common.niceness import keep_off, reserved
 
 PID = "SELECT pg_backend_pid()"
 
@@ -46,6 +46,22 @@ async def test_the_servers_process_of_a_session_leaves_processors_to_others(
             assert os.sched_getaffinity(pid) == os.sched_getaffinity(0) - expected
 
 
+async def test_sessions_that_give_way_to_nobody_run_where_the_server_does_not(
+    bridge: None, fresh_database: TestDatabase
+) -> None:
+    kept_free = reserved(1)
+    async with open_database(fresh_database.runtime_url, connections=1) as database:
+        pid = await database.fetch_value(PID)
+        keep_off(pid, kept_free)  # as if its server did
+        assert os.sched_getaffinity(pid) == os.sched_getaffinity(0) - kept_free
+
+        async def unit(connection: object) -> bool:
+            return await niceness.place(connection, 0, kept_free)  # type: ignore[arg-type]
+
+        assert await database.run(unit) is False
+        assert os.sched_getaffinity(pid) == os.sched_getaffinity(0)
+
+
 @pytest.mark.parametrize("title", [b"postgres: me db 10.0.0.7(1) idle", b"vim", b""])
 async def test_a_process_that_is_not_beyond_doubt_ours_is_left_alone(
     bridge: None,
@@ -60,6 +76,6 @@ async def test_a_process_that_is_not_beyond_doubt_ours_is_left_alone(
     ) as database:
 
         async def unit(connection: object) -> bool:
-            return await niceness.make_nice(connection, 7)  # type: ignore[arg-type]
+            return await niceness.place(connection, 7)  # type: ignore[arg-type]
 
         assert await database.run(unit) is False

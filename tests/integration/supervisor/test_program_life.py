@@ -1,6 +1,7 @@
 """`troupe up` as an operator sees it: start, stop, death, and what it says when it cannot start."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from tests.support.processes import (
     running,
     wait_until_gone,
 )
+from troupe.common.niceness import reserved
 
 FREE_PORTS = {f"TROUPE_GROUPS__{name}__PORT": "0" for name in ("AUTH", "DATA", "ANALYTICS")}
 READY = 60
@@ -47,6 +49,24 @@ def test_it_starts_answers_on_three_ports_and_stops_on_sigterm(tmp_path: Path) -
     assert not (state / "run.json").exists()
     assert not postgres_processes(state)
     assert "Traceback" not in troupe.text()
+
+
+def test_what_the_server_does_by_itself_keeps_off_the_processors_of_those_who_answer(
+    tmp_path: Path,
+) -> None:
+    state = tmp_path / "state"
+    usable = os.sched_getaffinity(0)
+    with running(_up(state), tmp_path / "log", extra=FREE_PORTS) as troupe:
+        troupe.wait_for_file(state / "run.json", READY)
+        runs: dict[str, list[set[int]]] = {}
+        for pid in postgres_processes(state):
+            title = Path(f"/proc/{pid}/cmdline").read_text().removeprefix("postgres: ")
+            runs.setdefault(title.split(" ")[0], []).append(os.sched_getaffinity(pid))
+        assert runs["checkpointer"] == runs["autovacuum"] == [usable - reserved(1)]
+        # Those of auth and analytics, and those of data and of what nobody waits for.
+        assert usable in runs["troupe_runtime"]
+        assert usable - reserved(1) in runs["troupe_runtime"]
+        assert troupe.stop(deadline=ENDED) == 0
 
 
 def test_sigterm_while_starting_is_an_orderly_stop(tmp_path: Path) -> None:

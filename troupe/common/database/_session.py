@@ -47,7 +47,7 @@ from troupe.common.database._failures import (
     UnitBroken,
     translated,
 )
-from troupe.common.database._niceness import make_nice
+from troupe.common.database._niceness import place
 from troupe.common.database._settings import PoolSettings
 from troupe.common.dialing import dial
 from troupe.common.errors import DatabaseUnavailable
@@ -307,7 +307,7 @@ async def connect(url: str, application_name: str, settings: PoolSettings) -> Se
                 await session.set_type_codec(
                     name, schema="pg_catalog", encoder=encode, decoder=decode, format="binary"
                 )
-            await make_nice(session, settings.niceness, settings.keep_off)
+            await place(session, settings.niceness, settings.keep_off)
         except BaseException:
             session.terminate()
             raise

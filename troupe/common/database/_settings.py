@@ -33,7 +33,8 @@ class PoolSettings:
         probe_interval: How often a listener asks its connection whether it is alive.
         niceness: How far the server's processes of these sessions give way to others, 0 to 19, if
             they run on this host.
-        keep_off: The processors that they leave to others then.
+        keep_off: The processors that they leave to others then. Of a server that leaves them to
+            others as a whole, sessions without niceness are let onto them.
         server_settings: Session settings given when connecting; PgBouncer accepts only a few.
     """
 

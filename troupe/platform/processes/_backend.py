@@ -38,6 +38,7 @@ from troupe.common.errors import (
     TroupeError,
 )
 from troupe.common.logs import get_logger
+from troupe.common.niceness import keep_off
 from troupe.common.units import MILLISECONDS, SECONDS, MiB
 from troupe.platform.errors import (
     MemoryExceeded,
@@ -114,6 +115,7 @@ class ProcessSettings:
         watchdog: Seconds for which its loop may stand still; 0: for ever.
         start_deadline: Seconds until it must be ready.
         memory_limit: MiB of resident memory; 0: no limit.
+        keep_off: Processors that it leaves to others, from its first instruction on.
     """
 
     group: str
@@ -122,6 +124,7 @@ class ProcessSettings:
     watchdog: float = 5 * SECONDS
     start_deadline: float = 120 * SECONDS
     memory_limit: int = 0
+    keep_off: frozenset[int] = frozenset()
 
 
 class ProcessBackend:
@@ -221,6 +224,7 @@ class _Incarnation:
         self._assignment = backend.assignment(name)
         self._database_url = backend.database_url()
         self._process = Process(self._settings.command, name, backend.sockets)
+        keep_off(self._process.pid, self._settings.keep_off)
         self._channel = Channel(self._process.control, from_child)
         self._ready = trio.Event()
         self._gone = trio.Event()
