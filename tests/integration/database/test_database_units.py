@@ -1,5 +1,6 @@
 """A unit of work: one transaction, one tenant, one crossing."""
 
+import asyncio
 import uuid
 from decimal import Decimal
 
@@ -10,8 +11,9 @@ import trio
 from tests.integration.database.conftest import Onlooker
 from tests.integration.database.proxy import open_proxy
 from tests.support.postgres import TestDatabase
-from troupe.common.bridge import BridgeMisuse
-from troupe.common.database import Database, PoolSettings, UnitBroken, open_database
+from troupe.common.bridge import BridgeMisuse, aio
+from troupe.common.database import CommitUnknown, Database, PoolSettings, UnitBroken, open_database
+from troupe.common.database._session import Order, after_begin, connect
 from troupe.common.errors import DatabaseUnavailable
 from troupe.common.ids import TenantId
 
@@ -218,6 +220,35 @@ async def test_the_server_knows_who_and_for_how_long(database: Database) -> None
     assert row["name"] == "troupe"
     assert 7 < row["limit"].total_seconds() <= 8
     assert row["idle"] == row["limit"]
+
+
+async def test_the_server_ends_a_transaction_whose_statement_never_comes(
+    bridge: None, playground: TestDatabase, onlooker: Onlooker
+) -> None:
+    """Prepared, but its values are never sent: neither idle nor running, and it holds its locks."""
+    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711"
+    settings = PoolSettings(clean_up_deadline=0.2)
+    seen = []
+
+    async def unit(connection: asyncpg.Connection) -> None:
+        await connection.execute("SELECT pg_advisory_xact_lock(4711)")
+        body = b"\0SELECT 1\0\0\0"
+        parse = b"P" + (len(body) + 4).to_bytes(4, "big") + body
+        connection._transport.write(parse + b"H\0\0\0\4")  # and Flush, but no Bind
+        async with asyncio.timeout(10):
+            while await onlooker.connection.fetchval(held):
+                seen.append(held)
+                await asyncio.sleep(0.01)
+
+    async def cut_off() -> None:
+        session = await connect(playground.runtime_url, "troupe", settings)
+        await session.perform(
+            Order(unit, after_begin("", 300), 300, "read_committed", False), settings
+        )
+
+    with pytest.raises(CommitUnknown):
+        await aio(cut_off())
+    assert seen
 
 
 async def test_without_end_there_is_no_limit(database: Database) -> None:

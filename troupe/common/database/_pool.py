@@ -40,6 +40,7 @@ from troupe.common.database._failures import (
 )
 from troupe.common.database._listener import listen_to
 from troupe.common.database._session import (
+    LONGEST_LIMIT,
     Isolation,
     Order,
     Phase,
@@ -63,7 +64,6 @@ _FAREWELL_DEADLINE: Final = 1 * SECONDS
 _FIRST_BACKOFF: Final = 50 * MILLISECONDS
 _LONGEST_BACKOFF: Final = 2 * SECONDS
 _SERVER_MARGIN: Final = 1 * SECONDS  # by which the server's limit lies behind ours
-_LONGEST_LIMIT: Final = 2**31 - 1  # milliseconds; the server's largest
 
 _DEFAULTS: Final = PoolSettings()
 _STALE: Final = (
@@ -162,8 +162,11 @@ class Database:
             try:
                 while True:
                     session = self._take_idle() or await self._connect(backoff)
-                    preamble = _preamble(tenant, scope, custom_plans)
-                    order = Order(unit, preamble, isolation, read_only)
+                    limit = _limit(scope)
+                    preamble = after_begin(
+                        "" if tenant is None else str(tenant), limit, custom_plans=custom_plans
+                    )
+                    order = Order(unit, preamble, limit, isolation, read_only)
                     try:
                         return await self._perform(order, session)
                     except NotBegun as lost:
@@ -450,10 +453,10 @@ async def open_database(
             await database.close()
 
 
-def _preamble(tenant: TenantId | None, scope: trio.CancelScope, custom_plans: bool) -> str:
+def _limit(scope: trio.CancelScope) -> int:
+    """Milliseconds that the server gives a statement; 0: as long as it takes."""
     left = scope.deadline - trio.current_time() + _SERVER_MARGIN
-    limit = 0 if left == math.inf else min(int(left / MILLISECONDS), _LONGEST_LIMIT)
-    return after_begin("" if tenant is None else str(tenant), limit, custom_plans=custom_plans)
+    return 0 if left == math.inf else min(int(left / MILLISECONDS), LONGEST_LIMIT)
 
 
 async def _say_goodbye(sessions: Sequence[Session]) -> None:

@@ -52,12 +52,14 @@ from troupe.common.database._settings import PoolSettings
 from troupe.common.dialing import dial
 from troupe.common.errors import DatabaseUnavailable
 from troupe.common.sql import load
+from troupe.common.units import MILLISECONDS
 
 T = TypeVar("T")
 Unit = Callable[[asyncpg.Connection], Awaitable[T]]
 Isolation = Literal["read_committed", "repeatable_read", "serializable"]
 
 _QUERIES: Final = load(__package__, "session.sql")
+LONGEST_LIMIT: Final = 2**31 - 1  # milliseconds; the server's largest
 _ABORTED: Final = "25P02"  # a statement in a transaction that already failed
 _READ_ONLY: Final = "25006"
 
@@ -77,6 +79,8 @@ def _bare(name: str) -> str:
 
 
 _AFTER_BEGIN: Final = _bare("after_begin")
+_TRANSACTION_LIMIT: Final = _bare("transaction_limit")
+_LIMITS_TRANSACTIONS: Final = 17  # the first major version of PostgreSQL that does
 _CUSTOM_PLANS: Final = _bare("custom_plans")
 _COMMIT: Final = _Frame(before=_bare("before_commit"))
 _ROLLBACK: Final = _Frame(after=_bare("after_rollback"))
@@ -112,12 +116,14 @@ class Order(Generic[T]):
     Attributes:
         unit: What to do.
         after_begin: What to send behind BEGIN.
+        milliseconds: The limit that is said there; 0 is none.
         isolation: Of the transaction.
         read_only: Whether the transaction may write.
     """
 
     unit: Unit[T]
     after_begin: str
+    milliseconds: int
     isolation: Isolation
     read_only: bool
 
@@ -195,7 +201,8 @@ class Session(asyncpg.Connection):
             Exception: Anything else that the unit raised, unchanged.
         """
         transaction = self._new_transaction(order)
-        await self._begin(transaction, order.after_begin, settings.begin_deadline)
+        after_begin = order.after_begin + self._limit(order.milliseconds, settings)
+        await self._begin(transaction, after_begin, settings.begin_deadline)
         try:
             result = await self._interruptible(order.unit)
         except BaseException as error:
@@ -229,6 +236,13 @@ class Session(asyncpg.Connection):
             if not self.is_closed():
                 raise
             raise NotBegun(silent=False) from error
+
+    def _limit(self, milliseconds: int, settings: PoolSettings) -> str:
+        """What else to send behind BEGIN, so that the server ends a transaction in any case."""
+        if not milliseconds or self.get_server_version().major < _LIMITS_TRANSACTIONS:
+            return ""
+        limit = milliseconds + int(settings.clean_up_deadline / MILLISECONDS)
+        return _TRANSACTION_LIMIT.format(milliseconds=min(limit, LONGEST_LIMIT))
 
     async def _interruptible(self, unit: Unit[T]) -> T:
         if self._cancelled:  # while we waited for BEGIN

@@ -9,6 +9,12 @@ SET LOCAL troupe.tenant_id = '{tenant}';
 SET LOCAL statement_timeout = {milliseconds};
 SET LOCAL idle_in_transaction_session_timeout = {milliseconds};
 
+-- name: transaction_limit
+-- Sent behind that, if the server knows it (PostgreSQL 17). Between the messages of one statement (it
+-- was prepared, and its values never came, since we were cut off) a session is neither idle nor
+-- running: only this ends it, and with it what others wait for. It leaves a commit its time.
+SET LOCAL transaction_timeout = {milliseconds};
+
 -- name: custom_plans
 -- Sent behind that where a unit asks for it: its statements are planned for the values of each
 -- execution, as no plan made for any values can leave out what a value rules out.
