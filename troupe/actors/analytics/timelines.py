@@ -12,7 +12,7 @@ events have no id of their own.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from troupe.common.database import Database
@@ -44,8 +44,7 @@ EVENTS_OF_ONE: Final = TIMELINES["person_events"].format(are_these="= ($2::text[
 EVENTS_OF_SOME: Final = TIMELINES["person_events"].format(are_these="= ANY ($2::text[])")
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event of a timeline.
 
     Attributes:
@@ -362,12 +361,15 @@ def _backward(rows: "Sequence[asyncpg.Record]") -> list[Event]:
     return [_event(row, before) for row, before in zip(rows, [*earlier, None], strict=False)]
 
 
-_KEYS: Final = ("event_at", "event_name", "user_pseudo_id", "stream_id", "ga_session_id")
-
-
 def _event(row: "asyncpg.Record", before: datetime | None) -> Event:
-    details = {
-        name: value for name, value in row.items() if name not in _KEYS and value is not None
-    }
-    gap = None if before is None else row["event_at"] - before
-    return Event(**{name: row[name] for name in _KEYS}, gap=gap, details=details)
+    details = {name: value for name, value in row.items() if value is not None}
+    event_at = details.pop("event_at")
+    return Event(
+        event_at,
+        details.pop("event_name"),
+        details.pop("user_pseudo_id"),
+        details.pop("stream_id", None),
+        details.pop("ga_session_id", None),
+        None if before is None else event_at - before,
+        details,
+    )
