@@ -35,6 +35,7 @@ from troupe.actors.auth.access_tokens import issue_token
 from troupe.common import logs
 from troupe.common.bridge import open_bridge
 from troupe.common.database import open_database
+from troupe.common.niceness import keep_off, reserved
 from troupe.common.postgres import start_embedded_sync
 from troupe.http.history_ids import read_session_id
 
@@ -158,9 +159,10 @@ class Benchmark:
     """One run."""
 
     def __init__(
-        self, options: argparse.Namespace, arena: Arena, python: Path, place: Path
+        self, options: argparse.Namespace, arena: Arena, server: int, python: Path, place: Path
     ) -> None:
         self._options = options
+        self._server = server
         self._runtime = arena.urls(data.DATABASE)["runtime"]
         self._python = python
         self._place = place
@@ -364,7 +366,11 @@ class Benchmark:
     # --- a mix, and a load meanwhile ---
 
     def mix(self) -> None:
-        """Many clients, ten questions; then the same while a day is loaded."""
+        """Many clients, ten questions; then the same while a day is loaded.
+
+        From here on the server keeps off the processor of those who answer, as the program has it.
+        """
+        keep_off(self._server, reserved(1), with_children=True)
         table = Table(title=f"{self._options.clients} clients, ten questions, ms")
         for heading in ("", "requests/s", "p50", "p99", "most", "versions", "errors"):
             table.add_column(heading, justify="right" if heading else "left")
@@ -491,7 +497,7 @@ def main() -> int:
         python = asyncio.run(install_peers(PEERS, PINS))
         if options.prepare:
             return 0
-        benchmark = Benchmark(options, arena, python, Path(scratch))
+        benchmark = Benchmark(options, arena, server.pid, python, Path(scratch))
         for part in parts:
             print(f"{part}:", flush=True)
             getattr(benchmark, part)()
