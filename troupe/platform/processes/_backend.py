@@ -115,7 +115,7 @@ class ProcessSettings:
         watchdog: Seconds for which its loop may stand still; 0: for ever.
         start_deadline: Seconds until it must be ready.
         memory_limit: MiB of resident memory; 0: no limit.
-        keep_off: Processors that it leaves to others, from its first instruction on.
+        keep_off: Processors that it leaves to others, from when it is started.
     """
 
     group: str
