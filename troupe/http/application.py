@@ -67,6 +67,7 @@ from troupe.http.principal import SESSION_COOKIE, CredentialResolver
 from troupe.http.problems import MEDIA_TYPE as PROBLEM_TYPE
 from troupe.http.problems import Problem, leading_error, problem_of
 from troupe.http.request import (
+    ATTENDED_EXTENSION,
     REQUEST_ID_HEADER,
     TAKEN_EXTENSION,
     Request,
@@ -154,6 +155,9 @@ class _Connection(TrioASGIHTTPConnection):
         extensions = cast("dict[str, Any]", self.scope.get("extensions") or {})
         taken = extensions.get(TAKEN_EXTENSION, _nothing_held)
         self._streamed = None if upload is None else StreamedBody(taken)
+        if ATTENDED_EXTENSION in extensions:
+            await self._answer_alone(send)
+            return
         received = 0
 
         async def receive_bounded() -> ASGIReceiveEvent:
@@ -178,6 +182,17 @@ class _Connection(TrioASGIHTTPConnection):
                 await send(message)
 
         await super().__call__(receive_bounded, send_shielded)
+
+    async def _answer_alone(self, send: ASGISendCallable) -> None:
+        """Without tasks of its own: there is no body to wait for, and who leaves is noticed."""
+        request = self._create_request_from_scope(send)
+        request.body.set_complete()
+        response = await self.app.handle_request(request)
+        patience = self.app.config["RESPONSE_TIMEOUT"]
+        if isinstance(response, Response) and response.timeout != Ellipsis:
+            patience = response.timeout
+        with trio.move_on_after(math.inf if patience is None else patience):
+            await self._send_response(send, response)
 
     def _create_request_from_scope(self, send: ASGISendCallable) -> QuartRequest:
         request = super()._create_request_from_scope(send)

@@ -32,8 +32,9 @@ or missing (TRAPS, "Hypercorn on trio"):
   was used a moment ago, gets a moment to be answered; every answer from then on says ``Connection:
   close``. So a client that asks again and again is told where it can hear it, instead of writing
   into a closed connection. This is why each connection has a `WorkerContext` of its own.
-* Answers that are kept. What arrives while nothing is under way is shown to `troupe.http.front`
-  first, which may answer a whole plain request by itself; Hypercorn then never hears of it.
+* Plain requests. One that arrives whole while nothing is under way is answered by the task that
+  has read it, from what `troupe.http.front` keeps or by the application (`troupe.http.direct`);
+  Hypercorn then never hears of it.
 
 The cost: one more call per read, write and request, about 2 µs together. Rejected: patching
 Hypercorn's classes at run time, which breaks silently with the next release.
@@ -45,6 +46,7 @@ import select
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Final, Protocol, cast
 
 import trio
@@ -58,11 +60,14 @@ from hypercorn.typing import (
     Scope,
     WebsocketScope,
 )
+from hypercorn.utils import parse_socket_addr
 
 from troupe.common.logs import get_logger
 from troupe.common.units import MILLISECONDS, SECONDS, KiB, MiB
 from troupe.http.admission import Admission
+from troupe.http.direct import Departures, DirectAnswer, NoBody, has_left
 from troupe.http.heads import announced_body, has_ended, is_for_the_protocol
+from troupe.http.plain import PlainRequest, read_plain, scope_of
 from troupe.http.problems import Problem
 from troupe.http.refusals import (
     announced_bytes,
@@ -73,9 +78,10 @@ from troupe.http.refusals import (
     refusal_of,
     written_answer,
 )
-from troupe.http.request import DRAINING_EXTENSION, TAKEN_EXTENSION
+from troupe.http.request import ATTENDED_EXTENSION, DRAINING_EXTENSION, TAKEN_EXTENSION
 
 _Head = HTTPScope | WebsocketScope
+_Address = tuple[str, int] | None
 
 _logger = get_logger(__name__)
 
@@ -99,11 +105,11 @@ _TURNS: Final = 12
 class Front(Protocol):
     """Answers some requests by itself."""
 
-    def answer(self, raw: bytes, peer: str) -> bytes | None:
-        """The whole answer to what was received, or None: it takes the usual way.
+    def answer(self, request: PlainRequest, peer: str) -> bytes | None:
+        """The whole answer, or None: the request is the application's.
 
         Args:
-            raw: All that was received on an idle connection.
+            request: All that was received on an idle connection.
             peer: Address at the other end.
         """
         ...
@@ -113,8 +119,7 @@ class Connection:
     """See the module's text. Made, used and thrown away by `troupe.http.server`.
 
     Attributes:
-        answered_at: When the last answer ended, on trio's clock; of those of the front, idle time
-            counts from there too.
+        answered_at: When the last answer ended, on trio's clock.
         is_idle: Whether the protocol waits for the first byte of a request.
     """
 
@@ -123,6 +128,7 @@ class Connection:
         app: ASGIFramework,
         stream: trio.SocketStream,
         admission: Admission,
+        departures: Departures,
         draining: trio.Event,
         front: Front | None = None,
     ) -> None:
@@ -131,7 +137,9 @@ class Connection:
         self.answered_at = -math.inf
         self.is_idle: Callable[[], bool] = lambda: True
         self._front = front
-        self._peer = ""
+        self._ends: tuple[_Address, _Address] | None = None
+        self._departures = departures
+        self._answers_directly = False
         self._app = app
         self._stream = stream
         self._admission = admission
@@ -179,7 +187,7 @@ class Connection:
             if not data:
                 break
             heard += await self._accepted(data)
-            if has_ended(heard) and await self._answered_in_front(heard):
+            if has_ended(heard) and await self._answered_here(heard):
                 heard = b""
                 self._hearing.deadline = trio.current_time() + self._limits.idle
         return heard
@@ -249,7 +257,7 @@ class Connection:
             size = min(max_bytes, self._limits.head_bytes)
             await self._let_gather()
             data = await self._received(size)
-            while data and await self._answered_in_front(data):
+            while data and await self._answered_here(data):
                 data = await self._received(size)
             return await self._accepted(data)
         finally:
@@ -290,25 +298,66 @@ class Connection:
             with trio.move_on_after(min(_GATHER_FIRST * _GATHER_FACTOR**more, _GATHER_LONGEST)):
                 await self._closed.wait()
 
-    async def _answered_in_front(self, data: bytes) -> bool:
-        """Whether what was received was a request that the front has answered.
+    async def _answered_here(self, data: bytes) -> bool:
+        """Whether what was received was a plain request that has been answered.
 
         Nothing but this task writes here: no answer is under way, and the protocol waits for the
         first byte of a request.
         """
-        if self._front is None or self._closing or self._draining.is_set():
+        if self._closing or self._draining.is_set():
             return False
-        if not await self._is_quiet():
+        request = read_plain(data)
+        if request is None or not await self._is_quiet():
             return False
-        if not self._peer:
-            self._peer = str(self.socket.getpeername()[0])
-        answer = self._front.answer(data, self._peer) if self._admission.may_begin() else None
+        client, server = self._both_ends()
+        answer = None
+        if self._front is not None and client is not None and self._admission.may_begin():
+            answer = self._front.answer(request, client[0])
         if answer is None:
-            return False
-        await self._write_at_once(answer)
-        self._unanswered_input = False
-        self.answered_at = trio.current_time()
+            await self._answer_directly(scope_of(request, client, server))
+        else:
+            await self._write_at_once(answer)
+            self._unanswered_input = False
+            self.answered_at = trio.current_time()
         return True
+
+    async def _answer_directly(self, scope: HTTPScope) -> None:
+        self._hearing.deadline = math.inf  # an answer has deadlines of its own
+        self._answers_directly = True
+        try:
+            with self._departures.attending(self) as leaving:
+                answer = DirectAnswer(partial(self._write_or_leave, leaving))
+                extensions = cast("dict[str, object]", scope["extensions"])
+                extensions[ATTENDED_EXTENSION] = True
+                await self(scope, NoBody(), answer, _nobody, _nobody)
+        finally:
+            self._answers_directly = False
+        if answer.is_last:
+            self._reading = False  # nobody does, so that closing may
+            await self.aclose()
+
+    async def _write_or_leave(self, leaving: trio.CancelScope, data: bytes) -> None:
+        try:
+            await self.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            leaving.cancel()
+
+    def has_left(self) -> bool:
+        """Whether the client is gone, which is noticed here while nobody reads."""
+        return has_left(self.socket.fileno())
+
+    def idle_since(self) -> float:
+        """On trio's clock; the present while a request is answered without the protocol."""
+        return trio.current_time() if self._answers_directly else self.answered_at
+
+    def _both_ends(self) -> tuple[_Address, _Address]:
+        if self._ends is None:
+            family = self.socket.family
+            self._ends = (
+                parse_socket_addr(family, self.socket.getpeername()),
+                parse_socket_addr(family, self.socket.getsockname()),
+            )
+        return self._ends
 
     async def _is_quiet(self) -> bool:
         """Whether no answer is under way; one whose last bytes have just left gets turns to end."""
@@ -409,6 +458,8 @@ class Connection:
         self._closing = True
         self.socket.close()
         self._closed.set()
+        for answer in self._answers:  # whoever waits for one would wait for nothing
+            answer.ended.set()
         self.let_go(self.held)
 
     # --- as a guest of the server ---
@@ -482,7 +533,7 @@ class Connection:
         """Close when idle; answer first when a request runs or may be on its way."""
         self._gathering.cancel()
         for answer in tuple(self._answers):
-            if answer.promised_more:
+            if answer.promised_more or self._answers_directly:
                 await answer.ended.wait()
         expected = trio.current_time() - self.answered_at < self._limits.revisit
         if not self._answers and (expected or self._unanswered_input or self._is_readable()):
@@ -689,6 +740,10 @@ async def _refuse(
             await answer({"type": f"{kind}.start", "status": problem.status, "headers": headers})
             await answer({"type": f"{kind}.body", "body": body, "more_body": False})
         nursery.cancel_scope.cancel()
+
+
+def _nobody(*_: object) -> None:
+    """Who is answered directly has no threads to be spawned from."""
 
 
 def as_stream(connection: Connection) -> "trio.SSLStream[trio.SocketStream]":

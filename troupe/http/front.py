@@ -4,11 +4,10 @@ Problem. What dashboards ask is in memory, and an answer of three kilobytes cost
 through Hypercorn, h11 and Quart: tasks, locks and scopes per request, all for a look into a
 dictionary.
 
-Choice. Whatever a connection receives while nothing is under way on it is shown to us first. If it
-is, to the byte, one whole request of the plainest kind, and an answer to *the very same target* is
-kept, the answer is written at once. Everything else (a body, a second request behind the first, a
-header that is not on a short list, a cookie, anything odd or incomplete) is left untouched and
-takes the usual way, which is the only one that decides anything:
+Choice. What a connection receives while nothing is under way on it, if it is a plain request
+(`troupe.http.plain`), is shown to us first. If an answer to *the very same target* is kept, it is
+written at once. Everything else, and whoever sends a header that is not on a short list, such as a
+cookie, takes the usual way, which is the only one that decides anything:
 
 * A shortcut exists only for a target (path and query as bytes, host as sent) that the usual way
   has just answered for this tenant; nothing is decoded here, so nothing can be decoded
@@ -20,20 +19,14 @@ takes the usual way, which is the only one that decides anything:
   day, the tag is made anew from the same question, by the same function as there.
 * Headers, the line in the log and the observations are the same.
 
-The grammar is a few lines and stricter than any parser of HTTP: ``GET``, visible ASCII, one space
-after each colon, every name known and given once. A test feeds it and h11 with millions of
-mutations: what is read here, h11 reads, in the same way.
-
-Rejected: a second HTTP parser in C (it accepts more than h11 does, which is the very danger);
-answering before credentials are known; a cache in front of the port, which knows neither tenants
-nor roles.
+Rejected: answering before credentials are known; a cache in front of the port, which knows neither
+tenants nor roles.
 """
 
 import logging
-import re
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import formatdate
@@ -47,6 +40,7 @@ from troupe.http.answering import Answering, Question
 from troupe.http.application import Application, printable
 from troupe.http.asked import Asked
 from troupe.http.declaration import JSON_TYPE, Route
+from troupe.http.plain import PlainRequest
 from troupe.http.principal import Principal
 from troupe.http.request import Client, current_request, request_id_of
 from troupe.http.security import MAX_TOKEN_CHARACTERS, NOTHING_POLICY, bearer_of, fixed_headers
@@ -59,12 +53,7 @@ _Key = tuple[TenantId, bytes, bytes]
 
 MAX_SHORTCUTS: Final = 8192
 MAX_TARGET: Final = 2048
-MAX_PLAIN: Final = 8192
-"""Bytes of a request; reading what is longer would cost more than it may save."""
 
-_PLAIN: Final = re.compile(
-    rb"GET (/[!-~]*) HTTP/1\.1\r\n((?:[A-Za-z0-9-]+: [!-~](?:[ -~]*[!-~])?\r\n)+)\r\n"
-)
 _HARMLESS: Final = frozenset(
     {
         b"accept", b"accept-encoding", b"accept-language", b"cache-control", b"dnt", b"pragma",
@@ -76,29 +65,9 @@ _HARMLESS: Final = frozenset(
 _UNDERSTOOD: Final = _HARMLESS | {b"authorization", b"connection", b"host", b"x-request-id"}
 
 
-def read_plain(raw: bytes) -> tuple[bytes, Mapping[bytes, bytes]] | None:
-    r"""Target and headers (names in small letters) of one whole plain request, or None.
-
-    >>> read_plain(b"GET /a?b HTTP/1.1\r\nHost: c\r\n\r\n")
-    (b'/a?b', {b'host': b'c'})
-    >>> read_plain(b"GET /a?b HTTP/1.1\r\nHost: c\r\nContent-Length: 0\r\n\r\n")
-    """
-    match = _PLAIN.fullmatch(raw) if len(raw) <= MAX_PLAIN else None
-    if match is None:
-        return None
-    lines = match[2].split(b"\r\n")
-    headers: dict[bytes, bytes] = {}
-    for line in lines[:-1]:
-        name, _, value = line.partition(b": ")
-        headers[name.lower()] = value
-    if len(headers) != len(lines) - 1 or b"host" not in headers:
-        return None
-    if not headers.keys() <= _UNDERSTOOD or headers.get(b"connection", _ALIVE).lower() != _ALIVE:
-        return None
-    return match[1], headers
-
-
-_ALIVE: Final = b"keep-alive"
+def means_nothing_more(headers: Iterable[bytes]) -> bool:
+    """Whether headers of these names, in small letters, leave an answer what it is kept as."""
+    return _UNDERSTOOD.issuperset(headers)
 
 
 class KnownCredentials(Protocol):
@@ -179,13 +148,12 @@ class KeptAnswers:
         while len(self._shortcuts) > MAX_SHORTCUTS:
             self._shortcuts.popitem(last=False)
 
-    def answer(self, raw: bytes, peer: str) -> bytes | None:
+    def answer(self, request: PlainRequest, peer: str) -> bytes | None:
         """See `troupe.http.connection.Front.answer`."""
         began = time.perf_counter()
-        read = read_plain(raw)
-        if read is None or self._app.is_proxy(peer):
+        target, headers = request
+        if self._app.is_proxy(peer) or not means_nothing_more(headers):
             return None  # through a proxy, the usual way finds out who the client is
-        target, headers = read
         principal = self._principal(headers.get(b"authorization"))
         if principal is None:
             return None

@@ -108,13 +108,13 @@ class Http1Server(TCPServer):
         return isinstance(protocol, Http1) and protocol.is_idle
 
     async def _idle_timeout(self) -> None:
-        """As Hypercorn's; but what the front answers counts, of which Hypercorn does not know."""
+        """As Hypercorn's; but what is answered without it counts, of which it does not know."""
         idle, connection = self.config.keep_alive_timeout, cast("Connection", self.stream)
         deadline = trio.current_time() + idle
         while not self.context.terminated.is_set() and trio.current_time() < deadline:
             with trio.move_on_at(deadline):
                 await self.context.terminated.wait()
-            deadline = max(deadline, connection.answered_at + idle)
+            deadline = max(deadline, connection.idle_since() + idle)
         with trio.CancelScope(shield=True):
             await self._initiate_server_close()
 

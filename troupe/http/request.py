@@ -20,6 +20,9 @@ DRAINING_EXTENSION: Final = "troupe.draining"
 TAKEN_EXTENSION: Final = "troupe.taken"
 """Likewise: called with the number of a body's bytes that were passed on and are held no longer."""
 
+ATTENDED_EXTENSION: Final = "troupe.attended"
+"""Likewise: true of a request without a body that the server cancels when its client leaves."""
+
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._\-]{8,64}")
 

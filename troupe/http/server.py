@@ -43,6 +43,7 @@ from troupe.common.logs import get_logger
 from troupe.common.units import MILLISECONDS, SECONDS
 from troupe.http.admission import Admission, Limits, raise_descriptor_limit
 from troupe.http.connection import Connection, Front, as_stream
+from troupe.http.direct import Departures
 from troupe.http.http1 import Http1Server
 
 _logger = get_logger(__name__)
@@ -171,6 +172,7 @@ class _Server:
         self._state = state
         self._limits = limits
         self._admission = Admission(limits)
+        self._departures = Departures()
         self._connections: set[Connection] = set()
         self._draining = trio.Event()
         self._all_closed = trio.Event()
@@ -182,6 +184,7 @@ class _Server:
         task_status: Ready,
     ) -> None:
         async with trio.open_nursery() as connections:
+            connections.start_soon(self._departures.watch)
             try:
                 await self._accept_until(shutdown, sockets, connections, task_status)
                 await self._drain()
@@ -228,7 +231,12 @@ class _Server:
                 raise
             else:
                 connection = Connection(
-                    self._app, stream, self._admission, self._draining, self._front
+                    self._app,
+                    stream,
+                    self._admission,
+                    self._departures,
+                    self._draining,
+                    self._front,
                 )
                 self._connections.add(connection)
                 connections.start_soon(self._converse, connection)

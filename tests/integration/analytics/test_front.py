@@ -18,7 +18,7 @@ import trio
 from tests.integration.analytics.warehouse import Warehouse
 from tests.integration.http.wire import Reply, Running, read_reply, read_to_end
 from tests.support.postgres import TestDatabase
-from tests.unit.http.test_http_front import TOKENS
+from tests.unit.http.test_http_plain import TOKENS
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.keeping import AnswerCache
 from troupe.actors.analytics.standing import Standing
@@ -33,6 +33,7 @@ from troupe.http.answering import Answering
 from troupe.http.application import Application, HttpSettings, create_app
 from troupe.http.credentials import REMEMBERED, Credentials
 from troupe.http.front import KeptAnswers
+from troupe.http.plain import PlainRequest
 from troupe.http.principal import Principal, Role
 from troupe.http.security import Rate
 from troupe.http.server import bind, serve
@@ -65,8 +66,8 @@ class Counting(KeptAnswers):
     answered = 0
     seen = 0
 
-    def answer(self, raw: bytes, peer: str) -> bytes | None:
-        found = super().answer(raw, peer)
+    def answer(self, request: PlainRequest, peer: str) -> bytes | None:
+        found = super().answer(request, peer)
         self.seen += 1
         self.answered += found is not None
         return found
@@ -228,7 +229,7 @@ async def test_a_request_in_pieces_or_in_a_row_takes_the_usual_way(
         raw = plain()
         async with await site.running.connect() as stream:
             # From here on there is a protocol, and what it has begun to read it goes on with.
-            await stream.send_all(plain("/health/live"))
+            await stream.send_all(plain("/health/live", "TE: trailers"))
             assert (await read_reply(stream)).status == 200
             for cut in (1, 30, len(raw) - 1):
                 assert comparable(await ask_in_pieces(stream, raw, cut)) == expected

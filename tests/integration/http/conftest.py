@@ -8,9 +8,12 @@ import pytest
 import trio
 
 from tests.integration.http.wire import WAIT, Running, Site, make_site
+from troupe.http import connection
 from troupe.http.admission import Limits
 from troupe.http.server import bind, serve
 
+WAYS = ["direct", "hypercorn"]
+"""How a plain request may be answered; the tests of connections hold for both."""
 Start = Callable[..., Awaitable[Running]]
 
 
@@ -24,6 +27,14 @@ def listener() -> Iterator[socket.socket]:
 @pytest.fixture
 def site() -> Site:
     return make_site()
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """By which every request of a test goes."""
+    if request.param == "hypercorn":
+        monkeypatch.setattr(connection, "read_plain", lambda _raw: None)
+    return str(request.param)
 
 
 @pytest.fixture

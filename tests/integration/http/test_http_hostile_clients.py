@@ -34,6 +34,8 @@ from troupe.http.admission import Admission, Limits
 
 PLACES = 40
 BODY = 8 * KiB
+pytestmark = pytest.mark.usefixtures("way")
+
 QUICK = request("GET", "/quick")
 BEGUN = QUICK[:20]
 SLOW_BODY = request("POST", "/echo", "Content-Type: application/json", f"Content-Length: {BODY}")

@@ -25,6 +25,8 @@ from tests.integration.http.wire import (
 )
 from troupe.http.admission import Limits
 
+pytestmark = pytest.mark.usefixtures("way")
+
 SMUGGLED = b"GET /quick HTTP/1.1\r\nHost: inner\r\n\r\n"
 CHUNKED = b"0\r\n\r\n"
 

@@ -21,6 +21,8 @@ from troupe.http.admission import Limits
 from troupe.http.application import create_app
 from troupe.http.server import bind, serve, url_of
 
+pytestmark = pytest.mark.usefixtures("way")
+
 
 async def test_a_running_request_is_answered_and_told_to_leave(start: Any, site: Site) -> None:
     server: Running = await start(site.app)
@@ -115,6 +117,18 @@ async def test_a_client_that_stopped_reading_does_not_hold_the_end(
             server.scope.cancel()
             with trio.fail_after(2):
                 await server.ended.wait()
+
+
+async def test_a_cancellation_while_an_answer_ends_is_not_held_up(start: Any, site: Site) -> None:
+    """Hypercorn's idle task begins then, closes, and would wait for who waits for it to begin."""
+    for _ in range(20):
+        server: Running = await start(site.app, Limits(stall=60))
+        async with await server.connect() as stream:
+            await stream.send_all(request("GET", "/quick"))
+            await read_reply(stream)
+        server.scope.cancel()
+        with trio.fail_after(2):
+            await server.ended.wait()
 
 
 async def test_a_restart_loses_no_connection(start: Any, site: Site) -> None:
