@@ -91,9 +91,9 @@ _LINGER_BYTES: Final = 4 * MiB
 _TINY: Final = 64
 """Bytes. No line is so slow that its packets carry so few."""
 _HTTP2: Final = b"PRI "
-_TINY_IN_A_ROW: Final = 3
+_TINY_IN_A_ROW: Final = 2
 _GATHER_FIRST: Final = 20 * MILLISECONDS
-_GATHER_FACTOR: Final = 4
+_GATHER_FACTOR: Final = 16
 _GATHER_LONGEST: Final = 5 * SECONDS
 _CLOSE: Final = (b"connection", b"close")
 _BODY_BEHIND: Final = 100 * MILLISECONDS
