@@ -38,7 +38,9 @@ from hypercorn.typing import (
     ASGISendEvent,
 )
 from quart import Response
+from quart.utils import encode_headers
 from quart.wrappers import Request as QuartRequest
+from quart.wrappers.response import DataBody
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.datastructures import Headers
@@ -192,7 +194,22 @@ class _Connection(TrioASGIHTTPConnection):
         if isinstance(response, Response) and response.timeout != Ellipsis:
             patience = response.timeout
         with trio.move_on_after(math.inf if patience is None else patience):
+            await self._send_at_once(send, response)
+
+    async def _send_at_once(self, send: ASGISendCallable, response: AnyResponse) -> None:
+        """As Quart's, but a body that is there goes in one piece."""
+        body = response.response
+        if not isinstance(body, DataBody):
             await self._send_response(send, response)
+            return
+        begin: Any = {
+            "type": "http.response.start",
+            "status": response.status_code,
+            "headers": encode_headers(response.headers),
+        }
+        data = body.data[body.begin : body.end]
+        await send(begin)
+        await send({"type": "http.response.body", "body": data, "more_body": False})
 
     def _create_request_from_scope(self, send: ASGISendCallable) -> QuartRequest:
         request = super()._create_request_from_scope(send)

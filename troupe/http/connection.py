@@ -371,24 +371,32 @@ class Connection:
 
     async def _write_at_once(self, answer: bytes) -> None:
         """Write in one step where the system takes it, so that nothing can come between."""
-        try:
-            written = os.write(self.socket.fileno(), answer)
-        except BlockingIOError:
-            written = 0
-        except OSError as error:
-            raise trio.BrokenResourceError("the client is gone") from error
+        taken = self._taken_at_once(answer)
         self._admission.serves(self)
         self._admission.waits(self)
-        if written == len(answer):
+        if taken == len(answer):
             return
         writing = _Writing()
         self._answers.add(writing)
         self._hearing.deadline = math.inf  # an answer has deadlines of its own
         try:
-            await self.send_all(answer[written:])
+            await self.send_all(answer[taken:])
         finally:
             writing.ended.set()
             self._answers.discard(writing)
+
+    def _taken_at_once(self, data: bytes) -> int:
+        """How many of these bytes the system takes without waiting for the client.
+
+        Raises:
+            trio.BrokenResourceError: The client is gone.
+        """
+        try:
+            return os.write(self.socket.fileno(), data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError("the client is gone") from error
 
     async def _accepted(self, data: bytes) -> bytes:
         if self._closing:  # `aclose` was called while we were reading; it waits for us
@@ -407,19 +415,23 @@ class Connection:
         Raises:
             trio.BrokenResourceError: The client is gone or stalled.
         """
+        taken = self._taken_at_once(data)
+        if taken == len(data):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
         self._writing += 1
         self._note_turn()
-        self.hold(len(data))
+        self.hold(len(data) - taken)
         end = trio.current_time() + self._limits.patience(len(data))
         try:
-            for start in range(0, len(data), _WRITE_BYTES):
+            for start in range(taken, len(data), _WRITE_BYTES):
                 with trio.move_on_after(self._limits.stall) as scope:
                     scope.deadline = min(scope.deadline, end)
                     await self._stream.send_all(memoryview(data)[start : start + _WRITE_BYTES])
                 if scope.cancelled_caught:
                     raise self.stopped_reading(len(data) - start)
         finally:
-            self.let_go(len(data))
+            self.let_go(len(data) - taken)
             self._writing -= 1
             self._note_turn()
 
