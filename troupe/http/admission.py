@@ -72,7 +72,10 @@ class Limits:
         discarded: Bytes per second of refused input that are read and thrown away, of all
             connections together, so that their clients hear why.
         streams: Requests at a time on one connection (HTTP/2).
-        idle: A connection without a complete request head, fresh or kept alive, is closed then.
+        head: A request's head must have come within this time: since its first byte, or since a
+            connection was accepted.
+        idle: A connection on which nothing more is asked is closed then. Longer than the minute for
+            which the usual proxies keep theirs, or now and then one would ask on a closed one.
         stall: A client must take 64 KiB within this time.
         slowest: Bytes per second at which a client must take an answer, beyond `stall` seconds.
         moment: Nobody has to make room who has kept us waiting for less.
@@ -92,7 +95,8 @@ class Limits:
     pipelined: int = 2
     discarded: float = 32 * MiB
     streams: int = 32
-    idle: float = 15 * SECONDS
+    head: float = 20 * SECONDS
+    idle: float = 75 * SECONDS
     stall: float = 20 * SECONDS
     slowest: float = 16 * KiB
     moment: float = 250 * MILLISECONDS

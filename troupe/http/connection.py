@@ -147,6 +147,7 @@ class Connection:
         self._draining = draining
         self._answers: set[_AnswerWriter | _Writing] = set()
         self._unanswered_input = True
+        self._heard_at = trio.current_time()
         self._ahead = b""
         self._hearing = trio.CancelScope()
         self._gathering = trio.CancelScope()
@@ -171,7 +172,6 @@ class Connection:
         Otherwise it has left, has not asked in time, or we are closing. What the front answers is
         answered here, and so is who announces a body that no route takes or does not send it.
         """
-        self._hearing.deadline = trio.current_time() + self._limits.idle
         with self._hearing, suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             heard = await self._head()
             self._hearing.deadline = math.inf
@@ -182,6 +182,7 @@ class Connection:
         """What the protocol is to read first; empty when the client has left."""
         heard = b""
         while not is_for_the_protocol(heard, self._limits.head_bytes):
+            self._hearing.deadline = self.closes_at()
             await self._let_gather()
             data = await self._received(self._limits.head_bytes - len(heard))
             if not data:
@@ -189,7 +190,6 @@ class Connection:
             heard += await self._accepted(data)
             if has_ended(heard) and await self._answered_here(heard):
                 heard = b""
-                self._hearing.deadline = trio.current_time() + self._limits.idle
         return heard
 
     async def _with_its_body(self, heard: bytes) -> bytes:
@@ -346,9 +346,16 @@ class Connection:
         """Whether the client is gone, which is noticed here while nobody reads."""
         return has_left(self.socket.fileno())
 
-    def idle_since(self) -> float:
-        """On trio's clock; the present while a request is answered without the protocol."""
-        return trio.current_time() if self._answers_directly else self.answered_at
+    def closes_at(self) -> float:
+        """When it is over if nothing more comes, on trio's clock; no answer of the protocol's runs.
+
+        Frames of HTTP/2 are no beginning of a head.
+        """
+        if self._answers_directly:
+            return math.inf
+        if self._unanswered_input and not self._frames:
+            return self._heard_at + self._limits.head
+        return self.answered_at + self._limits.idle
 
     def _both_ends(self) -> tuple[_Address, _Address]:
         if self._ends is None:
@@ -403,6 +410,8 @@ class Connection:
             if data:
                 await self._discard()
             return b""
+        if not self._unanswered_input:
+            self._heard_at = trio.current_time()
         self._unanswered_input = True
         self._frames = self._frames or data.startswith(_HTTP2)
         tiny = len(data) < _TINY and not self._frames

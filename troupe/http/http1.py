@@ -28,6 +28,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.typing import H11SendableEvent
 
 from troupe.common.logs import get_logger
+from troupe.http.admission import Limits
 from troupe.http.connection import Connection
 from troupe.http.refusals import announced_bytes, answer_to, refusal
 
@@ -98,9 +99,10 @@ class Http1(H11Protocol):
 class Http1Server(TCPServer):
     """Hypercorn's server of one connection, speaking `Http1`."""
 
-    def __init__(self, *args: Any, pipelined: int) -> None:
+    def __init__(self, *args: Any, limits: Limits) -> None:
         super().__init__(*args)
-        self._pipelined = pipelined
+        self._pipelined = limits.pipelined
+        self._step = min(limits.head, limits.idle)
 
     def is_idle(self) -> bool:
         """Whether the connection speaks `Http1` and waits for the first byte of a request."""
@@ -108,13 +110,16 @@ class Http1Server(TCPServer):
         return isinstance(protocol, Http1) and protocol.is_idle
 
     async def _idle_timeout(self) -> None:
-        """As Hypercorn's; but what is answered without it counts, of which it does not know."""
-        idle, connection = self.config.keep_alive_timeout, cast("Connection", self.stream)
-        deadline = trio.current_time() + idle
-        while not self.context.terminated.is_set() and trio.current_time() < deadline:
-            with trio.move_on_at(deadline):
+        """As Hypercorn's; but the connection says when, as not all is known here.
+
+        By the first time that it is asked, the answer with whose last bytes this began has ended.
+        """
+        connection = cast("Connection", self.stream)
+        closes_at = trio.current_time() + self._step
+        while not self.context.terminated.is_set() and trio.current_time() < closes_at:
+            with trio.move_on_at(min(closes_at, trio.current_time() + self._step)):
                 await self.context.terminated.wait()
-            deadline = max(deadline, connection.idle_since() + idle)
+            closes_at = connection.closes_at()
         with trio.CancelScope(shield=True):
             await self._initiate_server_close()
 

@@ -261,7 +261,7 @@ class _Server:
             connection.context,
             ConnectionState(self._state.copy()),
             as_stream(connection),
-            pipelined=self._limits.pipelined,
+            limits=self._limits,
         )
         connection.is_idle = server.is_idle
         await server.run()

@@ -18,8 +18,9 @@ from typing import Final
 
 LONGEST: Final = 120.0
 COMEBACK: Final = 10.0
-RAMP: Final = COMEBACK
-"""Seconds over which the first connections are spread, so that those that return come as evenly."""
+RAMP: Final = 20.0
+"""Seconds over which the first connections are spread: as long as a head may take, so that those
+which are closed then, and return, come as evenly."""
 SETTLE: Final = 2.0
 DRIP: Final = 1.0
 SIP: Final = 1024

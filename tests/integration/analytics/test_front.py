@@ -384,9 +384,9 @@ async def test_a_server_that_ends_lets_the_usual_way_say_so(
 
 
 async def test_mutated_requests_are_answered_the_same(pool: Database, shop: Warehouse) -> None:
-    """Over sockets too. What is no whole request is ended by the idle time."""
+    """Over sockets too. What is no whole request is ended when a head must have come."""
     dice = random.Random(20261126)
-    limits = Limits(idle=1.0)
+    limits = Limits(idle=1.0, head=1.0)
     async with (
         port(pool, shop, limits=limits) as front,
         port(pool, shop, limits=limits, with_front=False) as usual,

@@ -40,7 +40,7 @@ async def test_a_request_is_answered(start: Any, site: Site) -> None:
 
 
 async def test_an_idle_connection_is_closed(start: Any, site: Site) -> None:
-    server: Running = await start(site.app, Limits(idle=0.2))
+    server: Running = await start(site.app, Limits(idle=0.2, head=0.2))
     async with await server.connect() as kept_alive, await server.connect() as fresh:
         await kept_alive.send_all(request("GET", "/quick"))
         assert (await read_reply(kept_alive)).status == 200
@@ -271,7 +271,7 @@ async def test_a_whole_url_as_target(start: Any, site: Site) -> None:
 
 
 async def test_dripped_headers_do_not_hold_a_connection(start: Any, site: Site) -> None:
-    server: Running = await start(site.app, Limits(idle=0.5))
+    server: Running = await start(site.app, Limits(head=0.5))
     async with await server.connect() as stream:
         began = trio.current_time()
         with trio.fail_after(WAIT), suppress(trio.BrokenResourceError):
@@ -281,6 +281,19 @@ async def test_dripped_headers_do_not_hold_a_connection(start: Any, site: Site) 
                     if not await stream.receive_some(100):
                         break
         assert trio.current_time() - began < 3
+
+
+async def test_a_connection_may_lie_idle_for_longer_than_a_head_may_take(
+    start: Any, site: Site
+) -> None:
+    server: Running = await start(site.app, Limits(head=0.3, idle=60))
+    async with await server.connect() as stream:
+        for _ in range(3):
+            await stream.send_all(request("GET", "/quick"))
+            assert (await read_reply(stream)).status == 200
+            await trio.sleep(0.7)
+        await stream.send_all(request("GET", "/quick")[:20])
+        assert await read_to_end(stream, 3) == b""
 
 
 async def read_until(stream: trio.SocketStream, wanted: bytes) -> bytes:
