@@ -46,7 +46,6 @@ import select
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any, Final, Protocol, cast
 
 import trio
@@ -65,7 +64,7 @@ from hypercorn.utils import parse_socket_addr
 from troupe.common.logs import get_logger
 from troupe.common.units import MILLISECONDS, SECONDS, KiB, MiB
 from troupe.http.admission import Admission
-from troupe.http.direct import Departures, DirectAnswer, NoBody, has_left
+from troupe.http.direct import Departures, DirectAnswer, NoBody
 from troupe.http.heads import announced_body, has_ended, is_for_the_protocol
 from troupe.http.plain import PlainRequest, read_plain, scope_of
 from troupe.http.problems import Problem
@@ -139,7 +138,7 @@ class Connection:
         self._front = front
         self._ends: tuple[_Address, _Address] | None = None
         self._departures = departures
-        self._answers_directly = False
+        self._leaving: trio.CancelScope | None = None  # of a request that is answered directly
         self._app = app
         self._stream = stream
         self._admission = admission
@@ -307,7 +306,7 @@ class Connection:
         if self._closing or self._draining.is_set():
             return False
         request = read_plain(data)
-        if request is None or not await self._is_quiet():
+        if request is None or not await self._is_quiet() or self._closing:
             return False
         client, server = self._both_ends()
         answer = None
@@ -323,35 +322,31 @@ class Connection:
 
     async def _answer_directly(self, scope: HTTPScope) -> None:
         self._hearing.deadline = math.inf  # an answer has deadlines of its own
-        self._answers_directly = True
         try:
-            with self._departures.attending(self) as leaving:
-                answer = DirectAnswer(partial(self._write_or_leave, leaving))
+            with self._departures.attending(self.socket.fileno()) as self._leaving:
+                answer = DirectAnswer(self._write_or_leave)
                 extensions = cast("dict[str, object]", scope["extensions"])
                 extensions[ATTENDED_EXTENSION] = True
                 await self(scope, NoBody(), answer, _nobody, _nobody)
         finally:
-            self._answers_directly = False
+            self._leaving = None
         if answer.is_last:
             self._reading = False  # nobody does, so that closing may
             await self.aclose()
 
-    async def _write_or_leave(self, leaving: trio.CancelScope, data: bytes) -> None:
+    async def _write_or_leave(self, data: bytes) -> None:
         try:
             await self.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            leaving.cancel()
-
-    def has_left(self) -> bool:
-        """Whether the client is gone, which is noticed here while nobody reads."""
-        return has_left(self.socket.fileno())
+            if self._leaving is not None:
+                self._leaving.cancel()
 
     def closes_at(self) -> float:
         """When it is over if nothing more comes, on trio's clock; no answer of the protocol's runs.
 
         Frames of HTTP/2 are no beginning of a head.
         """
-        if self._answers_directly:
+        if self._leaving is not None:
             return math.inf
         if self._unanswered_input and not self._frames:
             return self._heard_at + self._limits.head
@@ -481,6 +476,8 @@ class Connection:
         self._closed.set()
         for answer in self._answers:  # whoever waits for one would wait for nothing
             answer.ended.set()
+        if self._leaving is not None:
+            self._leaving.cancel()
         self.let_go(self.held)
 
     # --- as a guest of the server ---
@@ -554,7 +551,7 @@ class Connection:
         """Close when idle; answer first when a request runs or may be on its way."""
         self._gathering.cancel()
         for answer in tuple(self._answers):
-            if answer.promised_more or self._answers_directly:
+            if answer.promised_more or self._leaving is not None:
                 await answer.ended.wait()
         expected = trio.current_time() - self.answered_at < self._limits.revisit
         if not self._answers and (expected or self._unanswered_input or self._is_readable()):

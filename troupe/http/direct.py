@@ -25,12 +25,12 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import trio
 from hypercorn.typing import ASGIReceiveEvent
 
-from troupe.common.units import MILLISECONDS
+from troupe.common.units import MILLISECONDS, KiB
 from troupe.http.refusals import announced_bytes
 
 LOOKED_AFTER: Final = 100 * MILLISECONDS
@@ -38,6 +38,8 @@ LOOKED_AFTER: Final = 100 * MILLISECONDS
 _GONE: Final = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 _WITHOUT_BODY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 _CLOSE: Final = (b"connection", b"close")
+_JOINED: Final = 16 * KiB
+"""Bytes of a body; to copy more costs more than a write."""
 
 
 class NoBody:
@@ -57,8 +59,8 @@ class NoBody:
 class DirectAnswer:
     """The ASGI `send` of one answer in HTTP/1.1.
 
-    A head that announces a body goes out together with it. A body whose length nobody knows goes in
-    chunks (RFC 9112, section 7.1), and its head at once: it may begin with a pause.
+    A head that announces a short body goes out together with it. A body whose length nobody knows
+    goes in chunks (RFC 9112, section 7.1), and its head at once: it may begin with a pause.
 
     Args:
         write: Sends bytes to the client.
@@ -110,7 +112,11 @@ class DirectAnswer:
             raise ValueError("a body is not as long as its head says")
         else:
             self._missing -= len(body)
-            body, self._unsent = self._unsent + body, b""
+            head, self._unsent = self._unsent, b""
+            if len(body) <= _JOINED:
+                body = head + body
+            elif head:
+                await self._write(head)
         if body:
             await self._write(body)
         if not more:
@@ -134,52 +140,43 @@ def _date() -> bytes:
     return _written[1]
 
 
-class Attended(Protocol):
-    """A connection, as far as `Departures` is concerned."""
-
-    def has_left(self) -> bool:
-        """Whether its client is gone."""
-        ...
-
-
 class Departures:
     """Notices clients that leave while they are answered, for all connections of one port.
 
     Nobody reads from a connection meanwhile. So all of them are looked at every `LOOKED_AFTER`
-    seconds, which costs a request two operations on a dictionary.
+    seconds, with one question to the system; a request itself costs two operations on dictionaries.
     """
 
     def __init__(self) -> None:
-        self._attended: dict[Attended, trio.CancelScope] = {}
+        self._poll = select.poll()
+        self._scopes: dict[int, trio.CancelScope] = {}
         self._some = trio.Event()
 
     @contextmanager
-    def attending(self, connection: Attended) -> Iterator[trio.CancelScope]:
-        """Cancel the context when the client leaves; whoever notices first may do so too."""
+    def attending(self, descriptor: int) -> Iterator[trio.CancelScope]:
+        """Cancel the context when the client leaves; whoever notices first may do so too.
+
+        Args:
+            descriptor: Of the connection's socket. Should that be closed meanwhile, it may come to
+                be another's.
+        """
         with trio.CancelScope() as scope:
-            self._attended[connection] = scope
+            self._poll.register(descriptor, _GONE)
+            self._scopes[descriptor] = scope
             self._some.set()
             try:
                 yield scope
             finally:
-                del self._attended[connection]
+                if self._scopes.get(descriptor) is scope:
+                    del self._scopes[descriptor]
+                    self._poll.unregister(descriptor)
 
     async def watch(self) -> None:
         """Look after them until cancelled."""
         while True:
             await self._some.wait()
             await trio.sleep(LOOKED_AFTER)
-            for connection, scope in self._attended.items():
-                if connection.has_left():
-                    scope.cancel()
-            if not self._attended:
+            for descriptor, _ in self._poll.poll(0):
+                self._scopes[descriptor].cancel()
+            if not self._scopes:
                 self._some = trio.Event()
-
-
-def has_left(descriptor: int) -> bool:
-    """Whether the other end of a socket is closed; one of ours that is closed has none."""
-    if descriptor < 0:
-        return True
-    poll = select.poll()
-    poll.register(descriptor, _GONE)
-    return bool(poll.poll(0))
