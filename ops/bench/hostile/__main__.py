@@ -1,6 +1,7 @@
 """``python -m ops.bench.hostile``: see docs/benchmarks.md, "Slow and hostile clients"."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -21,14 +22,13 @@ from ops.bench.hostile.crowd import KINDS, TO_AUTH, Options
 from ops.bench.site import Site, resident, running_site
 from ops.bench.visitors import Options as Visit
 from ops.bench.visitors import Seen, visitors
-from troupe.common.niceness import give_way
+from troupe.common.niceness import give_way, keep_off, reserved
 
 RATIO: Final = 1.2
 MS: Final = 1e3
 MiB: Final = 1024 * 1024
 SETTLE: Final = 3.0
 NICENESS: Final = 10
-"""Of the bad clients, which in reality would compute on machines of their own."""
 ANSWER: Final = "/api/v1/stats?preset=28d"
 
 
@@ -53,6 +53,12 @@ class Figures:
         return self.ratio <= RATIO and not self.beside.failed
 
 
+def _elsewhere() -> None:
+    """Bad clients compute on machines of their own, as far as that can be said with one."""
+    give_way(NICENESS)
+    keep_off(os.getpid(), reserved(1))
+
+
 @contextmanager
 def crowd(options: Options) -> Iterator[dict[str, int]]:
     """Bad clients while the context is open; tells at its end how they fared."""
@@ -63,7 +69,7 @@ def crowd(options: Options) -> Iterator[dict[str, int]]:
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: give_way(NICENESS),  # noqa: PLW1509 - one thread
+        preexec_fn=_elsewhere,  # noqa: PLW1509 - one thread
     ) as process:
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("no pipes")
@@ -90,6 +96,7 @@ def measure(site: Site, options: Any) -> dict[str, Figures]:
                 rate=options.rate,
                 seconds=options.seconds,
                 seed=seed,
+                processors=tuple(reserved(1)),
             )
         )
 
