@@ -355,10 +355,11 @@ class Connection:
     def _both_ends(self) -> tuple[_Address, _Address]:
         if self._ends is None:
             family = self.socket.family
-            self._ends = (
-                parse_socket_addr(family, self.socket.getpeername()),
-                parse_socket_addr(family, self.socket.getsockname()),
-            )
+            try:
+                peer, here = self.socket.getpeername(), self.socket.getsockname()
+            except OSError as error:
+                raise trio.BrokenResourceError("the client is gone") from error
+            self._ends = parse_socket_addr(family, peer), parse_socket_addr(family, here)
         return self._ends
 
     async def _is_quiet(self) -> bool:

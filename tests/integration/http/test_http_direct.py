@@ -1,11 +1,14 @@
 """Without Hypercorn or with it: an application is told the same, and so is its client."""
 
 import json
+import socket
+import struct
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import pytest
 import trio
+import trio.testing
 
 from tests.integration.http.wire import (
     WAIT,
@@ -15,8 +18,10 @@ from tests.integration.http.wire import (
     read_to_end,
     request,
 )
+from troupe.http import connection
 from troupe.http import server as server_module
 from troupe.http.admission import Limits
+from troupe.http.plain import PlainRequest, read_plain
 from troupe.http.request import ATTENDED_EXTENSION
 
 BY_HYPERCORN: Final = "TE: trailers"
@@ -179,6 +184,26 @@ async def test_idle_time_does_not_run_while_an_answer_is_made(
         site.release.set()
         assert json.loads((await read_reply(stream)).body) == {"text": "slow"}
         assert await read_to_end(stream, 3) == b""
+
+
+async def test_a_client_that_resets_is_not_worth_a_line(
+    start: Any, site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server: Running = await start(site.app)
+    stream = await server.connect()
+
+    def read_and_reset(raw: bytes) -> PlainRequest | None:
+        now = struct.pack("ii", 1, 0)
+        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
+        stream.socket.close()
+        return read_plain(raw)
+
+    monkeypatch.setattr(connection, "read_plain", read_and_reset)
+    await stream.send_all(request("GET", "/quick"))
+    await trio.testing.wait_all_tasks_blocked(0.2)
+    monkeypatch.undo()
+    assert (await server.ask(request("GET", "/quick"))).status == 200
+    assert "connection_failed" not in capsys.readouterr().out
 
 
 async def test_what_comes_meanwhile_is_answered_in_turn(start: Any, site: Site) -> None:
