@@ -70,6 +70,7 @@ FURTHER: Final = (
     ("carts, a word searched", "tasks/cart-abandonment", {"q": "product 19"}),
     ("carts, a rare word searched", "tasks/cart-abandonment", {"q": "cv4711"}),
 )
+LOAD_DEADLINE: Final = 120.0
 TIMELINES_MS: Final = 10
 TIMELINES: Final = 100
 """Sessions and persons asked for, each once. The first dozen of them include what a session of
@@ -391,6 +392,7 @@ class Benchmark:
                     str(found["versions"]),
                     str(found["errors"]),
                 )
+        self._load("as-before").communicate(timeout=LOAD_DEADLINE)
         quiet, loaded = figures["quiet"], figures["a day is loaded"]
         self._target("mix, p99 of p50", quiet["p99"] / quiet["p50"], 5, "x", at_least=False)
         self._target("mix, errors", quiet["errors"] + loaded["errors"], 0, "", at_least=False)
@@ -407,6 +409,14 @@ class Benchmark:
         self.figures["mix"] = figures
         self.tables.append(table)
 
+    def _load(self, what: str) -> "subprocess.Popen[bytes]":
+        """Load the last day again, by a process of its own."""
+        return subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "ops.bench.answers.load", self._runtime,
+             str(self._options.events), what],
+            cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+
     def _mixed(self, port: int, seconds: float, *, loading: bool) -> dict[str, Any]:
         requests = [[request(f"/api/v1/{path}", token) for path in MIX] for token in self._tokens]
         asked = [0] * self._options.clients
@@ -420,11 +430,7 @@ class Benchmark:
         def next_request(client: int) -> bytes:
             nonlocal loader
             if loading and loader is None and time.perf_counter() - began > seconds / 3:
-                loader = subprocess.Popen(  # noqa: S603
-                    [sys.executable, "-m", "ops.bench.answers.load", self._runtime,
-                     str(self._options.events)],
-                    cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True,
-                )  # fmt: skip
+                loader = self._load("changed")
             asked[client] += 1
             return requests[client % TOKENS][(asked[client] * 7 + client) % len(MIX)]
 
@@ -443,7 +449,7 @@ class Benchmark:
         keep_asking(port, self._options.clients, seconds, next_request, seen)
         stale = 0
         if loader is not None:
-            output, _ = loader.communicate(timeout=120)
+            output, _ = loader.communicate(timeout=LOAD_DEADLINE)
             if loader.returncode != 0:
                 raise SystemExit("the load failed")
             told = json.loads(output)

@@ -1,6 +1,7 @@
-"""Loads the shop's last day again, with other sessions; says which version that made, and when.
+"""Loads the shop's last day again, ``changed`` or ``as-before``.
 
-It gives way to those who answer as the data group does: its process, and its session of PostgreSQL.
+Says which version that made, and when. It gives way to those who answer as the data group does: its
+process, and its session of PostgreSQL.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from troupe.common.database._niceness import place
 from troupe.common.niceness import give_way, keep_off, reserved
 
 
-async def main(url: str, events: int) -> None:
+async def main(url: str, events: int, what: str) -> None:
     """Stage, seal, publish."""
     configuration = load(environment={})
     niceness = configuration.groups.data.niceness
@@ -28,8 +29,9 @@ async def main(url: str, events: int) -> None:
     connection = await asyncpg.connect(url)
     try:
         await place(connection, niceness, processors)
-        changed = sessions + 1 + time.time_ns() % 50
-        staged = await data.stage_day(connection, data.SHOP, data.LAST_DAY, changed, visitors)
+        if what == "changed":
+            sessions += 1 + time.time_ns() % 50
+        staged = await data.stage_day(connection, data.SHOP, data.LAST_DAY, sessions, visitors)
         version = await data.publish_day(connection, data.SHOP, staged)
         # perf_counter is the one monotonic clock that processes of a machine share.
         print(json.dumps({"version": version, "committed_at": time.perf_counter()}))
@@ -38,4 +40,4 @@ async def main(url: str, events: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
