@@ -64,7 +64,7 @@ from hypercorn.utils import parse_socket_addr
 from troupe.common.logs import get_logger
 from troupe.common.units import MILLISECONDS, SECONDS, KiB, MiB
 from troupe.http.admission import Admission
-from troupe.http.direct import Departures, DirectAnswer, NoBody
+from troupe.http.direct import CLOSE, Departures, DirectAnswer, NoBody
 from troupe.http.heads import announced_body, has_ended, is_for_the_protocol
 from troupe.http.plain import PlainRequest, read_plain, scope_of
 from troupe.http.problems import Problem
@@ -94,7 +94,6 @@ _TINY_IN_A_ROW: Final = 2
 _GATHER_FIRST: Final = 20 * MILLISECONDS
 _GATHER_FACTOR: Final = 16
 _GATHER_LONGEST: Final = 5 * SECONDS
-_CLOSE: Final = (b"connection", b"close")
 _BODY_BEHIND: Final = 100 * MILLISECONDS
 _SMALL_BODY: Final = 64 * KiB
 _TURNS: Final = 12
@@ -723,10 +722,10 @@ class _AnswerWriter:
         if message["type"].endswith("http.response.start"):
             self.began = True
             headers = list(message["headers"])
-            if self._http1 and _CLOSE not in headers and await self._is_last():
-                headers.append(_CLOSE)
+            if self._http1 and CLOSE not in headers and await self._is_last():
+                headers.append(CLOSE)
                 message = {**message, "headers": headers}
-            self.promised_more = self._http1 and _CLOSE not in headers
+            self.promised_more = self._http1 and CLOSE not in headers
         if self._http1:  # where `Connection.send_all` sees to it
             last = message["type"].endswith("body") and not message.get("more_body", False)
             self.ending = last

@@ -37,7 +37,7 @@ LOOKED_AFTER: Final = 100 * MILLISECONDS
 """Until it is noticed that a client has left."""
 _GONE: Final = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 _WITHOUT_BODY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
-_CLOSE: Final = (b"connection", b"close")
+CLOSE: Final = (b"connection", b"close")
 _JOINED: Final = 16 * KiB
 """Bytes of a body; to copy more costs more than a write."""
 
@@ -90,7 +90,7 @@ class DirectAnswer:
             await self._go_on(message["body"], more=message.get("more_body", False))
 
     async def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self._closes = _CLOSE in headers
+        self._closes = CLOSE in headers
         lines = b"".join([b"%b: %b\r\n" % header for header in headers])
         if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers):
             raise ValueError("a header has a line break")
@@ -99,7 +99,7 @@ class DirectAnswer:
         if status in _WITHOUT_BODY:
             self._missing = 0
         chunked = b"transfer-encoding: chunked\r\n" if self._missing is None else b""
-        head = b"HTTP/1.1 %d \r\n%bdate: %b\r\n%b\r\n" % (status, lines, _date(), chunked)
+        head = b"HTTP/1.1 %d \r\n%bdate: %b\r\n%b\r\n" % (status, lines, date_now(), chunked)
         if self._missing:
             self._unsent = head
         else:
@@ -131,8 +131,8 @@ def _chunk(body: bytes, *, last: bool) -> bytes:
 _written: tuple[int, bytes] = (0, b"")
 
 
-def _date() -> bytes:
-    """The ``Date`` of this second."""
+def date_now() -> bytes:
+    """The ``Date`` of this second (RFC 9110, section 5.6.7)."""
     global _written  # noqa: PLW0603 - one value per second, whoever asks
     second = int(time.time())
     if second != _written[0]:

@@ -29,7 +29,6 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from email.utils import formatdate
 from typing import Final, Protocol
 
 from troupe.actors.analytics.answers import Reporting
@@ -40,6 +39,7 @@ from troupe.http.answering import Answering, Question
 from troupe.http.application import Application, printable
 from troupe.http.asked import Asked
 from troupe.http.declaration import JSON_TYPE, Route
+from troupe.http.direct import date_now
 from troupe.http.plain import PlainRequest
 from troupe.http.principal import Principal
 from troupe.http.request import Client, current_request, request_id_of
@@ -127,7 +127,6 @@ class KeptAnswers:
         named = {name.lower(): value for name, value in fixed.items()}
         lines = "".join(f"{name}: {value}\r\n" for name, value in named.items())
         self._fixed = f"HTTP/1.1 200 \r\n{lines}"
-        self._date = (0, "")
         answering.offer = self.offer
 
     def offer(self, tenant: TenantId, question: Question, asked: Asked, tag: str) -> None:
@@ -191,7 +190,7 @@ class KeptAnswers:
         return (
             f'{self._fixed}content-length: {len(body)}\r\netag: "{shortcut.tag}"\r\n'
             f"x-request-id: {request_id}\r\nratelimit-policy: {policy}\r\n"
-            f"ratelimit: {left}\r\ndate: {self._now()}\r\n\r\n"
+            f"ratelimit: {left}\r\ndate: {date_now().decode()}\r\n\r\n"
         ).encode("ascii") + body
 
     def _principal(self, authorization: bytes | None) -> Principal | None:
@@ -224,9 +223,3 @@ class KeptAnswers:
         )
         self._shortcuts[key] = shortcut
         return shortcut
-
-    def _now(self) -> str:
-        second = int(time.time())
-        if second != self._date[0]:
-            self._date = second, formatdate(second, usegmt=True)
-        return self._date[1]

@@ -392,7 +392,7 @@ class Benchmark:
                     str(found["versions"]),
                     str(found["errors"]),
                 )
-        self._load("as-before").communicate(timeout=LOAD_DEADLINE)
+        self._loaded(self._load("as-before"))
         quiet, loaded = figures["quiet"], figures["a day is loaded"]
         self._target("mix, p99 of p50", quiet["p99"] / quiet["p50"], 5, "x", at_least=False)
         self._target("mix, errors", quiet["errors"] + loaded["errors"], 0, "", at_least=False)
@@ -416,6 +416,15 @@ class Benchmark:
              str(self._options.events), what],
             cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
+
+    @staticmethod
+    def _loaded(loader: "subprocess.Popen[bytes]") -> dict[str, Any]:
+        """What it says at its end."""
+        output, _ = loader.communicate(timeout=LOAD_DEADLINE)
+        if loader.returncode != 0:
+            raise SystemExit("the load failed")
+        told: dict[str, Any] = json.loads(output)
+        return told
 
     def _mixed(self, port: int, seconds: float, *, loading: bool) -> dict[str, Any]:
         requests = [[request(f"/api/v1/{path}", token) for path in MIX] for token in self._tokens]
@@ -449,10 +458,7 @@ class Benchmark:
         keep_asking(port, self._options.clients, seconds, next_request, seen)
         stale = 0
         if loader is not None:
-            output, _ = loader.communicate(timeout=LOAD_DEADLINE)
-            if loader.returncode != 0:
-                raise SystemExit("the load failed")
-            told = json.loads(output)
+            told = self._loaded(loader)
             stale = sum(
                 version < told["version"]
                 for asked_at, version in seen_at
