@@ -17,8 +17,9 @@ Three bounds:
 
 * Connections. A newcomer takes the place of the first in the line. When none is waiting for its
   client, nothing is accepted, and the kernel queues (`troupe.http.server.BACKLOG`).
-* Bytes held for clients: bodies that have not arrived completely, and answers not yet taken.
-  Beyond it the first in the line that holds any is closed; if there is none, the body is refused.
+* Bytes held for clients: bodies that have not arrived completely, and answers not yet taken. One
+  document for which many wait is there once, and counted once. Beyond the bound the first in the
+  line that holds any is closed; if there is none, the body is refused.
 * Requests being answered. Beyond it they are refused with 503 and ``Retry-After``, before any
   application. A request counts from when its body is there, and not while its client takes what is
   ready, so that slow bodies and slow readers take up no place.
@@ -34,7 +35,7 @@ are one); closing at random (hits good ones in proportion); shorter deadlines wh
 import fcntl
 import os
 import resource
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -73,10 +74,11 @@ class Limits:
             connections together, so that their clients hear why.
         streams: Requests at a time on one connection (HTTP/2).
         head: A request's head must have come within this time: since its first byte, or since a
-            connection was accepted.
+            connection was accepted. Deadlines tidy up; it is who makes room that protects.
         idle: A connection on which nothing more is asked is closed then. Longer than the minute for
             which the usual proxies keep theirs, or now and then one would ask on a closed one.
-        stall: A client must take 64 KiB within this time.
+        stall: A client must take 64 KiB within this time. Long enough for a train in a tunnel; who
+            holds memory that others need is closed much sooner.
         slowest: Bytes per second at which a client must take an answer, beyond `stall` seconds.
         moment: Nobody has to make room who has kept us waiting for less.
         first_request: While draining, what a connection gets whose request is on its way.
@@ -95,9 +97,9 @@ class Limits:
     pipelined: int = 2
     discarded: float = 32 * MiB
     streams: int = 32
-    head: float = 20 * SECONDS
+    head: float = 60 * SECONDS
     idle: float = 75 * SECONDS
-    stall: float = 20 * SECONDS
+    stall: float = 60 * SECONDS
     slowest: float = 16 * KiB
     moment: float = 250 * MILLISECONDS
     first_request: float = 1 * SECONDS
@@ -142,6 +144,7 @@ class Admission:
         self._discarded_at = trio.current_time()
         self._places = trio.Semaphore(limits.connections)
         self._line: OrderedDict[Guest, float] = OrderedDict()
+        self._documents: Counter[int] = Counter()  # by identity: how many wait for each
         self._changed = trio.Event()
         self._closed = 0
         self._complained = -BETWEEN_COMPLAINTS
@@ -230,6 +233,19 @@ class Admission:
     def let_go(self, size: int) -> None:
         """The bytes are gone."""
         self.held -= size
+
+    def hold_document(self, document: bytes, holder: Guest) -> None:
+        """Count an answer that a client takes its time for, which must be let go of later."""
+        self._documents[id(document)] += 1
+        if self._documents[id(document)] == 1:
+            self.hold(len(document), holder)
+
+    def let_document_go(self, document: bytes) -> None:
+        """A client waits for it no longer."""
+        self._documents[id(document)] -= 1
+        if self._documents[id(document)] == 0:
+            del self._documents[id(document)]
+            self.let_go(len(document))
 
     # --- what becomes of the slowest ---
 

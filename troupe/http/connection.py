@@ -75,6 +75,7 @@ from troupe.http.refusals import (
     path_of,
     refusal,
     refusal_of,
+    two_framings,
     written_answer,
 )
 from troupe.http.request import ATTENDED_EXTENSION, DRAINING_EXTENSION, TAKEN_EXTENSION
@@ -93,7 +94,7 @@ _HTTP2: Final = b"PRI "
 _TINY_IN_A_ROW: Final = 2
 _GATHER_FIRST: Final = 20 * MILLISECONDS
 _GATHER_FACTOR: Final = 16
-_GATHER_LONGEST: Final = 5 * SECONDS
+_GATHER_LONGEST: Final = 20 * SECONDS
 _BODY_BEHIND: Final = 100 * MILLISECONDS
 _SMALL_BODY: Final = 64 * KiB
 _TURNS: Final = 12
@@ -159,6 +160,7 @@ class Connection:
         self._in_hand = 0
         self._counted = 0
         self._writing = 0
+        self._untaken: list[bytes] = []  # answers that the client takes piece by piece
         self._futile: set[trio.CancelScope] = set()
         admission.waits(self)
 
@@ -195,6 +197,8 @@ class Connection:
         body = announced_body(heard)
         if body is None:
             return heard
+        if body.is_framed_twice:
+            return await self._refuse_at_once(two_framings())
         if body.size > self._limits.body_bytes:
             return await self._refuse_at_once(refusal(413))
         missing = body.begins + body.size - len(heard)
@@ -382,7 +386,7 @@ class Connection:
         self._answers.add(writing)
         self._hearing.deadline = math.inf  # an answer has deadlines of its own
         try:
-            await self.send_all(answer[taken:])
+            await self._send_from(taken, answer)
         finally:
             writing.ended.set()
             self._answers.discard(writing)
@@ -422,10 +426,13 @@ class Connection:
         taken = self._taken_at_once(data)
         if taken == len(data):
             await trio.lowlevel.cancel_shielded_checkpoint()
-            return
+        else:
+            await self._send_from(taken, data)
+
+    async def _send_from(self, taken: int, data: bytes) -> None:
         self._writing += 1
         self._note_turn()
-        self.hold(len(data) - taken)
+        self._hold_document(data)
         end = trio.current_time() + self._limits.patience(len(data))
         try:
             for start in range(taken, len(data), _WRITE_BYTES):
@@ -435,7 +442,7 @@ class Connection:
                 if scope.cancelled_caught:
                     raise self.stopped_reading(len(data) - start)
         finally:
-            self.let_go(len(data) - taken)
+            self._let_document_go(data)
             self._writing -= 1
             self._note_turn()
 
@@ -478,6 +485,8 @@ class Connection:
             answer.ended.set()
         if self._leaving is not None:
             self._leaving.cancel()
+        for document in tuple(self._untaken):
+            self._let_document_go(document)
         self.let_go(self.held)
 
     # --- as a guest of the server ---
@@ -494,6 +503,20 @@ class Connection:
         size = min(size, self.held)
         self.held -= size
         self._admission.let_go(size)
+
+    def _hold_document(self, document: bytes) -> None:
+        if not self._closed.is_set():
+            self._untaken.append(document)
+            self.held += len(document)
+            self._admission.hold_document(document, self)
+
+    def _let_document_go(self, document: bytes) -> None:
+        for index, other in enumerate(self._untaken):
+            if other is document:
+                del self._untaken[index]
+                self.held -= len(document)
+                self._admission.let_document_go(document)
+                return
 
     @contextmanager
     def patiently(self, size: int) -> Iterator[None]:

@@ -43,6 +43,11 @@ def crowded() -> Problem:
     )
 
 
+def two_framings() -> Problem:
+    """The problem of a request whose end two readers may see in two places."""
+    return refusal(400, "Content-Length and Transfer-Encoding exclude each other.")
+
+
 def answer_to(problem: Problem) -> tuple[Headers, bytes]:
     """Headers and body, as complete as those of any other answer."""
     request_id = str(new_id())
@@ -108,7 +113,7 @@ def _ambiguity_of(scope: HTTPScope) -> Problem | None:
     names = [name.lower() for name, _ in scope["headers"]]
     if b"transfer-encoding" in names:
         if b"content-length" in names:
-            return refusal(400, "Content-Length and Transfer-Encoding exclude each other.")
+            return two_framings()
         if scope["http_version"] == "1.0":
             return refusal(400, "HTTP/1.0 has no Transfer-Encoding.")
     return None

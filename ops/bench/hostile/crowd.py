@@ -18,9 +18,6 @@ from typing import Final
 
 LONGEST: Final = 120.0
 COMEBACK: Final = 10.0
-RAMP: Final = 20.0
-"""Seconds over which the first connections are spread: as long as a head may take, so that those
-which are closed then, and return, come as evenly."""
 SETTLE: Final = 2.0
 DRIP: Final = 1.0
 SIP: Final = 1024
@@ -170,25 +167,35 @@ KINDS: Final[dict[str, Callable[[Client], Awaitable[None]]]] = {
 }
 
 
+BORNE: Final = {"silent": 60.0, "idle": 75.0, "slow_head": 60.0, "slow_reader": 80.0}
+BORNE_OTHERWISE: Final = 20.0
+"""Seconds for which the server bears one of a kind at most (`troupe.http.admission`)."""
+
+
 class Crowd:
-    """All of them."""
+    """All of them.
+
+    The first come spread over as long as the server bears one, so that those which are closed then,
+    and return, come as evenly: what is measured is how it is from then on.
+    """
 
     def __init__(self, options: Options) -> None:
         self.open = 0
         self.ended = 0
         self._options = options
         self._behave = KINDS[options.kind]
+        self._spread = BORNE.get(options.kind, BORNE_OTHERWISE)
 
     async def gather(self) -> None:
         """Let them come, and say when all have."""
         async with asyncio.TaskGroup() as group:
             for number in range(self._options.count):
                 group.create_task(self._come_back(number))
-            await asyncio.sleep(RAMP + SETTLE)
+            await asyncio.sleep(self._spread + SETTLE)
             print("ready", flush=True)
 
     async def _come_back(self, number: int) -> None:
-        await asyncio.sleep(RAMP * number / self._options.count)
+        await asyncio.sleep(self._spread * number / self._options.count)
         while True:
             began = time.monotonic()
             await self._once(number)

@@ -249,6 +249,24 @@ async def test_answers_that_nobody_takes_share_it_too(
         assert admitted[0].held <= LARGE_BYTES + 1 * MiB
 
 
+@pytest.mark.parametrize("way", ["direct"], indirect=True)
+async def test_a_document_for_which_many_wait_is_counted_once(
+    start: Any, site: Site, admitted: list[Admission]
+) -> None:
+    """Nobody is closed for it, and it is gone with the last. (Hypercorn makes copies; they count.)"""
+    running: Running = await start(site.app, Limits(held_bytes=LARGE_BYTES * 3 // 2, moment=0))
+    async with crowd(running, 4, request("GET", "/shared")) as slow:
+        (watched,) = admitted
+        await until(lambda: sum(watched._documents.values()) == len(slow))
+        assert watched.held == LARGE_BYTES
+        await slow.pop().aclose()
+        await until(lambda: sum(watched._documents.values()) == len(slow))
+        assert watched.held == LARGE_BYTES
+        assert not any([await is_closed(stream, 0.1) for stream in slow])
+    await until(lambda: watched.held == 0)
+    assert not watched._documents
+
+
 async def test_a_large_answer_that_is_taken_is_not_disturbed(start: Any, site: Site) -> None:
     running: Running = await start(site.app, Limits(held_bytes=1 * MiB))
     async with await running.connect() as stream:

@@ -88,9 +88,16 @@ async def test_stock_quart_trio_leaks_the_connection(nursery: trio.Nursery) -> N
         ("Transfer-Encoding: chunked", "Content-Length: 5"),
     ],
 )
-async def test_both_framing_headers_are_refused(start: Any, site: Site, headers: Any) -> None:
+@pytest.mark.parametrize("asked_before", [0, 1])
+async def test_both_framing_headers_are_refused(
+    start: Any, site: Site, headers: Any, asked_before: int
+) -> None:
+    """At once, or by the protocol when it has begun."""
     server: Running = await start(site.app)
     async with await server.connect() as stream:
+        for _ in range(asked_before):
+            await stream.send_all(request("GET", "/quick"))
+            assert (await read_reply(stream)).status == 200
         await stream.send_all(request("POST", "/echo", *headers, body=CHUNKED + SMUGGLED))
         answers = await read_to_end(stream, 5)
     assert answers.startswith(b"HTTP/1.1 400")

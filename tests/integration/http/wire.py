@@ -66,6 +66,17 @@ def make_site(**settings: Any) -> Site:
         site.started.set()
         return Answer(b"x" * LARGE_BYTES)
 
+    shared_document = b"x" * LARGE_BYTES
+
+    @app.api.get(
+        "/shared",
+        requires=Access.PUBLIC,
+        answers={200: Media("application/octet-stream")},
+        summary="The same for everybody",
+    )
+    async def shared() -> Answer:
+        return Answer(shared_document)
+
     @app.api.post(
         "/echo", requires=Access.PUBLIC, body=EchoBody, answers={200: Echo}, summary="Back again"
     )

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import event, example, given
 from hypothesis import strategies as st
 
-from troupe.http.heads import announced_body, is_for_the_protocol
+from troupe.http.heads import Body, announced_body, is_for_the_protocol
 
 LONGEST = 64
 PIECES = st.sampled_from(
@@ -74,7 +74,7 @@ def test_an_announced_body_is_the_one_that_h11_reads(
     event(f"announced: {announced is not None}")
     if announced is None:
         return
-    begins, size, _ = announced
+    begins, size, _, is_framed_twice = announced
     assert begins == len(head)
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(head)
@@ -83,18 +83,30 @@ def test_an_announced_body_is_the_one_that_h11_reads(
     except h11.RemoteProtocolError:
         return  # refused, whatever was waited for
     assert isinstance(request, h11.Request)
-    assert [int(value) for name, value in request.headers if name == b"content-length"] == [size]
-    assert not [name for name, _ in request.headers if name == b"transfer-encoding"]
+    lengths = [int(value) for name, value in request.headers if name == b"content-length"]
+    assert [name for name, _ in request.headers if name == b"transfer-encoding"] == (
+        [b"transfer-encoding"] if is_framed_twice else []
+    )
+    assert lengths if is_framed_twice else lengths == [size]
 
 
 @pytest.mark.parametrize(
     "header",
-    [b"Expect: 100-continue", b"Upgrade: h2c", b"Transfer-Encoding: chunked", b"Content-Length: 3"],
+    [b"Expect: 100-continue", b"Upgrade: h2c", b"Content-Length: 3"],
 )
 def test_nothing_is_waited_for_where_an_answer_may_come_first(header: bytes) -> None:
     head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n"
-    assert announced_body(head + b"\r\n") == (len(head) + 2, 3, False)
+    assert announced_body(head + b"\r\n") == Body(len(head) + 2, 3, is_read_whole=False)
     assert announced_body(head + header + b"\r\n\r\n") is None
+
+
+@pytest.mark.parametrize("coding", [b"chunked", b"identity", b"gzip, chunked", b""])
+def test_two_framings_are_known_in_either_order(coding: bytes) -> None:
+    lines = b"Content-Length: 3\r\n", b"transfer-encoding: %b\r\n" % coding
+    for first, second in (lines, lines[::-1]):
+        body = announced_body(b"POST / HTTP/1.1\r\n%bX: y\r\n%b\r\n" % (first, second))
+        assert body is not None
+        assert body.is_framed_twice
 
 
 def test_documents_and_forms_are_read_whole() -> None:
