@@ -253,7 +253,7 @@ async def test_answers_that_nobody_takes_share_it_too(
 async def test_a_document_for_which_many_wait_is_counted_once(
     start: Any, site: Site, admitted: list[Admission]
 ) -> None:
-    """Nobody is closed for it, and it is gone with the last. (Hypercorn makes copies; they count.)"""
+    """Nobody is closed for it, and it is gone with the last. Hypercorn copies it for each."""
     running: Running = await start(site.app, Limits(held_bytes=LARGE_BYTES * 3 // 2, moment=0))
     async with crowd(running, 4, request("GET", "/shared")) as slow:
         (watched,) = admitted
