@@ -701,42 +701,25 @@ WITH period AS (
     GROUP BY 1, 2
 ), deal AS MATERIALIZED (
     SELECT p.position, b.stream_id, b.user_pseudo_id, b.ga_session_id, b.location_id, b.currency,
-           b.items
+           b.sold
     FROM period p
     JOIN data.purchases b
       ON $12 = 'product' AND b.tenant_id = $1 AND b.day BETWEEN p.first_day AND p.last_day
      AND b.counted AND (p.until IS NULL OR b.purchased_at < p.until)
 ), sold AS (
-    SELECT b.position, item.id AS subject, max(item.name) AS label, count(*) AS purchases,
+    SELECT b.position, item.product AS subject, max(item.label) AS label, count(*) AS purchases,
            sum(item.quantity) AS quantity,
            coalesce(sum(item.revenue) FILTER (WHERE b.currency = $13), 0) AS revenue
     FROM deal b
     LEFT JOIN visit v
       ON v.position = b.position AND v.user_pseudo_id = b.user_pseudo_id
      AND v.ga_session_id = b.ga_session_id AND v.stream_id = coalesce(b.stream_id, '')
-    CROSS JOIN LATERAL (
-        SELECT left(element ->> 'id', 1024) AS id, max(element ->> 'name') AS name,
-               sum(coalesce(given.quantity, 1)) AS quantity,
-               sum(coalesce(given.revenue, given.price * coalesce(given.quantity, 1), 0))
-                   AS revenue
-        FROM jsonb_array_elements(
-            CASE WHEN jsonb_typeof(b.items) = 'array' THEN b.items ELSE '[]' END) AS element
-        CROSS JOIN LATERAL (
-            SELECT CASE WHEN jsonb_typeof(element -> 'quantity') = 'number'
-                        THEN (element ->> 'quantity')::numeric END AS quantity,
-                   CASE WHEN jsonb_typeof(element -> 'revenue') = 'number'
-                        THEN (element ->> 'revenue')::numeric END AS revenue,
-                   CASE WHEN jsonb_typeof(element -> 'price') = 'number'
-                        THEN (element ->> 'price')::numeric END AS price
-        ) AS given
-        WHERE left(element ->> 'id', 1024) NOT IN ('', '(not set)')
-        GROUP BY 1
-    ) AS item
+    CROSS JOIN LATERAL unnest(b.sold) AS item
     WHERE v.position IS NOT NULL
        OR ((b.user_pseudo_id IS NULL OR b.ga_session_id IS NULL)
            AND $6 IS NULL AND $7 IS NULL AND $8 IS NULL AND $9 IS NULL AND $10 IS NULL
            AND ($5 IS NULL OR b.location_id = ANY ($5)))
-    GROUP BY b.position, item.id
+    GROUP BY b.position, item.product
 ), every AS (
     SELECT position, subject, greatest(l.label, left(s.label, 256)) AS label,
            coalesce(l.views, 0) AS views, coalesce(l.cart_additions, 0) AS cart_additions,
@@ -799,31 +782,14 @@ WITH period AS (
     WHERE e.page NOT IN ('', '(not set)')
     GROUP BY p.position, e.page
 ), sold AS (
-    SELECT p.position, item.id AS subject, max(item.name) AS label, count(*) AS purchases,
+    SELECT p.position, item.product AS subject, max(item.label) AS label, count(*) AS purchases,
            sum(item.quantity) AS quantity,
            coalesce(sum(item.revenue) FILTER (WHERE b.currency = $5), 0) AS revenue
     FROM period p
     JOIN data.purchases b
       ON $4 = 'product' AND b.tenant_id = $1 AND b.day BETWEEN p.first_day AND p.last_day AND b.counted
-    CROSS JOIN LATERAL (
-        SELECT left(element ->> 'id', 1024) AS id, max(element ->> 'name') AS name,
-               sum(coalesce(given.quantity, 1)) AS quantity,
-               sum(coalesce(given.revenue, given.price * coalesce(given.quantity, 1), 0))
-                   AS revenue
-        FROM jsonb_array_elements(
-            CASE WHEN jsonb_typeof(b.items) = 'array' THEN b.items ELSE '[]' END) AS element
-        CROSS JOIN LATERAL (
-            SELECT CASE WHEN jsonb_typeof(element -> 'quantity') = 'number'
-                        THEN (element ->> 'quantity')::numeric END AS quantity,
-                   CASE WHEN jsonb_typeof(element -> 'revenue') = 'number'
-                        THEN (element ->> 'revenue')::numeric END AS revenue,
-                   CASE WHEN jsonb_typeof(element -> 'price') = 'number'
-                        THEN (element ->> 'price')::numeric END AS price
-        ) AS given
-        WHERE left(element ->> 'id', 1024) NOT IN ('', '(not set)')
-        GROUP BY 1
-    ) AS item
-    GROUP BY p.position, item.id
+    CROSS JOIN LATERAL unnest(b.sold) AS item
+    GROUP BY p.position, item.product
 ), every AS (
     SELECT position, subject, s.label, coalesce(l.views, 0) AS views,
            coalesce(l.cart_additions, 0) AS cart_additions, coalesce(l.failures, 0) AS failures,
@@ -1009,9 +975,9 @@ LIMIT $7
 
 -- name: sold_by_branch
 -- $1 to $11 as for `measures_of_parts` (one period); $12 reporting currency, $13 branches, $14 products
--- of each. What the branches sold most, by revenue; items are read as in `subjects`.
+-- of each. What the branches sold most, by revenue.
 WITH sale AS (
-    SELECT b.location_id, b.currency, b.items
+    SELECT b.location_id, b.currency, b.sold
     FROM unnest($2::date[], $3::date[], $4::timestamptz[]) AS p (first_day, last_day, until)
     JOIN data.purchases b
       ON b.tenant_id = $1 AND b.day BETWEEN p.first_day AND p.last_day AND b.counted
@@ -1031,23 +997,11 @@ WITH sale AS (
                       OR (s.stream_id, s.user_pseudo_id, s.ga_session_id) IN (
                           SELECT w.* FROM data.sessions_with($1, $2, $3, $10, $11) AS w))))
 ), product AS (
-    SELECT l.location_id, left(element ->> 'id', 1024) AS product, max(element ->> 'name') AS label,
-           sum(coalesce(given.quantity, 1)) AS quantity,
-           coalesce(sum(coalesce(given.revenue, given.price * coalesce(given.quantity, 1), 0))
-                        FILTER (WHERE l.currency = $12), 0) AS revenue
+    SELECT l.location_id, item.product, max(item.label) AS label, sum(item.quantity) AS quantity,
+           coalesce(sum(item.revenue) FILTER (WHERE l.currency = $12), 0) AS revenue
     FROM sale l
-    CROSS JOIN LATERAL jsonb_array_elements(
-        CASE WHEN jsonb_typeof(l.items) = 'array' THEN l.items ELSE '[]' END) AS element
-    CROSS JOIN LATERAL (
-        SELECT CASE WHEN jsonb_typeof(element -> 'quantity') = 'number'
-                    THEN (element ->> 'quantity')::numeric END AS quantity,
-               CASE WHEN jsonb_typeof(element -> 'revenue') = 'number'
-                    THEN (element ->> 'revenue')::numeric END AS revenue,
-               CASE WHEN jsonb_typeof(element -> 'price') = 'number'
-                    THEN (element ->> 'price')::numeric END AS price
-    ) AS given
-    WHERE left(element ->> 'id', 1024) NOT IN ('', '(not set)')
-    GROUP BY 1, 2
+    CROSS JOIN LATERAL unnest(l.sold) AS item
+    GROUP BY l.location_id, item.product
 )
 SELECT r.location_id, r.product, r.label, r.quantity, r.revenue
 FROM (
