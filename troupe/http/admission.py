@@ -93,7 +93,7 @@ class Limits:
     head_bytes: int = 16 * KiB
     headers: int = 100
     body_bytes: int = 1024 * MiB
-    body: float = 20 * SECONDS
+    body: float = 60 * SECONDS
     pipelined: int = 2
     discarded: float = 32 * MiB
     streams: int = 32

@@ -125,7 +125,7 @@ class HttpSettings:
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     body_limit: int = 1 * MiB
-    body_deadline: float = 20 * SECONDS
+    body_deadline: float = 60 * SECONDS
     principal_rate: Rate = PRINCIPAL_RATE
     tenant_rate: Rate = TENANT_RATE
     address_rate: Rate = ADDRESS_RATE

@@ -22,7 +22,7 @@ another server (none that runs on trio is faster, and the connections' rules wou
 import select
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final
@@ -35,7 +35,7 @@ from troupe.http.refusals import announced_bytes
 
 LOOKED_AFTER: Final = 100 * MILLISECONDS
 """Until it is noticed that a client has left."""
-_GONE: Final = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+_GONE: Final = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP
 _WITHOUT_BODY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 CLOSE: Final = (b"connection", b"close")
 _JOINED: Final = 16 * KiB
@@ -143,13 +143,15 @@ def date_now() -> bytes:
 class Departures:
     """Notices clients that leave while they are answered, for all connections of one port.
 
-    Nobody reads from a connection meanwhile. So all of them are looked at every `LOOKED_AFTER`
-    seconds, with one question to the system; a request itself costs two operations on dictionaries.
+    Nobody reads from a connection meanwhile. So the system is asked every `LOOKED_AFTER` seconds
+    who has left. Whoever is answered sooner costs two operations on a dictionary; only those that
+    last are made known to the system, which then tells of those that left, however many wait.
     """
 
     def __init__(self) -> None:
-        self._poll = select.poll()
+        self._system = select.epoll()
         self._scopes: dict[int, trio.CancelScope] = {}
+        self._unknown: set[int] = set()
         self._some = trio.Event()
 
     @contextmanager
@@ -161,22 +163,32 @@ class Departures:
                 be another's.
         """
         with trio.CancelScope() as scope:
-            self._poll.register(descriptor, _GONE)
             self._scopes[descriptor] = scope
+            self._unknown.add(descriptor)
             self._some.set()
             try:
                 yield scope
             finally:
                 if self._scopes.get(descriptor) is scope:
                     del self._scopes[descriptor]
-                    self._poll.unregister(descriptor)
+                    if descriptor in self._unknown:
+                        self._unknown.discard(descriptor)
+                    else:
+                        with suppress(OSError, ValueError):  # it is closed, or the watch is over
+                            self._system.unregister(descriptor)
 
     async def watch(self) -> None:
         """Look after them until cancelled."""
-        while True:
-            await self._some.wait()
-            await trio.sleep(LOOKED_AFTER)
-            for descriptor, _ in self._poll.poll(0):
-                self._scopes[descriptor].cancel()
-            if not self._scopes:
-                self._some = trio.Event()
+        with self._system:
+            while True:
+                await self._some.wait()
+                await trio.sleep(LOOKED_AFTER)
+                for descriptor in self._unknown:
+                    with suppress(OSError):  # closed; who closes it ends the answer as well
+                        self._system.register(descriptor, _GONE)
+                self._unknown.clear()
+                for descriptor, _ in self._system.poll(0):
+                    if descriptor in self._scopes:
+                        self._scopes[descriptor].cancel()
+                if not self._scopes:
+                    self._some = trio.Event()

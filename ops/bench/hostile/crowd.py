@@ -3,7 +3,8 @@
 It holds so many connections, says ``ready`` when all have begun, and ends when its standard input
 does, or by itself after `LONGEST`. A connection that the server closes is replaced, but not before
 it is `COMEBACK` seconds old: what is measured is many bad clients, not a flood of new connections.
-At the end one line of JSON tells how many connections were open and how many the server closed.
+At the end one line of JSON tells how many connections were open, how many the server closed, and
+what share of a processor all that took since they were there.
 """
 
 import asyncio
@@ -167,7 +168,13 @@ KINDS: Final[dict[str, Callable[[Client], Awaitable[None]]]] = {
 }
 
 
-BORNE: Final = {"silent": 60.0, "idle": 75.0, "slow_head": 60.0, "slow_reader": 80.0}
+BORNE: Final = {
+    "silent": 60.0,
+    "idle": 75.0,
+    "slow_head": 60.0,
+    "slow_body": 60.0,
+    "slow_reader": 80.0,
+}
 BORNE_OTHERWISE: Final = 20.0
 """Seconds for which the server bears one of a kind at most (`troupe.http.admission`)."""
 
@@ -182,6 +189,7 @@ class Crowd:
     def __init__(self, options: Options) -> None:
         self.open = 0
         self.ended = 0
+        self._ready: tuple[float, float] | None = None
         self._options = options
         self._behave = KINDS[options.kind]
         self._spread = BORNE.get(options.kind, BORNE_OTHERWISE)
@@ -192,7 +200,16 @@ class Crowd:
             for number in range(self._options.count):
                 group.create_task(self._come_back(number))
             await asyncio.sleep(self._spread + SETTLE)
+            self._ready = time.monotonic(), time.process_time()
             print("ready", flush=True)
+
+    def told(self) -> dict[str, float]:
+        """How they fare, and the share of a processor that they take."""
+        busy = 0.0
+        if self._ready is not None:
+            began, used = self._ready
+            busy = (time.process_time() - used) / (time.monotonic() - began)
+        return {"open": self.open, "ended": self.ended, "busy": busy}
 
     async def _come_back(self, number: int) -> None:
         await asyncio.sleep(self._spread * number / self._options.count)
@@ -228,7 +245,7 @@ async def main(options: Options) -> None:
     gathering = asyncio.create_task(crowd.gather())
     with suppress(TimeoutError):
         await asyncio.wait_for(over.wait(), LONGEST)
-    print(json.dumps({"open": crowd.open, "ended": crowd.ended}), flush=True)
+    print(json.dumps(crowd.told()), flush=True)
     gathering.cancel()
 
 
