@@ -41,7 +41,7 @@ MIDDLE: Final = 5
 FULL: Final = 4_000
 """Of these, between two of everything: at least some minutes."""
 SHORT: Final = 0.4 * MILLISECONDS
-"""What a collection of the youngest may take before there is one more often."""
+"""What one by the clock may take before there is one more often."""
 OFTENEST: Final = 20 * MILLISECONDS
 RAREST: Final = 200 * MILLISECONDS
 
@@ -56,13 +56,14 @@ def favour_the_loop() -> None:
 
 async def keep_collections_short() -> NoReturn:
     """Collect young garbage by the clock, as often as keeps that short, until cancelled."""
-    pause, turn = RAREST, 0
+    pause = RAREST
     while True:
-        turn += 1
-        await trio.sleep(pause)
-        begin = time.perf_counter()
-        gc.collect(0)
-        took = time.perf_counter() - begin
-        pause = min(RAREST, max(OFTENEST, pause * (0.5 if took > SHORT else 1.25)))
-        if turn % MIDDLE == 0:
-            gc.collect(1)
+        all_short = True
+        for generation in (*[0] * (MIDDLE - 1), 1):
+            await trio.sleep(pause)
+            begin = time.perf_counter()
+            gc.collect(generation)
+            if time.perf_counter() - begin > SHORT:
+                pause, all_short = max(OFTENEST, pause / 2), False
+        if all_short:
+            pause = min(RAREST, pause * 1.25)

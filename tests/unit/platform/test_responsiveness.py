@@ -1,7 +1,9 @@
 """The settings of a process that serves."""
 
 import gc
+import itertools
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +12,9 @@ import trio.testing
 
 from troupe.platform.responsiveness import (
     MIDDLE,
+    OFTENEST,
     RAREST,
+    SHORT,
     SWITCH_INTERVAL,
     favour_the_loop,
     keep_collections_short,
@@ -51,3 +55,36 @@ async def test_young_garbage_goes_by_the_clock_although_nothing_is_counted(
     assert young >= 2 * MIDDLE - middle
     assert middle >= 1
     assert full == 0
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+async def test_what_takes_long_is_done_more_often(
+    slow: int, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of either generation, and less often again when it takes no time any more."""
+    done: list[tuple[int, float]] = []
+    spent = 0.0
+    longest = 2 * SHORT
+
+    def collect(generation: int) -> int:
+        nonlocal spent
+        done.append((generation, trio.current_time()))
+        spent += longest if generation == slow else 0
+        return 0
+
+    def pauses() -> list[float]:
+        times = [at for _, at in done]
+        return [later - earlier for earlier, later in itertools.pairwise(times)]
+
+    monkeypatch.setattr(gc, "collect", collect)
+    monkeypatch.setattr(time, "perf_counter", lambda: spent)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep_collections_short)
+        await trio.sleep(6 * MIDDLE * RAREST)
+        assert done[0][1] == pytest.approx(RAREST)
+        assert pauses()[-1] == pytest.approx(OFTENEST)
+        assert {generation for generation, _ in done[-MIDDLE:]} == {0, 1}
+        longest = 0.0
+        await trio.sleep(6 * MIDDLE * RAREST)
+        assert pauses()[-1] == pytest.approx(RAREST)
+        nursery.cancel_scope.cancel()
