@@ -99,6 +99,24 @@ def money(value: float | None) -> Decimal:
     return Decimal(0) if value is None else Decimal(repr(value))
 
 
+def sold(items: Iterable[Row]) -> list[tuple[Any, ...]] | None:
+    """Product, name, quantity and revenue, by product."""
+    found: dict[str, list[Any]] = {}
+    for item in items:
+        if item["id"] in {None, "", "(not set)"}:
+            continue
+        names, quantity, revenue = found.get(item["id"], [set(), Decimal(0), Decimal(0)])
+        number = 1 if item["quantity"] is None else item["quantity"]
+        worth = item.get("revenue")
+        if worth is None:
+            worth = (item["price"] or 0) * number
+        found[item["id"]] = [names | {item["name"]}, quantity + number, revenue + worth]
+    return [
+        (product, max(filter(None, names), default=None), quantity, revenue)
+        for product, (names, quantity, revenue) in sorted(found.items())
+    ] or None
+
+
 def first(values: Iterable[Any]) -> Any:
     return next((value for value in values if value is not None), None)
 
@@ -239,6 +257,7 @@ class _Reading:
                     else money(event.event_value),
                     "bundle_sequence_id": event.bundle_sequence_id,
                     "batch_event_index": event.batch_event_index,
+                    "sold": sold(json.loads(event.items or "[]", parse_float=Decimal)),
                     "value_mismatch": event.event_value is not None
                     and abs(money(event.event_value) - money(event.purchase_revenue))
                     > Decimal("0.01"),
