@@ -36,7 +36,7 @@ ANSWER: Final = "/api/v1/stats?preset=28d"
 class Figures:
     """Of one kind of bad clients, over all rounds."""
 
-    alone: Seen = field(default_factory=Seen)
+    without: Seen = field(default_factory=Seen)
     beside: Seen = field(default_factory=Seen)
     open: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Figures:
     @property
     def ratio(self) -> float:
         """Of the 99th percentiles."""
-        return self.beside.percentile(0.99) / self.alone.percentile(0.99)
+        return self.beside.percentile(0.99) / self.without.percentile(0.99)
 
     @property
     def good(self) -> bool:
@@ -129,7 +129,7 @@ def measure(site: Site, options: Any) -> dict[str, Figures]:
                 figure.memory.append(resident(site.pid))
             time.sleep(SETTLE)  # two thousand connections are buried
             with others(told["busy"]):
-                figure.alone += good(number)
+                figure.without += good(number)
             figure.busy.append(told["busy"])
             figure.open.append(told["open"])
             figure.ended.append(told["ended"])
@@ -153,7 +153,7 @@ def table(figures: dict[str, Figures]) -> Table:
             *(
                 f"{MS * seen.percentile(share):.1f}"
                 for share in (0.5, 0.99)
-                for seen in (of.alone, of.beside)
+                for seen in (of.without, of.beside)
             ),
             f"{of.ratio:.2f}" + ("" if of.good else " !"),
             f"{statistics.median(of.open):.0f}",
@@ -179,7 +179,7 @@ def main() -> int:
     ):
         figures = measure(site, options)
     Console().print(table(figures))
-    lost = sum(of.alone.failed + of.beside.failed for of in figures.values())
+    lost = sum(of.without.failed + of.beside.failed for of in figures.values())
     print(f"{lost} good requests failed; a ratio of at most {RATIO} is promised")
     return 0 if all(of.good for of in figures.values()) and not lost else 1
 

@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from troupe.http.admission import Limits
+
 LONGEST: Final = 120.0
 COMEBACK: Final = 10.0
 SETTLE: Final = 2.0
@@ -168,15 +170,19 @@ KINDS: Final[dict[str, Callable[[Client], Awaitable[None]]]] = {
 }
 
 
+LARGE: Final = 300_000
+"""Bytes of `/openapi.json`, about."""
+_LIMITS: Final = Limits()
 BORNE: Final = {
-    "silent": 60.0,
-    "idle": 75.0,
-    "slow_head": 60.0,
-    "slow_body": 60.0,
-    "slow_reader": 80.0,
+    "silent": _LIMITS.head,
+    "idle": _LIMITS.idle,
+    "slow_head": _LIMITS.head,
+    "slow_body": _LIMITS.body,
+    "slow_reader": _LIMITS.patience(LARGE),
 }
-BORNE_OTHERWISE: Final = 20.0
-"""Seconds for which the server bears one of a kind at most (`troupe.http.admission`)."""
+"""Seconds for which the server bears one of a kind at most."""
+REFUSED: Final = 20.0
+"""The same, longer than needed, for those that it refuses at once."""
 
 
 class Crowd:
@@ -192,7 +198,7 @@ class Crowd:
         self._ready: tuple[float, float] | None = None
         self._options = options
         self._behave = KINDS[options.kind]
-        self._spread = BORNE.get(options.kind, BORNE_OTHERWISE)
+        self._spread = BORNE.get(options.kind, REFUSED)
 
     async def gather(self) -> None:
         """Let them come, and say when all have."""
