@@ -131,6 +131,7 @@ async def fill(site: Site, tenant: UUID, options: Namespace) -> None:
             await connection.execute(QUERIES["branches"], tenant, branches)
             await connection.execute(QUERIES["rollups"], tenant, branches, last, DAYS)
             await connection.execute(QUERIES["money"], tenant, branches, last, DAYS)
+            await connection.execute(QUERIES["daily_money"], tenant)
             await connection.execute(QUERIES["version"], tenant, last, DAYS)
             await connection.execute(QUERIES["recipients"], tenant, branches, options.readers)
     finally:

@@ -21,6 +21,12 @@ SELECT $1, $3::date - d, ($3::date - d)::timestamp AT TIME ZONE 'UTC' + interval
        'b' || n, 'EUR', 12, 1000 + (n * 31 + d * 17) % 4000, 1, 20
 FROM generate_series(1, $2) n, generate_series(0, $4 - 1) d;
 
+-- name: daily_money
+-- $1 tenant.
+INSERT INTO data.daily_money
+SELECT tenant_id, day, location_id, currency, purchases, gross_revenue, refund_value
+FROM data.money_rollup WHERE tenant_id = $1;
+
 -- name: version
 -- $1 tenant, $2 last day, $3 days.
 INSERT INTO data.versions (tenant_id, data_version, first_day, data_until)

@@ -35,6 +35,12 @@ INSERT INTO data.money_rollup
 SELECT tenant_id, day, hour_start, location_id, 'EUR', 1, 49.9, 0, 0
 FROM data.hourly_rollup WHERE tenant_id = $1 AND extract(hour FROM hour_start)::int % 3 = 0
 
+-- name: daily_money
+-- $1 tenant.
+INSERT INTO data.daily_money
+SELECT tenant_id, day, location_id, currency, sum(purchases), sum(gross_revenue), sum(refund_value)
+FROM data.money_rollup WHERE tenant_id = $1 GROUP BY tenant_id, day, location_id, currency
+
 -- name: users
 -- $1 tenant, $2 first day, $3 days, $4 branches, $5 visitors a day and branch. The same visitor
 -- comes back, to the same branch and to others.
@@ -48,5 +54,5 @@ ON CONFLICT DO NOTHING
 
 -- name: tidy
 -- What autovacuum would have done by now.
-VACUUM (ANALYZE) data.user_day, data.hourly_rollup, data.daily_rollup, data.money_rollup,
+VACUUM (ANALYZE) data.user_day, data.hourly_rollup, data.daily_rollup, data.money_rollup, data.daily_money,
     data.locations, data.versions, platform.tenants, data.visitor_returns, data.location_returns

@@ -26,8 +26,8 @@ LAST_DAY: Final = FIRST_DAY + timedelta(days=DAYS - 1)
 BRANCHES: Final = 10
 NEIGHBOURS: Final = 5
 BIG: Final = {
-    "user_day", "hourly_rollup", "daily_rollup", "money_rollup", "visitor_returns",
-    "location_returns",
+    "user_day", "hourly_rollup", "daily_rollup", "money_rollup", "daily_money",
+    "visitor_returns", "location_returns",
 }  # fmt: skip
 
 Node = dict[str, Any]
@@ -55,6 +55,7 @@ async def _gather(database: TestDatabase, tenants: list[TenantId]) -> None:
                 await runtime.execute(CROWD["hours"], tenant, FIRST_DAY, DAYS, BRANCHES)
                 await runtime.execute(CROWD["days"], tenant)
                 await runtime.execute(CROWD["money"], tenant)
+                await runtime.execute(CROWD["daily_money"], tenant)
                 await runtime.execute(CROWD["users"], tenant, FIRST_DAY, DAYS, BRANCHES, 24)
         await admin.execute(CROWD["tidy"])
     finally:

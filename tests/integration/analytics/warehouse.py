@@ -23,6 +23,7 @@ COUNTS = (
     "sessions_with_cart", "sessions_with_checkout", "sessions_with_purchase",
     "sessions_with_cart_without_purchase", "searches", "failed_searches",
 )  # fmt: skip
+SUMS = ("purchases", "gross_revenue", "refund_value")
 FLAGS = ("active", "new", "returning", "purchaser")
 USERS = dict(
     zip(FLAGS, ("active_users", "new_users", "returning_users", "purchasers"), strict=True)
@@ -112,6 +113,16 @@ class Warehouse:
                 sums[key][name] += row[name]
         return [{"day": day, "location_id": branch, **row} for (day, branch), row in sums.items()]
 
+    def daily_money(self) -> list[Row]:
+        sums: dict[tuple[date, str, str], Row] = {}
+        for row in self.money:
+            key = row["day"], row["location_id"], row["currency"]
+            sums.setdefault(key, dict.fromkeys(SUMS, 0))
+            for name in SUMS:
+                sums[key][name] += row[name]
+        names = ("day", "location_id", "currency")
+        return [dict(zip(names, key, strict=True)) | row for key, row in sums.items()]
+
     async def store(self, url: str) -> None:
         """Write everything, as the runtime role under the tenant's own setting."""
         connection = await asyncpg.connect(url)
@@ -136,6 +147,7 @@ class Warehouse:
                     ("daily_rollup", self.daily()),
                     ("user_day", self.users),
                     ("money_rollup", self.money),
+                    ("daily_money", self.daily_money()),
                     ("locations", self.locations),
                     ("sessions", self.sessions),
                     ("interests", self.interests),

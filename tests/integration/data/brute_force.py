@@ -482,6 +482,21 @@ class _Reading:
             for key, values in sums.items()
         ]
 
+    def daily_money(self, refunds: list[Row]) -> list[Row]:
+        sums: dict[tuple[Any, ...], Row] = defaultdict(
+            lambda: {"purchases": 0, "gross_revenue": Decimal(0), "refund_value": Decimal(0)}
+        )
+        for row in self.purchases:
+            if row["counted"]:
+                into = sums[row["day"], row["location_id"], row["currency"]]
+                into["purchases"] += 1
+                into["gross_revenue"] += row["revenue"]
+        for row in refunds:
+            into = sums[row["day"], row["location_id"], row["currency"]]
+            into["refund_value"] += row["refund_value"]
+        names = ("day", "location_id", "currency")
+        return [dict(zip(names, key, strict=True)) | row for key, row in sums.items()]
+
     def search_rows(self) -> list[Row]:
         found: dict[tuple[Any, ...], list[Event]] = defaultdict(list)
         for source_day, event in self.events:
@@ -635,6 +650,7 @@ class _Reading:
                 {"day": day, "location_id": branch} | row for (day, branch), row in daily.items()
             ],
             "money_rollup": self.money(refunds),
+            "daily_money": self.daily_money(refunds),
             "entrances": entrances(self.sessions.values()),
             "searches": self.search_rows(),
             "event_counts": self.event_counts(),

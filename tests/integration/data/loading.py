@@ -37,6 +37,7 @@ DERIVED = (
     "hourly_rollup",
     "daily_rollup",
     "money_rollup",
+    "daily_money",
     "entrances",
     "searches",
     "event_counts",

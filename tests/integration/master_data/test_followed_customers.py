@@ -40,7 +40,7 @@ async def load(where: TestDatabase, shop: Shop, customer: str) -> None:
 
 async def branches(world: World, shop: Shop) -> dict[str, list[str]]:
     """Which branches the customer's doings stand under."""
-    tables = ("sessions", "purchases", "daily_rollup", "money_rollup", "user_day")
+    tables = ("sessions", "purchases", "daily_rollup", "money_rollup", "daily_money", "user_day")
     return {
         table: [
             row["location_id"]
@@ -68,6 +68,7 @@ async def test_what_they_did_moves_along(world: World, fresh_database: TestDatab
         "purchases": [before],
         "daily_rollup": sorted([before, named]),
         "money_rollup": [before],
+        "daily_money": [before],
         "user_day": sorted([before, named]),
     }
     version = await world.version(shop)
@@ -88,6 +89,7 @@ async def test_what_they_did_moves_along(world: World, fresh_database: TestDatab
         "purchases": [after],
         "daily_rollup": sorted([after, named]),
         "money_rollup": [after],
+        "daily_money": [after],
         "user_day": sorted([after, named]),
     }
     assert await world.version(shop) == version + 1

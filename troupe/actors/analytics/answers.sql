@@ -82,7 +82,7 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT r.currency, sum(r.purchases)::bigint AS purchases,
                sum(r.gross_revenue) AS gross_revenue, sum(r.refund_value) AS refund_value
-        FROM data.money_rollup r
+        FROM data.daily_money r
         WHERE r.tenant_id = $1
           AND r.day BETWEEN period.first_day AND period.last_day
           AND ($4::text[] IS NULL OR r.location_id = ANY ($4))
@@ -169,7 +169,7 @@ WITH period AS (
     SELECT p.position, r.location_id, r.currency, sum(r.purchases)::bigint AS purchases,
            sum(r.gross_revenue) AS gross_revenue, sum(r.refund_value) AS refund_value
     FROM period p
-    JOIN data.money_rollup r
+    JOIN data.daily_money r
       ON r.tenant_id = $1 AND r.day BETWEEN p.first_day AND p.last_day
      AND ($4::text[] IS NULL OR r.location_id = ANY ($4))
     GROUP BY p.position, r.location_id, r.currency

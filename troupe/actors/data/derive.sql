@@ -400,6 +400,8 @@ WITH parts AS (
     DELETE FROM data.hourly_rollup WHERE tenant_id = $1 AND day = ANY ($2::date[])
 ), days AS (
     DELETE FROM data.daily_rollup WHERE tenant_id = $1 AND day = ANY ($2::date[])
+), daily_money AS (
+    DELETE FROM data.daily_money WHERE tenant_id = $1 AND day = ANY ($2::date[])
 )
 DELETE FROM data.money_rollup WHERE tenant_id = $1 AND day = ANY ($2::date[])
 
@@ -525,6 +527,16 @@ FROM (
     WHERE r.tenant_id = $1 AND r.day = ANY ($2::date[])
 ) AS m
 GROUP BY m.day, m.hour_start, m.location_id, m.currency
+
+-- name: roll_daily_money
+-- $1 tenant, $2 days.
+INSERT INTO data.daily_money (
+    tenant_id, day, location_id, currency, purchases, gross_revenue, refund_value)
+SELECT $1, m.day, m.location_id, m.currency, sum(m.purchases), sum(m.gross_revenue),
+       sum(m.refund_value)
+FROM data.money_rollup m
+WHERE m.tenant_id = $1 AND m.day = ANY ($2::date[])
+GROUP BY m.day, m.location_id, m.currency
 
 -- name: roll_parts
 -- $1 tenant, $2 days. Channels, devices and countries; sessions stand on the day on which they start. Added

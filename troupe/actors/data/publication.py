@@ -294,6 +294,7 @@ async def roll(connection: "Connection", reporting: Reporting) -> None:
     await run("drop_outdated_users", tenant, days)
     await run("roll_users", tenant, days)
     await run("roll_money", tenant, days, zone)
+    await run("roll_daily_money", tenant, days)
     await run("roll_parts", tenant, days)
     await run("roll_part_money", tenant)
     await run("drop_outdated_parts", tenant, days)
