@@ -12,7 +12,13 @@ import trio
 from tests.integration.database.conftest import Onlooker
 from tests.integration.database.proxy import open_proxy
 from tests.support.postgres import TestDatabase
-from troupe.common.database import CommitUnknown, Database, PoolSettings, open_database
+from troupe.common.database import (
+    CommitUnknown,
+    Database,
+    PoolSettings,
+    PoolStatistics,
+    open_database,
+)
 from troupe.common.errors import DatabaseError, DatabaseUnavailable, DeadlineExceeded
 from troupe.common.units import MILLISECONDS, SECONDS
 
@@ -237,6 +243,65 @@ async def test_a_commit_that_is_never_answered_is_unknown(
             await database.run(unit, deadline=0.3, read_only=True)
         assert not isinstance(caught.value, CommitUnknown)
         assert database.statistics().busy == 0
+
+
+async def test_nobody_waits_for_the_end_of_what_only_read(
+    bridge: None, playground: TestDatabase
+) -> None:
+    settings = PoolSettings(clean_up_deadline=0.5 * SECONDS)
+    async with (
+        open_proxy(playground.runtime_url) as proxy,
+        open_database(proxy.url, connections=1, settings=settings) as database,
+    ):
+
+        async def unit(connection: asyncpg.Connection) -> int:
+            found: int = await connection.fetchval("SELECT pg_backend_pid()")
+            proxy.hold()  # what follows is the COMMIT
+            return found
+
+        with trio.fail_after(0.4):
+            first = await database.run(unit, read_only=True, isolation="repeatable_read")
+        assert database.statistics() == PoolStatistics(size=1, busy=1, idle=0, waiting=0)
+        proxy.release()
+        assert await database.fetch_value("SELECT pg_backend_pid()") == first
+
+        await database.run(unit, read_only=True)
+        with trio.fail_after(2):  # it is never answered: the connection goes
+            while database.statistics().busy:
+                await trio.sleep(0.01)
+        proxy.release()
+        assert await database.fetch_value("SELECT pg_backend_pid()") != first
+
+
+async def test_the_end_of_serializable_reading_may_fail_and_is_waited_for(
+    bridge: None, playground: TestDatabase
+) -> None:
+    async with (
+        open_proxy(playground.runtime_url) as proxy,
+        open_database(proxy.url, connections=1) as database,
+    ):
+
+        async def unit(connection: asyncpg.Connection) -> None:
+            await connection.fetchval("SELECT 1")
+            proxy.hold()
+
+        with pytest.raises(DeadlineExceeded):
+            await database.run(unit, deadline=0.3, read_only=True, isolation="serializable")
+
+
+async def test_a_pool_that_closes_waits_for_the_end_of_what_only_read(
+    playground: TestDatabase, onlooker: Onlooker
+) -> None:
+    async with open_database(playground.runtime_url, connections=1) as database:
+        with structlog.testing.capture_logs() as logs:
+            await database.fetch_value("SELECT 1", read_only=True)
+            await database.close()
+    assert logs == []
+    await onlooker.becomes(
+        0,
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'troupe'",
+    )
 
 
 async def test_cancelling_before_anything_ran_costs_no_connection(

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import asyncpg
 import pytest
+import structlog
 import trio
 
 from tests.integration.database.conftest import Onlooker
@@ -142,6 +143,21 @@ async def test_a_swallowed_failure_is_not_taken_for_a_commit(database: Database)
         await database.run(unit, tenant=ADA)
     assert await database.fetch_value("SELECT count(*) FROM notes", tenant=ADA) == 0
     assert database.statistics().idle == 1
+
+
+async def test_a_failure_swallowed_while_reading_is_told_to_the_log(database: Database) -> None:
+    async def unit(connection: asyncpg.Connection) -> int:
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await connection.execute("SELECT 1 / 0")
+        return connection.get_server_pid()
+
+    with structlog.testing.capture_logs() as logs:
+        first = await database.run(unit, read_only=True)
+        with trio.fail_after(5):
+            while database.statistics().busy:
+                await trio.sleep(0.001)
+    assert [line["event"] for line in logs] == ["database_unit_swallowed_a_failure"]
+    assert await database.fetch_value("SELECT pg_backend_pid()") != first
 
 
 @pytest.mark.parametrize("word", ["COMMIT", "ROLLBACK"])

@@ -9,6 +9,7 @@ from troupe.common.bridge._host import (
     BridgeMisuse,
     CancelledInAsyncio,
     aio,
+    aio_soon,
     open_bridge,
 )
 
@@ -18,6 +19,7 @@ __all__ = [
     "CancelledInAsyncio",
     "ToTrio",
     "aio",
+    "aio_soon",
     "call_trio",
     "from_trio",
     "open_bridge",

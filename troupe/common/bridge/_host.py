@@ -418,6 +418,25 @@ async def aio(
     return await bridge.cross(coroutine, clean_up, cancel)
 
 
+def aio_soon(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Start an asyncio coroutine for which nobody waits; its first step is taken in the next turn.
+
+    Args:
+        coroutine: Not yet started; it bounds its own time. Closed unrun if there is no bridge.
+
+    Returns:
+        The task, which the caller keeps until it is done.
+
+    Raises:
+        BridgeMisuse: As `aio`.
+    """
+    try:
+        return _require_bridge().loop.create_task(coroutine)
+    except BaseException:
+        coroutine.close()
+        raise
+
+
 def _require_bridge() -> Bridge:
     bridge = _current.get()
     if bridge is None:

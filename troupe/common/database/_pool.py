@@ -30,7 +30,7 @@ from typing import Any, Final, TypeVar
 import asyncpg
 import trio
 
-from troupe.common.bridge import aio
+from troupe.common.bridge import BridgeMisuse, aio, aio_soon
 from troupe.common.database._failures import (
     LOST,
     CommitUnknown,
@@ -110,6 +110,7 @@ class Database:
         self._limiter = trio.CapacityLimiter(connections)
         self._idle: list[Session] = []
         self._busy: set[Session] = set()
+        self._ending: set[asyncio.Task[None] | None] = set()
         self._closed = False
         self._emptied = trio.Event()
 
@@ -132,8 +133,8 @@ class Database:
         Args:
             unit: ``async def unit(connection) -> T``.
             tenant: Whose rows are visible; None shows no tenant's.
-            read_only: The transaction may not write. Should the connection break in its commit, the
-                result still counts.
+            read_only: The transaction may not write. The result counts before its end, which is not
+                waited for, unless it is serializable.
             isolation: Of the transaction.
             custom_plans: Plan each statement for its values: for those whose values decide what
                 need not be looked at. It costs no round trip.
@@ -172,7 +173,10 @@ class Database:
                     except NotBegun as lost:
                         await self._after_lost(session, lost, backoff)
             finally:
-                self._leave(scope)
+                if session is None or session.unended is None:
+                    self._leave(scope)
+                else:
+                    self._leave_ending(session, scope)
         # Only a cancellation by our own scope leads here.
         if session is not None and session.phase is Phase.COMMIT and not read_only:
             raise CommitUnknown(f"The commit was not answered within {seconds:g} seconds.")
@@ -309,6 +313,23 @@ class Database:
         if self._closed and not self._limiter.borrowed_tokens:
             self._emptied.set()
 
+    def _leave_ending(self, session: Session, borrower: object) -> None:
+        """Give a session back when its transaction has ended, for which nobody has to wait."""
+
+        def ended(ending: asyncio.Task[None] | None = None) -> None:
+            self._ending.discard(ending)
+            self._give_back(session)
+            self._leave(borrower)
+
+        try:
+            ending = aio_soon(session.end_reading(self._settings.clean_up_deadline))
+        except BridgeMisuse:  # it is closing: the transaction ends with its connection
+            session.terminate()
+            ended()
+        else:
+            self._ending.add(ending)
+            ending.add_done_callback(ended)
+
     async def _perform(self, order: Order[T], session: Session) -> T:
         self._busy.add(session)
         try:
@@ -318,7 +339,8 @@ class Database:
                 cancel=session.cancel,
             )
         finally:
-            self._give_back(session)
+            if session.unended is None:
+                self._give_back(session)
 
     def _take_idle(self) -> Session | None:
         now = trio.current_time()
