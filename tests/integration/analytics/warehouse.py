@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -118,8 +118,9 @@ class Warehouse:
         for row in self.money:
             key = row["day"], row["location_id"], row["currency"]
             sums.setdefault(key, dict.fromkeys(SUMS, 0))
-            for name in SUMS:
-                sums[key][name] += row[name]
+            with localcontext(prec=1000):  # as exact as PostgreSQL
+                for name in SUMS:
+                    sums[key][name] += row[name]
         names = ("day", "location_id", "currency")
         return [dict(zip(names, key, strict=True)) | row for key, row in sums.items()]
 
