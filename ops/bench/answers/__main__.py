@@ -483,6 +483,7 @@ class Benchmark:
 
 async def _prepared(arena_of: Any, events: int) -> tuple[Arena, list[int], str]:
     arena = await data.prepare(arena_of, events)
+    await data.plan_for_each_day(arena)
     async with arena.connected("postgres") as connection:
         server = await connection.fetchval("SHOW server_version")
     return arena, list(await data.counts(arena)), server
