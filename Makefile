@@ -3,9 +3,8 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
-# Tests of one file stay together, since they share a database and what was loaded into it. A quarter of
-# the time tests wait for something: three keep two processors busy.
-THREE_AT_A_TIME := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# Tests of one file stay together, since they share a database and what was loaded into it.
+TWO_AT_A_TIME := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # Long versions of tests have deadlines of their own.
 AS_LONG_AS_IT_TAKES := --timeout 0
 
@@ -21,13 +20,13 @@ demo: setup  ## run the whole system on embedded parts with realistic data; ARGS
 	@$(BIN)/troupe demo $(ARGS)
 
 test: setup  ## run the unit and integration tests
-	$(BIN)/python -m pytest $(THREE_AT_A_TIME) tests/unit tests/integration $(ARGS)
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME) tests/unit tests/integration $(ARGS)
 
 unit: setup  ## run the tests without any input or output
 	$(BIN)/python -m pytest tests/unit $(ARGS)
 
 integration: setup  ## run the tests against real PostgreSQL, SFTP, SMTP and identity provider
-	$(BIN)/python -m pytest $(THREE_AT_A_TIME) tests/integration $(ARGS)
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME) tests/integration $(ARGS)
 
 e2e: setup  ## run the whole system and a browser against it (installs Chromium, Node.js and mail servers when root on Debian)
 	ops/install_browser.sh
