@@ -13,7 +13,12 @@ from tests.integration.analytics.desk import ADA, NOW
 from tests.integration.analytics.office import DRILL, EVENTS, FIRST, NINE, SAW, Office, event
 from tests.integration.data.loading import in_tenant, make_tenant, replace_day
 from troupe.actors.analytics.following import follow_once
-from troupe.actors.analytics.timelines import DAYS_AT_ONCE, EVENTS_OF_ONE, EVENTS_OF_SOME
+from troupe.actors.analytics.timelines import (
+    DAYS_AT_ONCE,
+    EVENTS_OF_CUSTOMER,
+    EVENTS_OF_VISITOR,
+    EVENTS_ON_DEVICES,
+)
 from troupe.common.bridge import aio
 from troupe.http.history_ids import session_id_of, user_id_of
 
@@ -284,9 +289,12 @@ def test_the_desk_stands_after_what_is_loaded() -> None:
     assert max(one.event_at for one in EVENTS) < NOW
 
 
-@pytest.mark.parametrize("statement", [EVENTS_OF_ONE, EVENTS_OF_SOME])
+@pytest.mark.parametrize(
+    ("statement", "customer"),
+    [(EVENTS_OF_VISITOR, "NULL"), (EVENTS_OF_CUSTOMER, "'c1'"), (EVENTS_ON_DEVICES, "'c1'")],
+)
 async def test_timelines_look_into_the_days_that_can_hold_their_events(
-    office: Office, statement: str
+    office: Office, statement: str, customer: str
 ) -> None:
     """Of ten loaded days each plan touches one, and no other."""
     for number in range(1, 10):
@@ -303,7 +311,7 @@ async def test_timelines_look_into_the_days_that_can_hold_their_events(
         await inside.execute(f"PREPARE timeline AS {statement}")
         await inside.execute("SET LOCAL plan_cache_mode = force_custom_plan")
         rows = await inside.fetch(
-            f"EXPLAIN EXECUTE timeline ('{office.tenant}', ARRAY['v1'], NULL,"
+            f"EXPLAIN EXECUTE timeline ('{office.tenant}', ARRAY['v1'], {customer},"
             f" ARRAY['{FIRST}'::date], '2026-10-20', '2026-10-21', NULL, 0, 10)"
         )
         await inside.execute("DEALLOCATE timeline")

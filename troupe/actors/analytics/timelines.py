@@ -40,8 +40,16 @@ _PERSON: Final = TIMELINES["person"].format(
         zone="$6::text",
     )
 )
-EVENTS_OF_ONE: Final = TIMELINES["person_events"].format(are_these="= ($2::text[])[1]")
-EVENTS_OF_SOME: Final = TIMELINES["person_events"].format(are_these="= ANY ($2::text[])")
+_ONE: Final = "= ($2::text[])[1]"
+_OF_CUSTOMER: Final = "coalesce(s.customer_id, e.customer_id) = $3::text"
+EVENTS_OF_VISITOR: Final = TIMELINES["person_events"].format(
+    are_these=_ONE, theirs="$3::text IS NULL"
+)
+EVENTS_OF_CUSTOMER: Final = TIMELINES["person_events"].format(are_these=_ONE, theirs=_OF_CUSTOMER)
+EVENTS_ON_DEVICES: Final = TIMELINES["person_events"].format(
+    are_these="= ANY ($2::text[])", theirs=_OF_CUSTOMER
+)
+"""Of a customer who came with several."""
 
 
 class Event(NamedTuple):
@@ -314,7 +322,9 @@ class _Reading:
     ) -> "list[asyncpg.Record]":
         """The newest events of these days, and of those before them, that have not been shown."""
         found: list[asyncpg.Record] = []
-        events = EVENTS_OF_ONE if len(self.visitors) == 1 else EVENTS_OF_SOME
+        events = EVENTS_OF_VISITOR if self.customer is None else EVENTS_OF_CUSTOMER
+        if len(self.visitors) > 1:
+            events = EVENTS_ON_DEVICES
         while days is not None and days["began"] is not None:
             found += await self.connection.fetch(
                 events,

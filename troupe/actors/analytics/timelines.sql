@@ -131,21 +131,27 @@ ORDER BY d.device_last_at DESC, d.user_pseudo_id, d.device_category, d.stream_id
 -- name: person_events
 -- $1 tenant, $2 visitors, $3 customer or NULL, $4 source days, $5 from, $6 before, $7 not after this
 -- instant or NULL, $8 how many to leave out, $9 how many. Latest first. A customer's events are those
--- of sessions that are theirs, and those outside of sessions that name them. `are_these` is how a visitor
--- is compared with $2: that one is equal is planned in half the time of that one is among many.
+-- of sessions that are theirs, and those outside of sessions that name them: that is `theirs`. `are_these`
+-- is how a visitor is compared with $2: that one is equal is planned in half the time of that one is among
+-- many. Sessions are read beforehand: joined as a table, they would take a tenth more to plan.
+WITH visit AS MATERIALIZED (
+    SELECT s.user_pseudo_id, s.ga_session_id, s.stream_id, s.location_id, s.customer_id
+    FROM data.sessions s
+    WHERE s.tenant_id = $1 AND s.user_pseudo_id {are_these}
+)
 SELECT e.event_at, e.event_name, e.user_pseudo_id, e.stream_id, e.ga_session_id, e.page_location,
        e.page_title, e.search_term, e.device_category, e.operating_system, e.browser, e.country,
        e.city, coalesce(s.location_id, e.location_id) AS location_id, e.transaction_id,
        e.purchase_revenue, e.refund_value, e.event_value, e.currency, e.items, e.engagement_ms,
        e.source, e.medium, e.campaign
 FROM data.events e
-LEFT JOIN data.sessions s
-  ON s.tenant_id = $1 AND s.user_pseudo_id = e.user_pseudo_id
- AND s.ga_session_id = e.ga_session_id AND s.stream_id = coalesce(e.stream_id, '')
+LEFT JOIN visit s
+  ON s.user_pseudo_id = e.user_pseudo_id AND s.ga_session_id = e.ga_session_id
+ AND s.stream_id = coalesce(e.stream_id, '')
 WHERE e.tenant_id = $1 AND e.source_day = ANY ($4::date[])
   AND e.user_pseudo_id {are_these} AND e.event_at >= $5 AND e.event_at < $6
   AND ($7::timestamptz IS NULL OR e.event_at <= $7)
-  AND ($3::text IS NULL OR coalesce(s.customer_id, e.customer_id) = $3)
+  AND {theirs}
 ORDER BY e.event_at DESC, e.bundle_sequence_id DESC, e.batch_event_index DESC, e.event_name DESC,
          e.page_location DESC, e.user_pseudo_id DESC, e.items::text DESC
 OFFSET $8 LIMIT $9
