@@ -327,12 +327,14 @@ class Connection:
         self._hearing.deadline = math.inf  # an answer has deadlines of its own
         try:
             with self._departures.attending(self.socket.fileno()) as self._leaving:
-                answer = DirectAnswer(self._write_or_leave)
+                answer = DirectAnswer(self._write_or_leave, self._take_or_leave)
                 extensions = cast("dict[str, object]", scope["extensions"])
                 extensions[ATTENDED_EXTENSION] = True
                 await self(scope, NoBody(), answer, _nobody, _nobody)
         finally:
             self._leaving = None
+        if answer.rest is not None:
+            await self._write_rest(*answer.rest)
         if answer.is_last:
             self._reading = False  # nobody does, so that closing may
             await self.aclose()
@@ -344,12 +346,20 @@ class Connection:
             if self._leaving is not None:
                 self._leaving.cancel()
 
+    def _take_or_leave(self, data: bytes) -> int:
+        try:
+            return self._taken_at_once(data)
+        except trio.BrokenResourceError:
+            if self._leaving is not None:
+                self._leaving.cancel()
+            return len(data)
+
     def closes_at(self) -> float:
         """When it is over if nothing more comes, on trio's clock; no answer of the protocol's runs.
 
         Frames of HTTP/2 are no beginning of a head.
         """
-        if self._leaving is not None:
+        if self._leaving is not None or self._writing:
             return math.inf
         if self._unanswered_input and not self._frames:
             return self._heard_at + self._limits.head
@@ -382,6 +392,9 @@ class Connection:
         self._admission.waits(self)
         if taken == len(answer):
             return
+        await self._write_rest(taken, answer)
+
+    async def _write_rest(self, taken: int, answer: bytes) -> None:
         writing = _Writing()
         self._answers.add(writing)
         self._hearing.deadline = math.inf  # an answer has deadlines of its own
@@ -390,6 +403,7 @@ class Connection:
         finally:
             writing.ended.set()
             self._answers.discard(writing)
+        self.answered_at = trio.current_time()
 
     def _taken_at_once(self, data: bytes) -> int:
         """How many of these bytes the system takes without waiting for the client.
@@ -698,7 +712,7 @@ class _Arrival:
 
 
 class _Writing:
-    """An answer of the front that the client takes piece by piece; closing waits for it."""
+    """The end of an answer that the client takes piece by piece; closing waits for it."""
 
     began = True
     ending = False

@@ -62,17 +62,26 @@ class DirectAnswer:
     A head that announces a short body goes out together with it. A body whose length nobody knows
     goes in chunks (RFC 9112, section 7.1), and its head at once: it may begin with a pause.
 
+    The application is through when the system has its last piece, or we have: who takes their time
+    over the rest keeps none of it.
+
     Args:
         write: Sends bytes to the client.
+        take: How many of these bytes the system takes without waiting for the client.
 
     Attributes:
         is_last: Whether the connection ends with this answer, because that was said or because it
             is not whole.
+        rest: The last piece, and how much of it the system has, when that is not all.
     """
 
-    def __init__(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+    def __init__(
+        self, write: Callable[[bytes], Awaitable[None]], take: Callable[[bytes], int]
+    ) -> None:
         self.is_last = True
+        self.rest: tuple[int, bytes] | None = None
         self._write = write
+        self._take = take
         self._closes = False
         self._unsent = b""
         self._missing: int | None = 0
@@ -117,9 +126,12 @@ class DirectAnswer:
                 body = head + body
             elif head:
                 await self._write(head)
-        if body:
+        if more and body:
             await self._write(body)
-        if not more:
+        elif not more:
+            taken = self._take(body) if body else 0
+            if taken < len(body):
+                self.rest = taken, body
             self.is_last = self._closes
 
 

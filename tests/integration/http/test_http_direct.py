@@ -11,13 +11,16 @@ import trio
 import trio.testing
 
 from tests.integration.http.wire import (
+    LARGE_BYTES,
     WAIT,
     Running,
     Site,
     read_reply,
     read_to_end,
     request,
+    until,
 )
+from troupe.common.units import KiB, MiB
 from troupe.http import connection
 from troupe.http import server as server_module
 from troupe.http.admission import Limits
@@ -183,6 +186,37 @@ async def test_idle_time_does_not_run_while_an_answer_is_made(
         assert not site.cancelled.is_set()
         site.release.set()
         assert json.loads((await read_reply(stream)).body) == {"text": "slow"}
+        assert await read_to_end(stream, 3) == b""
+
+
+@pytest.mark.parametrize("before", [(), (BY_HYPERCORN,)], ids=["fresh", "with a protocol"])
+async def test_the_rest_of_an_answer_waits_for_its_client_alone(
+    start: Any, site: Site, before: tuple[str, ...]
+) -> None:
+    """The application is through meanwhile, and no idle time runs."""
+    through = []
+
+    async def app(scope: Any, receive: Any, send: Send) -> None:
+        await site.app(scope, receive, send)
+        through.append(scope.get("path"))
+
+    server: Running = await start(app, Limits(idle=0.2))
+    async with await server.connect() as stream:
+        await stream.send_all(request("GET", "/quick", *before))
+        await read_reply(stream)
+        await stream.send_all(request("GET", "/shared"))
+        await until(lambda: "/shared" in through)
+        await trio.sleep(0.6)
+        with trio.fail_after(WAIT):
+            _, _, body = (await stream.receive_some(64 * KiB)).partition(b"\r\n\r\n")
+            missing = LARGE_BYTES - len(body)
+            while missing:
+                data = await stream.receive_some(min(missing, 1 * MiB))
+                assert data
+                missing -= len(data)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        await stream.send_all(request("GET", "/quick"))
+        assert json.loads((await read_reply(stream)).body) == {"text": "quick"}
         assert await read_to_end(stream, 3) == b""
 
 

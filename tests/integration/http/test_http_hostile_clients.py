@@ -5,7 +5,7 @@ measures what good clients notice.
 """
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
@@ -27,6 +27,7 @@ from tests.integration.http.wire import (
     read_reply,
     read_to_end,
     request,
+    until,
 )
 from troupe.common.units import KiB, MiB
 from troupe.http import admission, server
@@ -85,12 +86,6 @@ async def is_closed(stream: trio.SocketStream, within: float = WAIT) -> bool:
             pass
         return True
     return False
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    with trio.fail_after(WAIT):
-        while not holds():
-            await trio.sleep(0.005)
 
 
 async def uploaded(running: Running, text: str = "good") -> Reply:

@@ -1,6 +1,6 @@
 """Raw bytes over real sockets: a site to serve, a server to run, answers to read."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,13 @@ WAIT = 10.0
 
 LARGE_BYTES = 64 * 1024 * 1024
 """More than any pair of socket buffers takes."""
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until it holds."""
+    with trio.fail_after(WAIT):
+        while not holds():
+            await trio.sleep(0.005)
 
 
 class Echo(AnswerModel):
