@@ -79,7 +79,7 @@ class StandIn:
         self._http.server_close()
         stopped = self._grpc.stop(_GRACE)
         ended = self._jobs.close(_STOP)
-        stopped.wait(_STOP)
+        ended = stopped.wait(_STOP) and ended
         self._engine.close(idle=ended)
 
 
