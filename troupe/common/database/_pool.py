@@ -110,7 +110,7 @@ class Database:
         self._limiter = trio.CapacityLimiter(connections)
         self._idle: list[Session] = []
         self._busy: set[Session] = set()
-        self._ending: set[asyncio.Task[None] | None] = set()
+        self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
         self._emptied = trio.Event()
 
@@ -316,8 +316,7 @@ class Database:
     def _leave_ending(self, session: Session, borrower: object) -> None:
         """Give a session back when its transaction has ended, for which nobody has to wait."""
 
-        def ended(ending: asyncio.Task[None] | None = None) -> None:
-            self._ending.discard(ending)
+        def ended(_: object = None) -> None:
             self._give_back(session)
             self._leave(borrower)
 
@@ -328,6 +327,7 @@ class Database:
             ended()
         else:
             self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
             ending.add_done_callback(ended)
 
     async def _perform(self, order: Order[T], session: Session) -> T:
