@@ -320,7 +320,7 @@ class Connection:
         else:
             await self._write_at_once(answer)
             self._unanswered_input = False
-            self.answered_at = trio.current_time()
+        self.answered_at = trio.current_time()
         return True
 
     async def _answer_directly(self, scope: HTTPScope) -> None:
@@ -343,16 +343,18 @@ class Connection:
         try:
             await self.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            if self._leaving is not None:
-                self._leaving.cancel()
+            self._stop_answering()
 
     def _take_or_leave(self, data: bytes) -> int:
         try:
             return self._taken_at_once(data)
         except trio.BrokenResourceError:
-            if self._leaving is not None:
-                self._leaving.cancel()
+            self._stop_answering()
             return len(data)
+
+    def _stop_answering(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
 
     def closes_at(self) -> float:
         """When it is over if nothing more comes, on trio's clock; no answer of the protocol's runs.
@@ -403,7 +405,6 @@ class Connection:
         finally:
             writing.ended.set()
             self._answers.discard(writing)
-        self.answered_at = trio.current_time()
 
     def _taken_at_once(self, data: bytes) -> int:
         """How many of these bytes the system takes without waiting for the client.
@@ -497,8 +498,7 @@ class Connection:
         self._closed.set()
         for answer in self._answers:  # whoever waits for one would wait for nothing
             answer.ended.set()
-        if self._leaving is not None:
-            self._leaving.cancel()
+        self._stop_answering()
         for document in tuple(self._untaken):
             self._let_document_go(document)
         self.let_go(self.held)

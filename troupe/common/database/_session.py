@@ -157,8 +157,14 @@ class Session(asyncpg.Connection):
     """
 
     __slots__ = (
-        *("_cancelled", "_frame"),
-        *("altered", "fresh", "idle_since", "phase", "retires", "unended"),
+        "_cancelled",
+        "_frame",
+        "altered",
+        "fresh",
+        "idle_since",
+        "phase",
+        "retires",
+        "unended",
     )
 
     def __init__(self, *args: Any, **options: Any) -> None:
