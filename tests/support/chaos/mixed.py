@@ -22,7 +22,7 @@ import trio
 from tests.integration.schedules.conftest import read_beat
 from tests.support.chaos import checks
 from tests.support.chaos.effectful import NOTE
-from tests.support.chaos.ground import Ground
+from tests.support.chaos.ground import MAX_ATTEMPTS, Ground
 from tests.support.chaos.ledger import Ledger
 from tests.support.chaos.worker import COMPLETION
 from troupe.common.database import CommitUnknown
@@ -34,7 +34,6 @@ from troupe.platform.schedules import NewSchedule, Policy, Schedule, ScheduleSto
 
 PATIENCE = 5 * SECONDS
 SETTLED = 2 * MINUTES
-MAX_ATTEMPTS = 1000
 BACKLOG = 500
 """Jobs that may wait: a machine that is killed more often than it works would gather thousands."""
 BEATS = ((13, Policy.CATCH_UP), (29, Policy.COALESCE))

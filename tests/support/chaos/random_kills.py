@@ -12,7 +12,7 @@ from uuid import UUID
 
 import trio
 
-from tests.support.chaos.ground import open_ground
+from tests.support.chaos.ground import MAX_ATTEMPTS, open_ground
 from tests.support.chaos.ledger import Ledger
 from tests.support.chaos.mixed import MixedLoad, Shop
 from tests.support.chaos.program import READY, open_program
@@ -35,8 +35,18 @@ LAST_DAY = date(2026, 9, 30)
 SUPERVISORS = 0.12
 """The share of the kills that hit the supervisor, and with it everything."""
 LONGEST_PAUSE = 1.2 * SECONDS
-FRESH = "UPDATE platform.jobs SET attempt = 0 WHERE attempt > 1"
+PATIENT = f"""
+    CREATE FUNCTION public.be_patient() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN NEW.max_attempts := {MAX_ATTEMPTS}; RETURN NEW; END $$;
+    CREATE TRIGGER patience BEFORE INSERT ON platform.jobs
+        FOR EACH ROW EXECUTE FUNCTION public.be_patient();
+"""
 """Attempts are the platform's business: these trials want more of them than it gives."""
+FRESH = """
+    UPDATE platform.jobs SET attempt = 0 WHERE (tenant_id, job_id) IN (
+        SELECT tenant_id, job_id FROM platform.jobs WHERE attempt > 1 FOR UPDATE SKIP LOCKED)
+"""
+"""So that none waits long for its next one; one that is about to commit keeps its number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +161,7 @@ async def kill_at_random(
             shop = Shop(id=tenant, token=token, days=days if ingests else None)
             ledger = Ledger(directory / "ledger.jsonl")
             load = MixedLoad(program.urls, shop, ground, ledger, seed)
+            await ground.admin.run(lambda connection: connection.execute(PATIENT))
             await load.prepare()
             nursery.start_soon(load.run)
             await load.more_reads(5)
