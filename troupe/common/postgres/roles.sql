@@ -52,8 +52,9 @@ SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)
 SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)
 
 -- name: create_database_statement
--- $1 name, $2 database to copy.
-SELECT format('CREATE DATABASE %I OWNER troupe_owner TEMPLATE %I', $1::text, $2::text)
+-- $1 name, $2 database to copy. Files are copied as they are, which takes a third of the time of writing
+-- every page to the log.
+SELECT format('CREATE DATABASE %I OWNER troupe_owner TEMPLATE %I STRATEGY FILE_COPY', $1::text, $2::text)
 
 -- name: close_database_statement
 -- By default every role may connect to a new database and make temporary tables in it.
