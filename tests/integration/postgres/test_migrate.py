@@ -1,6 +1,7 @@
 """The migration runner against a real server."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -86,7 +87,13 @@ async def test_migrating_again_changes_nothing_and_equals_a_fresh_database(
             shape = (await aio(fetch(stepwise.owner_url, CATALOGUE)))[0][0]
             assert await migrate(stepwise.owner_url) == []
             assert (await aio(fetch(stepwise.owner_url, CATALOGUE)))[0][0] == shape
-            assert (await aio(fetch(fresh.owner_url, CATALOGUE)))[0][0] == shape
+            found = (await aio(fetch(fresh.owner_url, CATALOGUE)))[0][0]
+    assert undated(found) == undated(shape)
+
+
+def undated(shape: str) -> str:
+    """Without the days of partitions: one database may have been made before midnight."""
+    return re.sub(r"_y\d{8}", "_y", shape)
 
 
 def test_order_and_phases(empty: TestDatabase) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import asyncpg
 import pytest
 
-from tests.integration.reports.conftest import ACTOR, YESTERDAY, Office, soon
+from tests.integration.reports.conftest import ACTOR, Office, soon, yesterday
 from tests.integration.reports.test_report_life import plan, schedule_of
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.following import follow_once
@@ -24,7 +24,6 @@ from troupe.common.bridge import aio
 from troupe.common.dates import DateRange
 
 A_DAY = timedelta(days=1)
-YESTERDAYS = DateRange(YESTERDAY, YESTERDAY)
 
 
 @asynccontextmanager
@@ -54,7 +53,8 @@ async def load(office: Office) -> None:
 
 
 async def followed(office: Office) -> bool:
-    return (await freshness_of(office.database, office.shop.tenant, YESTERDAYS)).followed
+    days = DateRange(yesterday(), yesterday())
+    return (await freshness_of(office.database, office.shop.tenant, days)).followed
 
 
 async def test_a_report_waits_for_its_data(office: Office) -> None:
@@ -62,7 +62,7 @@ async def test_a_report_waits_for_its_data(office: Office) -> None:
     await office.as_admin(
         "UPDATE data.versions SET data_until = $2 WHERE tenant_id = $1",
         office.shop.tenant,
-        YESTERDAY - timedelta(days=1),
+        yesterday() - timedelta(days=1),
     )
     schedule = await schedule_of(office, patience=3600)
     run = await plan(office, schedule, "UTC", datetime.now(UTC).replace(microsecond=0))
@@ -85,7 +85,7 @@ async def test_after_its_patience_a_notice_is_sent_and_no_figures(office: Office
     await office.as_admin(
         "UPDATE data.versions SET data_until = $2 WHERE tenant_id = $1",
         office.shop.tenant,
-        YESTERDAY - timedelta(days=1),
+        yesterday() - timedelta(days=1),
     )
     schedule = await schedule_of(office, patience=0)
     run = await plan(office, schedule, "UTC", datetime.now(UTC).replace(microsecond=0))
@@ -102,7 +102,7 @@ async def test_a_stale_day_is_not_complete(office: Office) -> None:
     await office.as_admin(
         "INSERT INTO data.source_days (tenant_id, source_day, state) VALUES ($1, $2, 'stale')",
         office.shop.tenant,
-        YESTERDAY,
+        yesterday(),
     )
     run = await office.send()
     async with office.running():
@@ -201,44 +201,53 @@ async def test_lists_that_stop_following_end_the_round_and_cost_nobody_a_mail(
     assert len(office.mail.rules.taken) == 1
 
 
-WEEK = DateRange(YESTERDAY - 6 * A_DAY, YESTERDAY)
-MIDDLE = YESTERDAY - 2 * A_DAY
+Cases = dict[str, tuple[DateRange, dict[date, dict[str, object]], bool]]
+
+
+def middle() -> date:
+    """Of a week that ends yesterday."""
+    return yesterday() - 2 * A_DAY
 
 
 def intraday(hour: int) -> dict[str, object]:
     """A table of the day in the middle that was last written at an hour of it, or after it."""
-    midnight = datetime.combine(MIDDLE, time(), UTC)
+    midnight = datetime.combine(middle(), time(), UTC)
     return {"family": "intraday", "source_modified": midnight + timedelta(hours=hour)}
 
 
-CASES: dict[str, tuple[DateRange, dict[date, dict[str, object]], bool]] = {
-    "all there": (WEEK, {}, True),
-    "failed": (WEEK, {MIDDLE: {"state": "failed"}}, False),
-    "stale": (WEEK, {MIDDLE: {"state": "stale"}}, False),
-    "never looked at": (WEEK, {MIDDLE: {"state": None}}, False),
-    "its table may come late": (WEEK, {MIDDLE: {"state": "missing"}}, False),
-    "its table comes no more": (WEEK, {YESTERDAY - 5 * A_DAY: {"state": "missing"}}, True),
-    "most of a day": (WEEK, {MIDDLE: intraday(20)}, False),
-    "a whole day": (WEEK, {MIDDLE: intraday(25)}, True),
-    "another day": (YESTERDAYS, {MIDDLE: {"state": "failed"}}, True),
-    "the day before": (WEEK, {YESTERDAY - 7 * A_DAY: {"state": "failed"}}, True),
-    "the day after": (WEEK, {YESTERDAY + A_DAY: {"state": "failed"}}, True),
-    "history begins within": (DateRange(YESTERDAY - 30 * A_DAY, YESTERDAY), {}, True),
-    "not over": (DateRange(YESTERDAY, YESTERDAY + A_DAY), {}, False),
-}
+def cases() -> Cases:
+    """Days asked for, what is wrong with some, whether the period is complete."""
+    last, day = yesterday(), middle()
+    week = DateRange(last - 6 * A_DAY, last)
+    return {
+        "all there": (week, {}, True),
+        "failed": (week, {day: {"state": "failed"}}, False),
+        "stale": (week, {day: {"state": "stale"}}, False),
+        "never looked at": (week, {day: {"state": None}}, False),
+        "its table may come late": (week, {day: {"state": "missing"}}, False),
+        "its table comes no more": (week, {last - 5 * A_DAY: {"state": "missing"}}, True),
+        "most of a day": (week, {day: intraday(20)}, False),
+        "a whole day": (week, {day: intraday(25)}, True),
+        "another day": (DateRange(last, last), {day: {"state": "failed"}}, True),
+        "the day before": (week, {last - 7 * A_DAY: {"state": "failed"}}, True),
+        "the day after": (week, {last + A_DAY: {"state": "failed"}}, True),
+        "history begins within": (DateRange(last - 30 * A_DAY, last), {}, True),
+        "not over": (DateRange(last, last + A_DAY), {}, False),
+    }
 
 
 async def test_a_period_is_complete_when_each_of_its_days_is_there(office: Office) -> None:
-    found = {}
-    for name, (days, changes, _) in CASES.items():
+    found, wanted = {}, cases()
+    for name, (days, changes, _) in wanted.items():
         await store_days(office, changes)
         found[name] = (await freshness_of(office.database, office.shop.tenant, days)).complete
-    assert found == {name: complete for name, (_, _, complete) in CASES.items()}
+    assert found == {name: complete for name, (_, _, complete) in wanted.items()}
 
 
 async def test_days_of_another_zone_are_two_of_the_export(office: Office) -> None:
     """A day in UTC reaches into the day before in Los Angeles, and the day after in Tokyo."""
-    days, before, after = DateRange(MIDDLE, MIDDLE), MIDDLE - A_DAY, MIDDLE + A_DAY
+    day = middle()
+    days, before, after = DateRange(day, day), day - A_DAY, day + A_DAY
     for zone, touched, other in (
         ("America/Los_Angeles", before, after),
         ("Asia/Tokyo", after, before),
@@ -256,7 +265,7 @@ async def store_days(office: Office, changes: dict[date, dict[str, object]]) -> 
     """Ten days until yesterday, loaded whole, with changes; nothing else is known."""
     rows = []
     for number in range(-1, 10):
-        day = YESTERDAY - number * A_DAY
+        day = yesterday() - number * A_DAY
         row = {"state": "loaded", "family": "daily", "source_modified": None}
         row |= changes.get(day, {"state": None} if number < 0 else {})
         if row["state"] is not None:

@@ -11,7 +11,13 @@ import asyncpg
 import pytest
 import trio
 
-from tests.integration.reports.conftest import ACTOR, DAYS, YESTERDAY, Office, soon
+from tests.integration.reports.conftest import (
+    ACTOR,
+    Office,
+    days_until_yesterday,
+    soon,
+    yesterday,
+)
 from troupe.actors.analytics.answers import Answers, Snapshot
 from troupe.actors.analytics.filters import Filters
 from troupe.actors.analytics.reports.content import (
@@ -438,7 +444,7 @@ class Doubles:
 
 
 async def test_task_lists_come_through_a_seam(office: Office) -> None:
-    subject = Subject("b2", ReportPeriod.DAY, DateRange(YESTERDAY, YESTERDAY))
+    subject = Subject("b2", ReportPeriod.DAY, DateRange(yesterday(), yesterday()))
     answers = Answers(office.database)
     without = await ReportReader(answers).read(office.shop.tenant, subject)
     assert without.missing == TASK_KINDS
@@ -448,7 +454,8 @@ async def test_task_lists_come_through_a_seam(office: Office) -> None:
 
 
 async def test_the_figures_are_those_of_the_warehouse(office: Office) -> None:
-    subject = Subject("b1", ReportPeriod.WEEK, DateRange(DAYS[6], DAYS[0]))
+    days = days_until_yesterday()
+    subject = Subject("b1", ReportPeriod.WEEK, DateRange(days[6], days[0]))
     content = await ReportReader(Answers(office.database)).read(office.shop.tenant, subject)
     truth = office.shop.over(subject.days, ["b1"])
     figures = {line.name: line.value for line in content.figures}

@@ -6,7 +6,7 @@ from email.message import EmailMessage
 
 import openpyxl
 
-from tests.integration.reports.conftest import YESTERDAY, Office
+from tests.integration.reports.conftest import Office, yesterday
 from troupe.actors.analytics.answers import Answers
 from troupe.actors.analytics.following import follow_once
 from troupe.actors.analytics.reports.content import Money, ReportReader, Subject
@@ -20,7 +20,7 @@ MANY = 25
 async def add_tasks(office: Office, branch: str = "b1", **changes: object) -> None:
     """Tasks of yesterday, each more urgent than the one before, as if they followed the data."""
     await follow_once(office.database, office.shop.tenant)
-    noon = datetime.combine(YESTERDAY, time(12), UTC)
+    noon = datetime.combine(yesterday(), time(12), UTC)
     values = {"status": "open", "snoozed_until": None, "day": 0, "count": MANY} | changes
     await office.as_admin(
         """\
@@ -52,7 +52,7 @@ async def test_a_report_lists_what_is_to_be_done(office: Office) -> None:
     await add_tasks(office, branch="b2", count=1)
     await add_tasks(office, day=-1, count=1)
     reader = ReportReader(Answers(office.database), every_list())
-    subject = Subject("b1", ReportPeriod.DAY, DateRange(YESTERDAY, YESTERDAY))
+    subject = Subject("b1", ReportPeriod.DAY, DateRange(yesterday(), yesterday()))
     content = await reader.read(office.shop.tenant, subject)
     assert content.missing == ()
     carts = next(table for table in content.tasks if table.kind == "cart-abandonment")
@@ -60,7 +60,7 @@ async def test_a_report_lists_what_is_to_be_done(office: Office) -> None:
     first = dict(zip((column.name for column in carts.columns), carts.rows[0], strict=True))
     assert first["company"] == f"Company {MANY}"
     assert first["value"] == Money(MANY, "EUR")
-    assert first["happened_at"] == datetime.combine(YESTERDAY, time(12))
+    assert first["happened_at"] == datetime.combine(yesterday(), time(12))
     assert first["reach"] == "Ada, +49\u00a040\u00a01234"
     everything = await reader.read(
         office.shop.tenant, Subject(None, ReportPeriod.DAY, subject.days)
