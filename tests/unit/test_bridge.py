@@ -216,6 +216,26 @@ async def test_an_exception_of_the_body_is_not_wrapped() -> None:
             raise LookupError
 
 
+async def test_who_computes_between_two_awaits_leaves_others_their_turn(bridge: None) -> None:
+    pieces, most, before = 0, 0, 0
+
+    async def compute() -> None:
+        nonlocal pieces
+        for _ in range(20):
+            until = time.perf_counter() + host._LONGEST_TURN
+            while time.perf_counter() < until:
+                pass
+            pieces += 1
+            await asyncio.sleep(0)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(aio, compute())
+        while pieces < 20:
+            await trio.lowlevel.checkpoint()
+            most, before = max(most, pieces - before), pieces
+    assert most == 2  # the iteration that has begun is finished
+
+
 async def test_idle_takes_no_turns(bridge: None, autojump_clock: MockClock) -> None:
     await aio(asyncio.sleep(0))
     await trio.testing.wait_all_tasks_blocked()

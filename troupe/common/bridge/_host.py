@@ -39,6 +39,7 @@ import asyncio
 import contextvars
 import math
 import selectors
+import time
 from asyncio import selector_events
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +50,7 @@ import sniffio
 import trio
 
 from troupe.common.logs import get_logger
-from troupe.common.units import SECONDS, KiB
+from troupe.common.units import MILLISECONDS, SECONDS, KiB
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -65,6 +66,9 @@ selector_events._SelectorTransport.max_size = 64 * KiB  # type: ignore[attr-defi
 
 # Iterations of the loop within one turn before other trio tasks get theirs. One query takes four.
 _ROUNDS_PER_TURN: Final = 100
+# Likewise, after which no further iteration begins: who computes between two awaits of asyncio's
+# makes nobody wait for the whole of it.
+_LONGEST_TURN: Final = 0.5 * MILLISECONDS
 
 _log = get_logger(__name__)
 
@@ -91,6 +95,7 @@ class TurnSelector(selectors.DefaultSelector):
         poll: Look at the sockets, once in a turn. Later iterations only run callbacks: what becomes
             readable meanwhile is level-triggered and starts the next turn.
         rounds: Iterations left in this turn.
+        until: When no further one begins in this turn, on `time.perf_counter`.
         wait: Seconds until the loop's next timer, as it said last; infinite without one, 0 when it
             was stopped with callbacks left to run.
     """
@@ -99,6 +104,7 @@ class TurnSelector(selectors.DefaultSelector):
         super().__init__()
         self.poll = False
         self.rounds = 0
+        self.until = math.inf
         self.wait = math.inf
         self.settle: Callable[[], None] = _nothing
 
@@ -108,11 +114,11 @@ class TurnSelector(selectors.DefaultSelector):
             self.poll = False
             events = super().select(0)
         self.rounds -= 1
-        if self.rounds == 0:
-            self.wait = 0.0
-            self.settle()
-        elif not events and (timeout is None or timeout > 0):
+        if not events and (timeout is None or timeout > 0):
             self.wait = math.inf if timeout is None else timeout
+            self.settle()
+        elif self.rounds == 0 or time.perf_counter() >= self.until:
+            self.wait = 0.0
             self.settle()
         return events
 
@@ -189,6 +195,7 @@ class Bridge:
         selector = self._selector
         selector.poll = True
         selector.rounds = _ROUNDS_PER_TURN
+        selector.until = time.perf_counter() + _LONGEST_TURN
         selector.wait = 0.0
         library, sniffio.thread_local.name = sniffio.thread_local.name, None
         loop = self.loop
