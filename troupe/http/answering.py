@@ -26,7 +26,7 @@ import trio
 from pydantic import BaseModel
 
 from troupe.actors.analytics.answers import Answers, Reporting, Snapshot
-from troupe.actors.analytics.keeping import NEVER, AnswerCache, SingleFlight
+from troupe.actors.analytics.keeping import AnswerCache, SingleFlight
 from troupe.actors.analytics.standing import Standing
 from troupe.common.ids import TenantId
 from troupe.common.units import MiB
@@ -157,15 +157,25 @@ class Answering:
         asked = Asked.of(await self.standing.of(tenant), query, self.clock)
         return (await self._written(tenant, inquiry, query, inquiry.tag(asked, query))).body
 
-    async def keep(self, tenant: TenantId, question: Question) -> None:
+    async def keep(self, tenant: TenantId, question: Question) -> bool:
         """Have an answer ready before anybody asks; errors as for `answer`.
 
         Who asks for it meanwhile does not wait for this, which is in no hurry.
+
+        Returns:
+            False: something was published meanwhile, which is about to take effect; what is got
+            ready now would be of no use.
         """
         inquiry, query = question
         asked = Asked.of(await self.standing.of(tenant), query, self.clock)
-        if self.cache.peek(tenant, inquiry.tag(asked, query)) is None:
-            await self._compute(tenant, question, self._unhurried, NEVER)
+        tag = inquiry.tag(asked, query)
+        if self.cache.peek(tenant, tag) is not None:
+            return True
+        _, written = await self._computed(tenant, question, self._unhurried)
+        if written.tag != tag:
+            return False
+        self.cache.put(tenant, tag, written.body, question)
+        return True
 
     async def ahead(self, tenant: TenantId, question: Question) -> Written:
         """An answer under the standing of this moment, not kept; errors as for `answer`."""
@@ -177,18 +187,13 @@ class Answering:
         body = self.cache.get(tenant, tag)
         if body is not None:
             return Written(tag, body)
-        now = trio.current_time()
-        return await self._flights.do(
-            tag, lambda: self._compute(tenant, (inquiry, query), self.answers, now)
-        )
+        return await self._flights.do(tag, lambda: self._compute(tenant, (inquiry, query)))
 
-    async def _compute(
-        self, tenant: TenantId, question: Question, answers: Answers, asked_at: float
-    ) -> Written:
+    async def _compute(self, tenant: TenantId, question: Question) -> Written:
         began = trio.current_time()
-        reporting, written = await self._computed(tenant, question, answers)
+        reporting, written = await self._computed(tenant, question, self.answers)
         self.standing.note(reporting, began)
-        self.cache.put(tenant, written.tag, written.body, question, asked_at)
+        self.cache.put(tenant, written.tag, written.body, question, began)
         return written
 
     async def _computed(

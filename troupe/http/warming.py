@@ -2,9 +2,10 @@
 
 Each process hears of every load (`standing.follow`) and computes what dashboards ask of all
 presets, one question at a time and in no hurry: over the connections that give way to those that
-people wait for. A backfill publishes a version per day, many of them within a minute: a tenant is
-warmed once nothing was heard of it for `QUIET` seconds, and after `PATIENCE` in any case. What
-people are looking at meanwhile does not wait for that (`renewal`).
+people wait for. A backfill publishes a version per day, many of them within a minute, and with each
+what was got ready under the one before is of no use: a tenant is warmed once nothing was heard of
+it for `QUIET` seconds, and no further when something is published meanwhile. What people are
+looking at does not wait for that (`renewal`).
 
 What fails is left to whoever asks first.
 """
@@ -30,7 +31,6 @@ from troupe.http.dashboard.view import OverviewQuery
 from troupe.http.renewal import Renewal
 
 QUIET: Final = 2 * SECONDS
-PATIENCE: Final = 120 * SECONDS
 
 _log = get_logger(__name__)
 
@@ -77,40 +77,33 @@ class Warming:
 
     def __init__(self, answering: Answering) -> None:
         self._answering = answering
-        self._since: dict[TenantId, float] = {}
-        self._last: dict[TenantId, float] = {}
+        self._heard: dict[TenantId, float] = {}
         self._woken = trio.Event()
 
     def heard(self, tenant: TenantId) -> None:
         """Something was published for a tenant."""
-        now = trio.current_time()
-        self._since.setdefault(tenant, now)
-        self._last[tenant] = now
+        self._heard[tenant] = trio.current_time()
         self._woken.set()
 
     async def run(self) -> None:
         """Warm whoever was heard of, for ever."""
         while True:
-            due = min(map(self._due, self._since), default=None)
-            if due is None:
+            if not self._heard:
                 self._woken = trio.Event()
                 await self._woken.wait()
-                continue
-            await trio.sleep_until(due)
+            await trio.sleep_until(min(self._heard.values()) + QUIET)
             now = trio.current_time()
-            for tenant in [one for one in self._since if self._due(one) <= now]:
-                del self._since[tenant], self._last[tenant]
+            for tenant in [one for one, at in self._heard.items() if at + QUIET <= now]:
+                del self._heard[tenant]
                 await self.warm(tenant)
 
-    def _due(self, tenant: TenantId) -> float:
-        return min(self._last[tenant] + QUIET, self._since[tenant] + PATIENCE)
-
     async def warm(self, tenant: TenantId) -> None:
-        """Have the usual answers of one tenant ready."""
+        """Have the usual answers of one tenant ready, unless something is published meanwhile."""
         began = trio.current_time()
         try:
             for question in USUAL:
-                await self._answering.keep(tenant, question)
+                if not await self._answering.keep(tenant, question):
+                    return  # of which we hear, too
         except TroupeError as error:
             _log.warning("answers_not_warmed", tenant_id=str(tenant), reason=str(error))
             return

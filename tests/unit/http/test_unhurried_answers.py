@@ -10,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 from troupe.actors.analytics.answers import Answers, Reporting
 from troupe.common.ids import TenantId, new_id
 from troupe.http.answering import Answering, Inquiry
-from troupe.http.conventions import CompareQuery
+from troupe.http.conventions import CompareQuery, Preset
 
 A = TenantId(new_id())
 DEADLINE = 10.0
@@ -32,10 +32,11 @@ class Source:
     def __init__(self, name: str) -> None:
         self.name = name
         self.computations = 0
+        self.version = 1
         self.open = trio.Event()
 
     async def reporting(self, tenant: TenantId) -> Reporting:
-        return Reporting(tenant, "Shop", "UTC", "EUR", 1, 1, None, None)
+        return Reporting(tenant, "Shop", "UTC", "EUR", 1, self.version, None, None)
 
     async def ask(self, tenant: TenantId, question: Any) -> Any:
         self.computations += 1
@@ -73,7 +74,7 @@ def site() -> Site:
 
 async def test_what_nobody_waits_for_is_asked_of_the_unhurried(site: Site) -> None:
     site.unhurried.open.set()
-    await site.answering.keep(A, QUESTION)
+    assert await site.answering.keep(A, QUESTION)
     assert await site.asked() == "unhurried"
     assert (site.hurried.computations, site.unhurried.computations) == (0, 1)
 
@@ -91,5 +92,19 @@ async def test_who_asks_meanwhile_does_not_wait_for_it(site: Site) -> None:
 async def test_what_is_kept_is_not_got_ready_again(site: Site) -> None:
     site.hurried.open.set()
     assert await site.asked() == "hurried"
-    await site.answering.keep(A, QUESTION)
+    assert await site.answering.keep(A, QUESTION)
     assert site.unhurried.computations == 0
+
+
+async def test_what_is_published_meanwhile_does_not_take_effect_by_that(site: Site) -> None:
+    site.hurried.open.set()
+    site.unhurried.open.set()
+    assert await site.asked() == "hurried"
+    site.unhurried.version = 2
+    other = FIGURES, CompareQuery(preset=Preset.YESTERDAY)
+    assert not await site.answering.keep(A, other)
+    assert await site.asked() == "hurried"
+    assert site.hurried.computations == 1
+    standing = site.answering.standing.recall(A)
+    assert standing is not None
+    assert standing.data_version == 1
