@@ -259,7 +259,7 @@ async def test_the_server_ends_a_transaction_whose_statement_never_comes(
     async def cut_off() -> None:
         session = await connect(playground.runtime_url, "troupe", settings)
         await session.perform(
-            Order(unit, after_begin("", 300), 300, "read_committed", False), settings
+            Order(unit, after_begin("", 300), 300, "read_committed", False, True), settings
         )
 
     with pytest.raises(CommitUnknown):

@@ -263,7 +263,7 @@ async def resolve_token(database: Database, token: str) -> ResolvedToken | None:
     """
     if not is_token(token):
         return None
-    row = await database.fetch_row(QUERIES["resolve_token"], hash_of(token))
+    row = await database.fetch_row(QUERIES["resolve_token"], hash_of(token), durable=False)
     if row is None:
         return None
     return ResolvedToken(**dict(row.items()) | {"scopes": frozenset(row["scopes"])})

@@ -81,7 +81,7 @@ async def resolve_session(database: Database, session: str) -> ResolvedSession |
     """
     if not is_handle(session):
         return None
-    row = await database.fetch_row(QUERIES["resolve_session"], hash_of(session))
+    row = await database.fetch_row(QUERIES["resolve_session"], hash_of(session), durable=False)
     if row is None:
         return None
     return ResolvedSession(

@@ -1,9 +1,5 @@
 -- Source days: what is known of each, and the doors through which one is replaced.
 
--- name: copy_settings
--- For this transaction: rows of a staged table need not be on disk before the day is published.
-SET LOCAL synchronous_commit = off
-
 -- name: planner_settings
 -- For this transaction: a plan made for these very values leaves the other tenants' and the other
 -- days' partitions out before it opens them; and the events of a day are sorted in memory (some

@@ -225,6 +225,7 @@ class Extraction:
         await self.database.run(
             lambda connection: copy_batch(connection, name, batch),
             tenant=self.tenant,
+            durable=False,
             deadline=COPY_DEADLINE,
         )
 

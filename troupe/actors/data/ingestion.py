@@ -359,6 +359,7 @@ class _Ingestion:
         found = await self._database.run(
             lambda connection: digest(connection, self._reporting, day),
             tenant=self._tenant,
+            durable=False,
             deadline=DIGEST_DEADLINE,
         )
         if found.rows != day.rows:

@@ -112,10 +112,8 @@ async def stage(connection: "Connection", tenant: TenantId, source_day: date, jo
 async def copy_batch(connection: "Connection", table: str, batch: EncodedBatch) -> None:
     """Copy one batch into a staged table.
 
-    Flushing to disk is left to the publication: rows that a crash loses here belong to an attempt
-    that the crash ended too.
+    Its transaction need not be durable: publishing the day is, and sees whether rows were lost.
     """
-    await connection.execute(DAYS["copy_settings"])
     status = await connection.copy_to_table(
         table,
         schema_name="staging",
@@ -149,9 +147,8 @@ async def discard(
 async def digest(connection: "Connection", reporting: Reporting, day: StagedDay) -> Digest:
     """Work out what follows from a sealed day alone, for its publication.
 
-    Locks nothing. Like the rows of a staged table its own need not be on disk.
+    Locks nothing. Like that of the rows of a staged table its transaction need not be durable.
     """
-    await connection.execute(DAYS["copy_settings"])
     await connection.execute(DAYS["planner_settings"])
     await connection.execute(DERIVE["open_workbench"], reporting.tenant, day.table)
     found = await digest_day(connection, reporting, day.source_day, day.table)

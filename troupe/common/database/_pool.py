@@ -122,6 +122,7 @@ class Database:
         read_only: bool = False,
         isolation: Isolation = "read_committed",
         custom_plans: bool = False,
+        durable: bool = True,
         deadline: float | None = None,
     ) -> T:
         """Run a unit of work: one transaction, committed if ``unit`` returns.
@@ -138,6 +139,8 @@ class Database:
             isolation: Of the transaction.
             custom_plans: Plan each statement for its values: for those whose values decide what
                 need not be looked at. It costs no round trip.
+            durable: What it wrote is on disk before this returns. False: it will be soon after,
+                and a crash of the server meanwhile loses all of it.
             deadline: Seconds for everything together; the pool's default if None. A statement
                 under way is cancelled on the server. ``math.inf`` waits as long as it takes.
 
@@ -167,7 +170,7 @@ class Database:
                     preamble = after_begin(
                         "" if tenant is None else str(tenant), limit, custom_plans=custom_plans
                     )
-                    order = Order(unit, preamble, limit, isolation, read_only)
+                    order = Order(unit, preamble, limit, isolation, read_only, durable)
                     try:
                         return await self._perform(order, session)
                     except NotBegun as lost:
@@ -194,7 +197,10 @@ class Database:
     ) -> list[asyncpg.Record]:
         """All rows of one statement; otherwise as `run`."""
         return await self._single(
-            lambda connection: connection.fetch(sql, *args), tenant, read_only, deadline
+            lambda connection: connection.fetch(sql, *args),
+            tenant,
+            read_only=read_only,
+            deadline=deadline,
         )
 
     async def fetch_row(
@@ -203,11 +209,16 @@ class Database:
         *args: object,
         tenant: TenantId | None = None,
         read_only: bool = False,
+        durable: bool = True,
         deadline: float | None = None,
     ) -> asyncpg.Record | None:
         """The first row of one statement, or None; otherwise as `run`."""
         return await self._single(
-            lambda connection: connection.fetchrow(sql, *args), tenant, read_only, deadline
+            lambda connection: connection.fetchrow(sql, *args),
+            tenant,
+            read_only=read_only,
+            durable=durable,
+            deadline=deadline,
         )
 
     async def fetch_value(
@@ -220,7 +231,10 @@ class Database:
     ) -> Any:
         """The first column of the first row, or None; otherwise as `run`."""
         return await self._single(
-            lambda connection: connection.fetchval(sql, *args), tenant, read_only, deadline
+            lambda connection: connection.fetchval(sql, *args),
+            tenant,
+            read_only=read_only,
+            deadline=deadline,
         )
 
     async def execute(
@@ -232,7 +246,7 @@ class Database:
     ) -> str:
         """Run one statement; returns its tag (``UPDATE 3``). Otherwise as `run`."""
         return await self._single(
-            lambda connection: connection.execute(sql, *args), tenant, False, deadline
+            lambda connection: connection.execute(sql, *args), tenant, deadline=deadline
         )
 
     @asynccontextmanager
@@ -284,20 +298,26 @@ class Database:
         self,
         unit: Unit[T],
         tenant: TenantId | None,
-        read_only: bool,
+        *,
+        read_only: bool = False,
+        durable: bool = True,
         deadline: float | None,
     ) -> T:
         seconds = self._settings.deadline if deadline is None else deadline
         started = trio.current_time()
         try:
-            return await self.run(unit, tenant=tenant, read_only=read_only, deadline=seconds)
+            return await self.run(
+                unit, tenant=tenant, read_only=read_only, durable=durable, deadline=seconds
+            )
         except _STALE:
             # A migration changed what a prepared statement returns. asyncpg has forgotten it on the
             # connection that failed; the others have it still.
             while self._idle:
                 self._idle.pop().terminate()
             left = seconds - (trio.current_time() - started)
-            return await self.run(unit, tenant=tenant, read_only=read_only, deadline=left)
+            return await self.run(
+                unit, tenant=tenant, read_only=read_only, durable=durable, deadline=left
+            )
 
     async def _enter(self, borrower: object) -> None:
         try:

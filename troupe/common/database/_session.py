@@ -88,6 +88,7 @@ _TRANSACTION_LIMIT: Final = _bare("transaction_limit")
 _LIMITS_TRANSACTIONS: Final = 17  # the first major version of PostgreSQL that does
 _CUSTOM_PLANS: Final = _bare("custom_plans")
 _COMMIT: Final = _Frame(before=_bare("before_commit"))
+_COMMIT_SOON: Final = _Frame(before=_COMMIT.before + _bare("not_durable"))
 _ROLLBACK: Final = _Frame(after=_bare("after_rollback"))
 
 
@@ -124,6 +125,7 @@ class Order(Generic[T]):
         milliseconds: The limit that is said there; 0 is none.
         isolation: Of the transaction.
         read_only: Whether the transaction may write.
+        durable: Whether what it wrote must be on disk when it has ended.
     """
 
     unit: Unit[T]
@@ -131,6 +133,7 @@ class Order(Generic[T]):
     milliseconds: int
     isolation: Isolation
     read_only: bool
+    durable: bool
 
 
 def _altering(name: str) -> Any:
@@ -236,7 +239,7 @@ class Session(asyncpg.Connection):
             self.unended = transaction
             return result
         try:
-            await self._commit(transaction)
+            await self._commit(transaction, durable=order.durable)
         except Exception as error:
             if self.is_closed():
                 self.terminate()
@@ -295,9 +298,9 @@ class Session(asyncpg.Connection):
                     raise failure from error
             raise
 
-    async def _commit(self, transaction: asyncpg.transaction.Transaction) -> None:
+    async def _commit(self, transaction: asyncpg.transaction.Transaction, *, durable: bool) -> None:
         self.phase = Phase.COMMIT
-        self._frame = _COMMIT
+        self._frame = _COMMIT if durable else _COMMIT_SOON
         await transaction.commit()
         self.phase = Phase.IDLE
 
@@ -307,7 +310,7 @@ class Session(asyncpg.Connection):
         try:
             async with asyncio.timeout(deadline):
                 if transaction is not None:
-                    await self._commit(transaction)
+                    await self._commit(transaction, durable=False)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - there was nothing to commit
             if isinstance(error, asyncpg.PostgresError) and error.sqlstate == _ABORTED:
                 _log.error("database_unit_swallowed_a_failure")

@@ -32,6 +32,11 @@ DISCARD SEQUENCES;
 RESET SESSION AUTHORIZATION;
 RESET ALL;
 
+-- name: not_durable
+-- Sent behind that, still in front of COMMIT, which then does not wait for the disk. Said earlier it
+-- would have been undone.
+SET LOCAL synchronous_commit = off;
+
 -- name: after_rollback
 -- Sent behind ROLLBACK: what survives even that.
 SELECT pg_advisory_unlock_all();
