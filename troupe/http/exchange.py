@@ -1,6 +1,7 @@
 """Between a handler and the wire: input is read and validated, output is written as declared."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, get_args, get_origin
 from urllib.parse import parse_qsl
 
@@ -34,8 +35,7 @@ def read_query(request: Request, model: type[BaseModel] | None) -> BaseModel | N
         InvalidInput: Unknown, repeated or invalid parameters.
     """
     given: dict[str, object] = {}
-    fields = model.model_fields if model is not None else {}
-    lists = {info.alias or name for name, info in fields.items() if _takes_several(info.annotation)}
+    lists = _lists_of(model) if model is not None else frozenset[str]()
     for name, values in request.args.lists():
         if not all(exact_json.is_storable(value) for value in (name, *values)):
             raise _invalid_query("", "holds a character that cannot be stored")
@@ -50,6 +50,12 @@ def read_query(request: Request, model: type[BaseModel] | None) -> BaseModel | N
         return model.model_validate(given)
     except ValidationError as error:
         raise InvalidInput("The query is not valid.", pointers_of(error, query=True)) from None
+
+
+@cache
+def _lists_of(model: type[BaseModel]) -> frozenset[str]:
+    fields = model.model_fields.items()
+    return frozenset(info.alias or name for name, info in fields if _takes_several(info.annotation))
 
 
 def _takes_several(annotation: Any) -> bool:

@@ -84,24 +84,29 @@ class Extraction:
     cut: str
     batch_rows: int
 
-    def fingerprint(self, table: ExportTable) -> str:
-        """Says how a table would be read and cut now; kept with its rows, to compare later."""
-        return f"{self._query(table).fingerprint} {self.cut}"
-
-    def _query(self, table: ExportTable) -> FlattenQuery:
+    def query(self, table: ExportTable) -> FlattenQuery:
+        """How a table is read now. Takes some milliseconds."""
         return flatten_query(table.name, table.schema, self.settings)
 
-    async def stage(self, table: ExportTable, on_batch: OnBatch) -> StagedDay:
+    def fingerprint(self, query: FlattenQuery) -> str:
+        """Says how a table is read and cut now; kept with its rows, to compare later."""
+        return f"{query.fingerprint} {self.cut}"
+
+    async def stage(self, table: ExportTable, query: FlattenQuery, on_batch: OnBatch) -> StagedDay:
         """Load a table's rows into a staged table, sealed and ready to be published.
 
         A failure, or a cancellation, leaves nothing behind.
+
+        Args:
+            table: Which.
+            query: How it is read: `query` of it.
+            on_batch: Told of every batch that has been copied.
 
         Raises:
             ScanBudgetSpent: The query would scan more than the tenant has left today.
             PeerError: BigQuery failed; see `bigquery_errors`.
             DatabaseError: PostgreSQL failed.
         """
-        query = self._query(table)
         estimate = await self.threads.run(self.export.estimate, query, abandon=True)
         answer = await self._answered(table, query, estimate)
         name = await self.database.run(
@@ -125,7 +130,7 @@ class Extraction:
             family=table.family.value,
             source_modified=table.modified,
             source_rows=table.rows,
-            extraction=self.fingerprint(table),
+            extraction=self.fingerprint(query),
             scanned_bytes=estimate,
         )
 

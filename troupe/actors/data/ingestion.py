@@ -40,7 +40,7 @@ from troupe.actors.data.days import QUERIES as DAYS
 from troupe.actors.data.days import Known, Tally, read_known
 from troupe.actors.data.digest import Digest
 from troupe.actors.data.extraction import Extraction
-from troupe.actors.data.flattening import Family
+from troupe.actors.data.flattening import Family, FlattenQuery
 from troupe.actors.data.job_requests import INGEST, days_of
 from troupe.actors.data.patience import publish_patiently
 from troupe.actors.data.publication import Reporting, StagedDay, digest, publish
@@ -320,14 +320,14 @@ class _Ingestion:
         pause = FIRST_DAY_PAUSE
         for attempt in range(1, DAY_ATTEMPTS + 1):
             try:
-                table = await self._threads.run(self._export.table, day, family, abandon=True)
-                fingerprint = self._extraction.fingerprint(table)
+                table, query = await self._threads.run(self._look_up, day, family, abandon=True)
+                fingerprint = self._extraction.fingerprint(query)
                 if known is not None and known.is_current(table, fingerprint):
                     await self._leave_as_it_is(day)
                 else:
                     self._tally.reading.pop(day, None)
                     await self._replace(
-                        await self._extraction.stage(table, partial(self._count, table))
+                        await self._extraction.stage(table, query, partial(self._count, table))
                     )
             except PeerUnavailable as error:
                 wait = max(pause, error.retry_after or 0.0)
@@ -338,6 +338,10 @@ class _Ingestion:
                 pause *= 4
             else:
                 return
+
+    def _look_up(self, day: date, family: Family) -> tuple[ExportTable, FlattenQuery]:
+        table = self._export.table(day, family)
+        return table, self._extraction.query(table)
 
     async def _count(self, table: ExportTable, rows: int, size: int) -> None:
         self._tally.arrived(table.day, rows, size, table.rows)

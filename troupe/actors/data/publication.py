@@ -19,6 +19,7 @@ reading of the events in plain Python.
 These are asyncio coroutines for `Database.run`: one crossing of the bridge per publication.
 """
 
+import asyncio
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -31,7 +32,7 @@ from troupe.actors.data.searches import derive_searches, mark_searches
 from troupe.actors.data.shopping import derive_funnels, put_interests
 from troupe.common.ids import TenantId
 from troupe.common.sql import load
-from troupe.common.units import HOURS
+from troupe.common.units import HOURS, KiB
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,6 +45,7 @@ DERIVE: Final = load(__package__, "derive.sql")
 DAYS: Final = load(__package__, "days.sql")
 DERIVATION: Final = 2
 """Raise it when derived tables would look different now; all days are then derived anew."""
+_SENT_AT_ONCE: Final = 128 * KiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +128,11 @@ async def copy_batch(connection: "Connection", table: str, batch: EncodedBatch) 
 
 
 async def _sent(batch: EncodedBatch) -> "AsyncIterator[bytes]":
+    """The bytes of a batch, little by little: others use the same loop."""
     for piece in batch:
-        yield piece
+        for begin in range(0, len(piece), _SENT_AT_ONCE):
+            yield piece[begin : begin + _SENT_AT_ONCE]
+            await asyncio.sleep(0)
 
 
 async def seal(connection: "Connection", tenant: TenantId, table: str) -> None:

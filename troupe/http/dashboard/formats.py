@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from babel import Locale
 from babel.dates import format_date, format_time
 from babel.numbers import (
     format_compact_currency,
@@ -18,7 +19,7 @@ from babel.numbers import (
 
 from troupe.actors.analytics.metrics import Better, Figure, Unit
 
-LOCALE: Final = "en"
+LOCALE: Final = Locale.parse("en")
 UNKNOWN: Final = "–"
 _LETTERS: Final = re.compile(r"[A-Za-z](?=\d)(?<!E)")
 _WITHOUT_CENTS_FROM: Final = 100_000

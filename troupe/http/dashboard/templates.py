@@ -17,6 +17,7 @@ def environment(**further: object) -> jinja2.Environment:
     made = jinja2.Environment(
         loader=jinja2.PackageLoader(_PACKAGE),
         autoescape=True,
+        auto_reload=False,  # it would look at every template's file for every page
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -34,6 +34,7 @@ class LoginPages:
         self._templates = jinja2.Environment(
             loader=jinja2.PackageLoader(__name__),
             autoescape=True,
+            auto_reload=False,
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
