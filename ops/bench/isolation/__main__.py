@@ -22,7 +22,11 @@ from troupe.common.niceness import reserved
 
 ALLOWED: Final = {"process": 1.2, "inline": 2.0}
 MS: Final = 1e3
-PAGE: Final = "/api/v1/stats?preset=28d&compare=previous"
+ASKED: Final = {
+    "page": "/?preset=28d&compare=previous",
+    "answer": "/api/v1/stats?preset=28d&compare=previous",
+}
+"""What people look at, and the shortest answer there is."""
 SETTLE: Final = 2.0
 
 
@@ -91,7 +95,7 @@ def _measure(placement: str, directory: Path, options: Namespace) -> dict[str, F
         def look(seed: int) -> Seen:
             return visitors(
                 Options(
-                    url=site.urls["analytics"] + PAGE,
+                    url=site.urls["analytics"] + ASKED[options.ask],
                     token=source.token,
                     rate=options.rate,
                     seconds=options.seconds,
@@ -139,7 +143,8 @@ def main() -> int:
     """Measure and print; 0 if the dashboard notices no more than it may."""
     parser = ArgumentParser(prog="python -m ops.bench.isolation")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=8, help="of each window")
+    parser.add_argument("--seconds", type=float, default=20, help="of each window")
+    parser.add_argument("--ask", choices=[*ASKED], default="page")
     parser.add_argument("--rate", type=float, default=40, help="requests per second")
     parser.add_argument("--events", type=int, default=10_000, help="of each ingested day")
     parser.add_argument("--placements", nargs="*", choices=[*ALLOWED], default=[*ALLOWED])

@@ -13,7 +13,8 @@ message of several statements in the simple query protocol.
   role, advisory locks, LISTEN, temporary tables, cursors, sequence state). So COMMIT is the last
   word: if anything fails, nothing is committed, and no error has to be guessed about. Behind a
   pooler that gives every transaction another server connection, this is also the only place where a
-  reset reaches the right one.
+  reset reaches the right one. It reaches the unit's own SET LOCAL, too: that a commit need not wait
+  for the disk is said to us (`Order.durable`), and we say it last.
 - Behind ROLLBACK: the same, for what a rollback leaves standing.
 
 What Python code did to the connection object (codecs, listeners) cannot be undone through asyncpg's
