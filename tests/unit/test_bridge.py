@@ -233,7 +233,9 @@ async def test_who_computes_between_two_awaits_leaves_others_their_turn(bridge: 
         while pieces < 20:
             await trio.lowlevel.checkpoint()
             most, before = max(most, pieces - before), pieces
-    assert most == 2  # the iteration that has begun is finished
+    # A turn finishes the iteration that has begun: two pieces. Trio shuffles who is due, so that one
+    # turn may end just before ours and the next begin just after: two turns, and no third.
+    assert most in {2, 4}
 
 
 async def test_idle_takes_no_turns(bridge: None, autojump_clock: MockClock) -> None:
