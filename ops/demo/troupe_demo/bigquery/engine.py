@@ -66,6 +66,7 @@ class Engine:
         self.catalogue = Catalogue(root)
         self.workspace = Workspace(root)
         self._lock = threading.Lock()
+        self._cursors = 0
         self._duck = duckdb.connect(
             config={
                 "threads": _THREADS,
@@ -80,11 +81,11 @@ class Engine:
         for statement in load("troupe_demo.bigquery.sql", "prelude.sql").values():
             self._duck.execute(statement)
 
-    def close(self, *, idle: bool = True) -> None:
-        """Remove everything temporary, and stop DuckDB if it is ``idle``: it does not wait."""
+    def close(self) -> None:
+        """Remove everything temporary, and stop DuckDB unless it is in use: it does not wait."""
         self.workspace.close()
-        if idle:
-            with self._lock:  # a request that came last may be asking for its cursor
+        with self._lock:  # a request that came last may be asking for its cursor
+            if not self._cursors:
                 self._duck.close()
 
     def snapshot(self, project: str) -> Snapshot:
@@ -96,12 +97,15 @@ class Engine:
         """A connection of one's own; DuckDB's failures become BigQuery's."""
         with self._lock:  # DuckDB refuses a connection that another thread is using
             cursor = self._duck.cursor()
+            self._cursors += 1
         try:
             yield cursor
         except (duckdb.Error, OSError) as error:
             raise translated(error) from error
         finally:
             cursor.close()
+            with self._lock:
+                self._cursors -= 1
 
     def prepare(self, request: QueryRequest, snapshot: Snapshot, *, check: bool = True) -> Program:
         """Compile a query without running it.

@@ -109,8 +109,8 @@ class Jobs:
         for worker in self._workers:
             worker.start()
 
-    def close(self, deadline: float) -> bool:
-        """Stop what runs; whether all of it ended within ``deadline`` seconds."""
+    def close(self, deadline: float) -> None:
+        """Stop what runs, and wait for it for ``deadline`` seconds."""
         stopped = BigQueryError(503, "backendError", "The stand-in is ending")
         with self._lock:
             jobs = list(self._jobs.values())
@@ -121,7 +121,6 @@ class Jobs:
         end = time.monotonic() + deadline
         for worker in self._workers:
             worker.join(max(0.0, end - time.monotonic()))
-        return not any(worker.is_alive() for worker in self._workers)
 
     def estimate(self, project: str, configuration: dict[str, Any]) -> tuple[Program, int]:
         """Compile without running: a dry run.

@@ -78,9 +78,9 @@ class StandIn:
         self._http.shutdown()
         self._http.server_close()
         stopped = self._grpc.stop(_GRACE)
-        ended = self._jobs.close(_STOP)
-        ended = stopped.wait(_STOP) and ended
-        self._engine.close(idle=ended)
+        self._jobs.close(_STOP)
+        stopped.wait(_STOP)
+        self._engine.close()
 
 
 def start(root: Path, *, port: int = 0, grpc_port: int = 0) -> StandIn:
