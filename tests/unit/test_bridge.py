@@ -233,8 +233,8 @@ async def test_who_computes_between_two_awaits_leaves_others_their_turn(bridge: 
         while pieces < 20:
             await trio.lowlevel.checkpoint()
             most, before = max(most, pieces - before), pieces
-    # A turn finishes the iteration that has begun: two pieces. Trio shuffles who is due, so that one
-    # turn may end just before ours and the next begin just after: two turns, and no third.
+    # A turn finishes the iteration that has begun: two pieces. Trio shuffles who is due, so that
+    # between two looks there may be two turns, and no third.
     assert most in {2, 4}
 
 

@@ -31,6 +31,10 @@ LOOKS: Final[dict[str, dict[str, Any]]] = {
     "narrow": {"viewport": {"width": 380, "height": 800}, "color_scheme": "light"},
 }
 PROVOKED: Final = "Failed to load resource"
+CLOSE_AND_PRESS: Final = """(key) => {
+    document.querySelector("dialog:modal").close();
+    document.activeElement.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+}"""
 
 
 @pytest.fixture(scope="session")
@@ -195,6 +199,10 @@ def test_a_keyboard_suffices(visit: Any) -> None:
     expect(page.get_by_role("dialog")).to_have_count(0)
     page.keyboard.press("[")
     page.wait_for_url("**/?start_date=*")
+    was = page.url
+    page.keyboard.press("?")
+    page.evaluate(CLOSE_AND_PRESS, "[")  # in one frame: nobody is so quick, a browser may be slow
+    page.wait_for_url(lambda url: url != was)
     page.keyboard.press("g")
     page.keyboard.press("d")
     page.wait_for_url("**/data")

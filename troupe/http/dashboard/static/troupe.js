@@ -171,7 +171,8 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   const at = event.target;
-  if (at.closest("input, textarea, select, dialog, [contenteditable]")) return;
+  // A dialog that was just closed has the focus until the next frame.
+  if (visible(at) && at.closest("input, textarea, select, dialog, [contenteditable]")) return;
   const after = performance.now() - began < PAUSE;
   began = -Infinity;
   if (event.key === "g" && !after) {
