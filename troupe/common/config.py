@@ -208,8 +208,9 @@ class AnalyticsGroup(GroupSettings):
     port: Port = 8001
     """TCP port; 0 takes any free one."""
     background_connections: Annotated[int, Field(ge=1, le=100)] = 3
-    """Bound of a second database pool, for reports, tasks, alerts and presets. They give way to the
-    dashboard (`background_niceness`) and never make it wait for a connection."""
+    """Bound of a second database pool, for reports, tasks, alerts and answers that are got ready
+    before somebody asks. They give way to the dashboard (`background_niceness`) and never make it
+    wait for a connection."""
     background_niceness: Annotated[int, Field(ge=0, le=19)] = 10
     """As `niceness`, for the sessions of that pool, if it is more. Too high: reports become slow on
     a busy host."""

@@ -177,9 +177,10 @@ class Answering:
         self.cache.put(tenant, tag, written.body, question)
         return True
 
-    async def ahead(self, tenant: TenantId, question: Question) -> Written:
+    async def ahead(self, tenant: TenantId, question: Question, *, hurried: bool) -> Written:
         """An answer under the standing of this moment, not kept; errors as for `answer`."""
-        return (await self._computed(tenant, question, self.answers))[1]
+        answers = self.answers if hurried else self._unhurried
+        return (await self._computed(tenant, question, answers))[1]
 
     async def _written(
         self, tenant: TenantId, inquiry: Inquiry[Q, F], query: Q, tag: str

@@ -11,6 +11,10 @@ so. Then the new version counts, at the latest when what was known is `MAX_AGE_A
 less than the second after which a load must be seen. Whoever saw the new version once does not see
 the old one again.
 
+Nobody waits for these answers yet, and who asks for the old ones does: so they are computed where
+they are in nobody's way, among what gives way to people. If that takes more than half of the time
+(that pool may be in use, or the processors be busy), the rest is computed as if somebody waited.
+
 Changed settings count at once: somebody has just made them and looks for the result. What fails is
 left to whoever asks.
 
@@ -89,15 +93,22 @@ class Renewal:
         ahead = await standing.look_ahead(tenant)
         renewed: list[Renewed] = []
         if ahead.is_reload:
-            with trio.move_on_at(ahead.until - MARGIN):
-                await self._answer(tenant, ahead, renewed)
+            until = ahead.until - MARGIN
+            with trio.move_on_at(until):
+                await self._answer(tenant, ahead, renewed, (ahead.began + until) / 2)
         # No checkpoint from here on: noting it drops what is kept under the old version.
         standing.note(ahead.reporting, ahead.began)
         for written, question, asked_at in renewed:
             cache.put(tenant, written.tag, written.body, question, asked_at)
 
-    async def _answer(self, tenant: TenantId, ahead: Ahead, renewed: list[Renewed]) -> None:
+    async def _answer(
+        self, tenant: TenantId, ahead: Ahead, renewed: list[Renewed], hurry_at: float
+    ) -> None:
         since = ahead.began - RECENT
         for question, asked_at in self._answering.cache.recent(tenant, since, MOST):
-            written = await self._answering.ahead(tenant, question)
+            written = None
+            with trio.move_on_at(hurry_at):
+                written = await self._answering.ahead(tenant, question, hurried=False)
+            if written is None:
+                written = await self._answering.ahead(tenant, question, hurried=True)
             renewed.append((written, question, asked_at))

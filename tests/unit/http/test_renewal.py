@@ -16,7 +16,7 @@ from troupe.common.errors import DatabaseError
 from troupe.common.ids import TenantId, new_id
 from troupe.http.answering import Answering, Inquiry
 from troupe.http.conventions import CompareQuery
-from troupe.http.renewal import RECENT, Renewal
+from troupe.http.renewal import MARGIN, RECENT, Renewal
 
 A = TenantId(new_id())
 QUERY = CompareQuery()
@@ -78,8 +78,10 @@ def source() -> Source:
 
 
 @asynccontextmanager
-async def renewed(source: Source) -> AsyncIterator[Answering]:
-    answering = Answering(cast("Answers", source))
+async def renewed(source: Source, unhurried: Source | None = None) -> AsyncIterator[Answering]:
+    answering = Answering(
+        cast("Answers", source), unhurried=cast("Answers", unhurried) if unhurried else None
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(Renewal(answering).run)
         await wait_all_tasks_blocked()
@@ -135,6 +137,39 @@ async def test_it_counts_in_time_whatever_the_answers_take(
         source.open.set()
         assert await asked(answering) == 2
         assert source.computations == 3
+
+
+async def test_what_is_answered_ahead_is_in_nobodys_way(
+    mock_clock: MockClock, source: Source
+) -> None:
+    unhurried = Source()
+    async with renewed(source, unhurried) as answering:
+        assert await asked(answering) == 1
+        source.version = unhurried.version = 2
+        answering.standing.outdate(A)
+        await until(answering, 2)
+        assert await asked(answering) == 2
+        assert (source.computations, unhurried.computations) == (1, 1)
+
+
+async def test_it_is_hurried_once_half_of_the_time_is_over(
+    mock_clock: MockClock, source: Source
+) -> None:
+    unhurried = Source()
+    async with renewed(source, unhurried) as answering:
+        assert await asked(answering) == 1
+        source.version, unhurried.open = 2, trio.Event()  # which never answers
+        answering.standing.outdate(A)
+        await wait_all_tasks_blocked()
+        assert (source.computations, unhurried.computations) == (1, 1)
+        mock_clock.jump((MAX_AGE_AHEAD - MARGIN) / 2 - 0.01)
+        await wait_all_tasks_blocked()
+        assert source.computations == 1
+        mock_clock.jump(0.02)
+        await until(answering, 2)
+        assert source.computations == 2
+        assert await asked(answering) == 2
+        assert source.computations == 2  # nobody has waited for one
 
 
 async def test_changed_settings_count_at_once(mock_clock: MockClock, source: Source) -> None:
