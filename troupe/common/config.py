@@ -343,9 +343,9 @@ class ProcessorSettings(_Section):
 
     reserved: Annotated[int, Field(ge=0, le=1024)] = 1
     """How many are reserved for those who answer people: groups and sessions that give way
-    (`niceness`) do not run there. They are the first that the supervisor may use, and never all of
-    them. 0: none; ingestion is faster then where there are few, and answers wait for it by some
-    milliseconds."""
+    (`niceness`) do not run there, nor do worker threads of such a group inline. They are the first
+    that the supervisor may use, and never all of them. 0: none; ingestion is faster then where
+    there are few, and answers wait for it by some milliseconds."""
 
 
 class ShutdownSettings(_Section):

@@ -17,6 +17,7 @@ people therefore have processors to themselves (ADR 28).
 import contextlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -59,6 +60,25 @@ def keep_off(pid: int, processors: frozenset[int], *, with_children: bool = Fals
                 os.sched_setaffinity(int(thread.name), left)
             for child in (thread / "children").read_text().split() if with_children else ():
                 keep_off(int(child), processors)
+
+
+@contextlib.contextmanager
+def thread_keeps_off(processors: frozenset[int]) -> Iterator[None]:
+    """Inside, the calling thread does not run on these, unless it may run nowhere else.
+
+    Where that is not allowed, it stays as it is.
+    """
+    usable = os.sched_getaffinity(0) if processors else set()
+    left = usable - processors
+    with contextlib.suppress(OSError):
+        if left:
+            os.sched_setaffinity(0, left)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if left:
+                os.sched_setaffinity(0, usable)
 
 
 def run_anywhere(pid: int) -> None:

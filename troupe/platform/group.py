@@ -129,6 +129,7 @@ class Group:
         threads: Worker threads.
         mailbox: Messages that each of its actors may have waiting.
         database_connections: For whoever opens its database pool.
+        keep_off: Processors that its threads leave to others.
 
     Attributes:
         sizes: As they are now.
@@ -142,11 +143,12 @@ class Group:
         threads: int = DEFAULT_THREADS,
         mailbox: int = DEFAULT_CAPACITY,
         database_connections: int = 1,
+        keep_off: frozenset[int] = frozenset(),
     ) -> None:
         self.name = name
         self.sizes = Sizes(tasks=tasks, mailbox=mailbox, database_connections=database_connections)
         self.pool = Pool(name, limit=tasks)
-        self.threads = Threads(threads)
+        self.threads = Threads(threads, keep_off=keep_off)
         self.dead_letters = DeadLetters()
         self._mailboxes: list[AnyActor] = []
         self._when_resized: list[Callable[[], None]] = []

@@ -8,6 +8,10 @@ borrowing a token "for the task" while a thread outlives that task miscounts. `t
 acquires on behalf of the thread itself, so one task may use several threads, and an abandoned
 thread keeps its token until it really ends. Nothing here takes a token any other way.
 
+Of a group that gives way and shares its process with one that does not, the threads keep off the
+processors that are reserved for the latter (ADR 28): its loop would wait for the end of their
+slices. Trio lends a thread to whoever needs one next, so that this holds per call.
+
 A thread cannot be killed. `abandon=True` lets the waiting task be cancelled while the thread runs
 on; without it, a cancellation waits for the thread. CPU-bound Python belongs into a process.
 """
@@ -16,6 +20,8 @@ from collections.abc import Callable
 from typing import TypeVar, TypeVarTuple
 
 import trio
+
+from troupe.common.niceness import thread_keeps_off
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -26,10 +32,12 @@ class Threads:
 
     Args:
         limit: Threads at a time; `resize` changes it while in use.
+        keep_off: Processors that they leave to others.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, keep_off: frozenset[int] = frozenset()) -> None:
         self._limiter = trio.CapacityLimiter(limit)
+        self._keep_off = keep_off
 
     @property
     def limit(self) -> int:
@@ -54,5 +62,9 @@ class Threads:
             abandon: Whether a cancellation may leave the thread to itself.
         """
         return await trio.to_thread.run_sync(
-            function, *args, limiter=self._limiter, abandon_on_cancel=abandon
+            self._placed, function, *args, limiter=self._limiter, abandon_on_cancel=abandon
         )
+
+    def _placed(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        with thread_keeps_off(self._keep_off):
+            return function(*args)

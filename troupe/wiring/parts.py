@@ -51,6 +51,7 @@ def new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
         tasks=settings.tasks,
         mailbox=settings.mailbox,
         database_connections=settings.database_connections,
+        keep_off=site.reserved if settings.niceness else frozenset(),
     )
     resource = add_database(
         site,
