@@ -223,7 +223,7 @@ class ProcessGroup:
                 watchdog=settings.watchdog,
                 start_deadline=settings.start_deadline,
                 memory_limit=settings.memory_limit,
-                keep_off=site.reserved if settings.niceness else frozenset(),
+                keep_off=site.left_to_others(self.name),
             ),
             sockets={LISTENER: site.sockets[self.name]},
             assignment=assignment,

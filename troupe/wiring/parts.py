@@ -51,7 +51,7 @@ def new_group(site: Site, name: str) -> tuple[Group, Resource[Database]]:
         tasks=settings.tasks,
         mailbox=settings.mailbox,
         database_connections=settings.database_connections,
-        keep_off=site.reserved if settings.niceness else frozenset(),
+        keep_off=site.left_to_others(name),
     )
     resource = add_database(
         site,

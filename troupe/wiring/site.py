@@ -50,6 +50,10 @@ class Site:
         """The group's section of the configuration."""
         return self.configuration.groups.named(group)
 
+    def left_to_others(self, group: str) -> frozenset[int]:
+        """Processors that whatever belongs to the group keeps off."""
+        return self.reserved if self.settings(group).niceness else frozenset()
+
     @property
     def auth_url(self) -> str:
         """Where browsers reach the auth group."""
