@@ -1,40 +1,35 @@
 """A disk that fills up under the demonstration: one clear line, whichever step it is in."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.disks import small_disk
 from tests.support.processes import command, postgres_processes
+from troupe.common.units import MiB
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A real file system of the size that the test names."""
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A real file system of as many MiB as the test names."""
     if os.geteuid() != 0:
         if os.environ.get("CI"):
             pytest.fail("mounting a small file system takes root")
         pytest.skip("mounting a small file system takes root")
-    place = tmp_path / "disk"
-    place.mkdir()
-    size = f"size={request.param}m"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", place], check=True)
-    try:
+    with small_disk(tmp_path / "disk", request.param * MiB) as place:
         yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
 
 
 @pytest.mark.parametrize(
-    ("small_disk", "events"),
+    ("disk", "events"),
     [(1, 20_000), (40, 20_000), (200, 250_000)],
-    indirect=["small_disk"],
+    indirect=["disk"],
     ids=["while generating", "while starting", "while loading"],
 )
-def test_no_space_is_one_line(small_disk: Path, events: int) -> None:
-    state = small_disk / "state"
+def test_no_space_is_one_line(disk: Path, events: int) -> None:
+    state = disk / "state"
     arguments = ("--days", "20", "--events", str(events), "--ports", "auto")
     result = command("demo", *arguments, "--state-dir", str(state), deadline=400)
     lines = [line for line in result.stderr.splitlines() if line.startswith("troupe: ")]

@@ -6,13 +6,13 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
 import pytest
 import trio
 
+from tests.support.disks import small_disk
 from tests.support.embedded import QUICK, ROOT_ONLY, fetch, refuses, value
 from troupe.common.bridge import aio, open_bridge
 from troupe.common.errors import StorageFull
@@ -32,20 +32,6 @@ try:
 except TroupeError as error:
     print(type(error).__name__, error)
 """
-
-
-@contextmanager
-def small_disk(place: Path, size: int) -> Iterator[Path]:
-    """A file system of `size` bytes, mounted at `place`."""
-    place.mkdir()
-    subprocess.run(
-        ["/bin/mount", "-t", "tmpfs", "-o", f"size={size},mode=0755", "tmpfs", str(place)],
-        check=True,
-    )
-    try:
-        yield place
-    finally:
-        subprocess.run(["/bin/umount", str(place)], check=True)
 
 
 @pytest.fixture
