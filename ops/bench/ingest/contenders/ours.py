@@ -74,7 +74,8 @@ async def _stage(
     async def one_after_another() -> None:
         nonlocal rows
         while waiting:
-            staged = await extraction.stage(waiting.popleft(), _unseen)
+            table = waiting.popleft()
+            staged = await extraction.stage(table, extraction.query(table), _unseen)
             rows += staged.rows
 
     async with trio.open_nursery() as nursery:
