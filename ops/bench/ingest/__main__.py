@@ -224,6 +224,7 @@ class Benchmark:
                 "items": peer.items,
                 "format": peer.format,
                 "zone": PROFILE.zone,
+                "currency": PROFILE.currency,
                 "environment": peer.environment,
             }
             module = "ops.bench.ingest.contenders.dlt_load"

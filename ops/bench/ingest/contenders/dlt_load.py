@@ -19,18 +19,20 @@ from ops.bench.ingest.contenders.peak import peak_bytes
 DERIVED = Path(__file__).with_name("derived.sql")
 
 
-def derive(url: str, zone: str) -> dict[str, int]:
+def derive(url: str, zone: str, currency: str) -> dict[str, int]:
     """Make what dashboards read of the rows that are there; how many there are of each."""
     import psycopg2  # noqa: PLC0415 - as below
 
     connection = psycopg2.connect(url)
     try:
         with connection, connection.cursor() as cursor:
-            cursor.execute(DERIVED.read_text().replace("{zone}", zone))
+            sql = DERIVED.read_text().replace("{zone}", zone).replace("{currency}", currency)
+            cursor.execute(sql)
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT (SELECT sum(events) FROM peer.daily_rollup),"
-                " (SELECT count(*) FROM peer.sessions), (SELECT count(*) FROM peer.purchases)"
+                " (SELECT count(*) FROM peer.sessions),"
+                " (SELECT count(*) FROM peer.purchases WHERE counted)"
             )
             events, sessions, purchases = cursor.fetchone()
     finally:
@@ -71,7 +73,7 @@ def main(url: str, order: dict[str, Any]) -> dict[str, Any]:
         cpu, began = time.process_time(), time.monotonic()
         pipeline.run(resource_, loader_file_format=order["format"])
         rows_seconds = time.monotonic() - began
-        derived = derive(url, order["zone"])
+        derived = derive(url, order["zone"], order["currency"])
         seconds, cpu = time.monotonic() - began, time.process_time() - cpu
         steps = {
             step.step: (step.finished_at - step.started_at).total_seconds()
