@@ -47,8 +47,12 @@ TOKENS: Final = 64
 START_DEADLINE: Final = 60.0
 MS: Final = 1e3
 
-UNCACHED: Final = (
-    # what, route, days, our parameters, target in ms
+Compared = tuple[str, str, int, dict[str, str], float | None]
+"""What, route, days, our parameters, target in ms."""
+Looked = tuple[str, str, dict[str, str]]
+"""What, route, parameters."""
+
+UNCACHED: Final[tuple[Compared, ...]] = (
     ("stats, 30 days", "stats", 30, {}, 15),
     ("stats, 90 days", "stats", 90, {}, 30),
     ("chart, 30 days", "stats/chart", 30, {"metric": "M"}, None),
@@ -56,7 +60,7 @@ UNCACHED: Final = (
     ("locations, 30 days", "stats/locations", 30, {}, None),
     ("locations, 90 days", "stats/locations", 90, {}, 30),
 )
-TASKS: Final = (
+TASKS: Final[tuple[Compared, ...]] = (
     ("purchases, 30 days", "tasks/purchases", 30, {}, 50),
     ("abandoned carts, 30 days", "tasks/cart-abandonment", 30, {}, 50),
     ("failed searches, 30 days", "tasks/search-analysis", 30, {}, 50),
@@ -64,7 +68,7 @@ TASKS: Final = (
     ("pages' performance, 30 days", "tasks/performance/pages", 30, {}, 50),
     ("branches' performance, 30 days", "tasks/performance/locations", 30, {}, 50),
 )
-FURTHER: Final = (
+FURTHER: Final[tuple[Looked, ...]] = (
     ("carts, by priority", "tasks/cart-abandonment", {"sort": "-priority"}),
     ("carts, open and of worth", "tasks/cart-abandonment", {"status": "open", "min_value": "200"}),
     ("carts, a word searched", "tasks/cart-abandonment", {"q": "product 19"}),
@@ -75,7 +79,7 @@ TIMELINES_MS: Final = 10
 TIMELINES: Final = 100
 """Sessions and persons asked for, each once. The first dozen of them include what a session of
 PostgreSQL learns at the first sight of a day's partition, which it does once in half an hour."""
-OTHERS: Final = (
+OTHERS: Final[tuple[Looked, ...]] = (
     ("stats, 30 days, compared", "stats", {"compare": "previous"}),
     ("stats, 30 days, on mobile", "stats", {"device": "mobile"}),
     ("channels, 30 days", "channels", {}),
@@ -250,7 +254,7 @@ class Benchmark:
         return table, {}
 
     def _compare(
-        self, port: int, other: int, row: Any, table: Table, figures: dict[str, Any]
+        self, port: int, other: int, row: Compared, table: Table, figures: dict[str, Any]
     ) -> None:
         what, route, days, more, target = row
         # The first version takes longer than a server keeps an idle connection.
@@ -270,7 +274,9 @@ class Benchmark:
         times = _median(theirs) / _median(mine)
         self._target(f"{what}, first version's time", times, 20, "x", at_least=True)
 
-    def _look(self, port: int, rows: Any, table: Table, figures: dict[str, Any]) -> None:
+    def _look(
+        self, port: int, rows: tuple[Looked, ...], table: Table, figures: dict[str, Any]
+    ) -> None:
         ours = Line(port)
         for what, route, more in rows:
             took = [

@@ -191,7 +191,7 @@ async def plan_for_each_day(arena: Arena) -> None:
 async def counts(arena: Arena) -> Sequence[int]:
     """Events, sessions and visitors of the shop, as they lie there."""
     async with arena.connected(DATABASE) as admin:
-        row = await admin.fetchrow(
+        (row,) = await admin.fetch(
             "SELECT (SELECT count(*) FROM data.events WHERE tenant_id = $1),"
             " (SELECT count(*) FROM data.sessions WHERE tenant_id = $1),"
             " (SELECT count(DISTINCT user_pseudo_id) FROM data.user_day WHERE tenant_id = $1)",

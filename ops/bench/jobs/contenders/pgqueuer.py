@@ -96,7 +96,8 @@ class PgQueuerContender:
                     await queries.enqueue([ENTRYPOINT] * size, [None] * size, [0] * size)
                 return watch.stop()
 
-        return uvloop.run(enqueue())
+        effort: Effort = uvloop.run(enqueue())
+        return effort
 
     def drain(self, count: int) -> Effort:
         """Drain what waits."""
@@ -129,7 +130,8 @@ class PgQueuerContender:
                 check(done, count)
                 return effort
 
-        return uvloop.run(drain())
+        effort: Effort = uvloop.run(drain())
+        return effort
 
     def consume(self, started: Instants) -> None:
         """Run what comes."""

@@ -76,7 +76,8 @@ class ProcrastinateContender:
                     await task.batch_defer_async(*[{}] * min(chunk, count - first))
                 return watch.stop()
 
-        return uvloop.run(enqueue())
+        effort: Effort = uvloop.run(enqueue())
+        return effort
 
     def drain(self, count: int) -> Effort:
         """Drain what waits."""
@@ -113,7 +114,8 @@ class ProcrastinateContender:
                 check(done, count)
                 return effort
 
-        return uvloop.run(drain())
+        effort: Effort = uvloop.run(drain())
+        return effort
 
     def consume(self, started: Instants) -> None:
         """Run what comes."""
