@@ -95,7 +95,7 @@ async def publish_day(connection: Connection, tenant: TenantId, day: StagedDay) 
     """Its publication; the version that it made."""
     reporting = Reporting(tenant, ZONE, "EUR", ZONE, "no_search_results")
     async with as_tenant(connection, tenant):
-        return await publish(connection, reporting, day)
+        return await publish(connection, reporting, {day: None})
 
 
 def sizes(tenant: TenantId, events: int) -> tuple[int, int]:

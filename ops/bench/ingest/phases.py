@@ -165,7 +165,7 @@ class Phases:
             # Autovacuum may stand in the way; the product tries again as well.
             try:
                 async with self._of(tenant):
-                    await publication.publish(watched, reporting, day, digested)
+                    await publication.publish(watched, reporting, {day: digested})
                 break
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
                 began, swapped = time.perf_counter(), self._by_sql[DAYS["publish_day"]]

@@ -161,7 +161,7 @@ class RawShop:
                 staged = await load_staged(connection, reporting, day, events, family=family)
 
                 async def swap(inside: asyncpg.Connection, staged: Any = staged) -> int:
-                    return await publish(inside, reporting, staged)
+                    return await publish(inside, reporting, {staged: None})
 
                 await in_tenant(connection, self.tenant, swap)
         finally:

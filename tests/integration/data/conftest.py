@@ -41,6 +41,18 @@ EVENTS = 3000
 PROFILES = (TOOL_SHOP, HARBOR_SHOP)
 PATIENCE = 2 * MINUTES
 LOOPBACK = OutboundGuard([ipaddress.ip_network("127.0.0.0/8")])
+NOTE_PUBLICATIONS = """
+    CREATE TABLE public.publications (tenant_id uuid, source_day date, transaction xid8);
+    CREATE FUNCTION public.note_publication() RETURNS trigger
+        LANGUAGE plpgsql SECURITY DEFINER AS $$
+    BEGIN
+        INSERT INTO public.publications
+        VALUES (NEW.tenant_id, NEW.source_day, pg_current_xact_id());
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER note_publication AFTER INSERT OR UPDATE OF loaded_at ON data.source_days
+        FOR EACH ROW WHEN (NEW.loaded_at IS NOT NULL) EXECUTE FUNCTION public.note_publication();
+"""
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +91,13 @@ class Shop:
     folder: Path
     first: date
     last: date
+
+    @property
+    def days(self) -> list[date]:
+        return [
+            self.first + timedelta(days=number)
+            for number in range((self.last - self.first).days + 1)
+        ]
 
     def table(self, name: str) -> Path:
         return self.folder / f"{name}.parquet"
@@ -223,6 +242,22 @@ class World:
         )
         return [row["relname"] for row in rows]
 
+    async def published(self, shop: Shop) -> list[date]:
+        """The days that took effect, in order, each as often as it did.
+
+        Every transaction in which some did has raised the shop's data version by one.
+        """
+        rows = await self.rows(
+            "SELECT source_day, transaction FROM public.publications WHERE tenant_id = $1"
+            " ORDER BY source_day",
+            shop.tenant,
+        )
+        version = await self.value(
+            "SELECT data_version FROM data.versions WHERE tenant_id = $1", shop.tenant
+        )
+        assert (version or 0) == len({row["transaction"] for row in rows})
+        return [row["source_day"] for row in rows]
+
     async def source_days(self, shop: Shop) -> dict[date, dict[str, Any]]:
         rows = await self.rows("SELECT * FROM data.source_days WHERE tenant_id = $1", shop.tenant)
         return {row["source_day"]: row for row in rows}
@@ -241,6 +276,7 @@ async def world(
     async with open_bridge():
         admin = await aio(asyncpg.connect(fresh_database.admin_url))
         try:
+            await aio(admin.execute(NOTE_PUBLICATIONS))
             async with open_database(
                 fresh_database.runtime_url, connections=5, application_name="data tests"
             ) as database:

@@ -1,6 +1,6 @@
 """Loading events the way the product does: Arrow, binary COPY into a staged table, publication."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from typing import TypeVar
 from uuid import UUID
@@ -9,6 +9,7 @@ import asyncpg
 import pyarrow as pa
 
 from tests.integration.data.brute_force import EVENT_FIELDS, Event, Tables, ordered
+from troupe.actors.data.digest import Digest
 from troupe.actors.data.encoding import EVENT_COLUMNS, Kind, encode
 from troupe.actors.data.publication import (
     Reporting,
@@ -150,20 +151,31 @@ async def load_staged(
     )
 
 
+async def replace_days(
+    connection: asyncpg.Connection,
+    reporting: Reporting,
+    days: Mapping[date, Iterable[Event]],
+) -> int:
+    """Replacements that take effect together, as the product does it; returns the data version."""
+    digested: dict[StagedDay, Digest | None] = {}
+    for source_day, events in days.items():
+        staged = await load_staged(connection, reporting, source_day, events)
+        async with connection.transaction():
+            await set_tenant(connection, reporting.tenant)
+            digested[staged] = await digest(connection, reporting, staged)
+    async with connection.transaction():
+        await set_tenant(connection, reporting.tenant)
+        return await publish(connection, reporting, digested)
+
+
 async def replace_day(
     connection: asyncpg.Connection,
     reporting: Reporting,
     source_day: date,
     events: Iterable[Event],
 ) -> int:
-    """A whole replacement, as the product does it; returns the data version."""
-    staged = await load_staged(connection, reporting, source_day, events)
-    async with connection.transaction():
-        await set_tenant(connection, reporting.tenant)
-        digested = await digest(connection, reporting, staged)
-    async with connection.transaction():
-        await set_tenant(connection, reporting.tenant)
-        return await publish(connection, reporting, staged, digested)
+    """The same of one day."""
+    return await replace_days(connection, reporting, {source_day: events})
 
 
 async def derived_tables(connection: asyncpg.Connection, tenant: TenantId) -> Tables:

@@ -68,7 +68,7 @@ async def as_tenant(
 
 async def publish_now(connection: asyncpg.Connection, staged: StagedDay, tenant: TenantId) -> int:
     return await in_tenant(
-        connection, tenant, lambda inside: publish(inside, reporting(tenant), staged)
+        connection, tenant, lambda inside: publish(inside, reporting(tenant), {staged: None})
     )
 
 
@@ -85,15 +85,18 @@ def test_nobody_opens_a_door_for_another_tenant(module_database: TestDatabase) -
         staged = await load_staged(connection, reporting(theirs), DAY, VISIT)
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await as_tenant(connection, ours, "SELECT data.stage_day($1, $2, $1)", theirs, DAY)
-        for door in ("seal_day", "publish_day", "open_workbench"):
+        for door, table in (
+            ("seal_day", staged.table),
+            ("publish_day", staged.table),
+            ("open_digest", staged.table),
+            ("open_workbench", [staged.table]),
+        ):
             for claimed, refusal in (
                 (theirs, asyncpg.InsufficientPrivilegeError),
                 (ours, asyncpg.UndefinedTableError),
             ):
                 with pytest.raises(refusal):
-                    await as_tenant(
-                        connection, ours, f"SELECT data.{door}($1, $2)", claimed, staged.table
-                    )
+                    await as_tenant(connection, ours, f"SELECT data.{door}($1, $2)", claimed, table)
         dropped = await as_tenant(
             connection, ours, "SELECT data.discard_staged($1, $1, $2)", ours, staged.table
         )
@@ -163,7 +166,7 @@ def test_a_publication_that_fails_leaves_the_old_day(module_database: TestDataba
         staged = await load_staged(connection, reporting(tenant), DAY, [])
 
         async def interrupted(inside: asyncpg.Connection) -> None:
-            await publish(inside, reporting(tenant), staged)
+            await publish(inside, reporting(tenant), {staged: None})
             raise RuntimeError
 
         with pytest.raises(RuntimeError):
@@ -247,7 +250,7 @@ def test_versions_say_until_when(module_database: TestDatabase) -> None:
         # 1 September in Berlin ends at 18:00 in New York: the last day that is over is 31 August.
         assert await as_tenant(connection, tenant, row) == "(2026-09-01,2026-08-31)"
         staged = await load_staged(connection, seen, date(2026, 9, 2), [], family="intraday")
-        await in_tenant(connection, tenant, lambda inside: publish(inside, seen, staged))
+        await in_tenant(connection, tenant, lambda inside: publish(inside, seen, {staged: None}))
         # Written in November, so the day was over, whatever the family.
         assert await as_tenant(connection, tenant, row) == "(2026-09-01,2026-09-01)"
 

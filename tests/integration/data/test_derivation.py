@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from tests.integration.data.brute_force import Event, Rules, Tables, derive
-from tests.integration.data.loading import derived_tables, in_tenant, make_tenant, replace_day
+from tests.integration.data.loading import derived_tables, in_tenant, make_tenant, replace_days
 from tests.support.postgres import TestDatabase
 from troupe.actors.data import publication
 from troupe.actors.data.branches import follow_customers
@@ -107,10 +107,9 @@ def events(draw: st.DrawFn, source_day: date) -> Event:
 
 @dataclass(frozen=True)
 class Replace:
-    """A source day gets these events."""
+    """Source days get these events, at once."""
 
-    day: date
-    rows: list[Event]
+    days: dict[date, list[Event]]
 
 
 @dataclass(frozen=True)
@@ -143,13 +142,17 @@ def steps(draw: st.DrawFn) -> list[Step]:
     found: list[Step] = []
     known: dict[date, list[Event]] = {}
     for _ in range(draw(st.integers(1, 6))):
-        day = draw(st.sampled_from(SOURCE_DAYS))
         match draw(some("replace", "replace", "replace", "replace", "remove", "zone", "customers")):
             case "replace":
-                kept = [row for row in known.get(day, []) if draw(st.booleans())]
-                known[day] = kept + draw(st.lists(events(day), max_size=7))
-                found.append(Replace(day, known[day]))
+                days = draw(
+                    st.lists(st.sampled_from(SOURCE_DAYS), min_size=1, max_size=3, unique=True)
+                )
+                for day in days:
+                    kept = [row for row in known.get(day, []) if draw(st.booleans())]
+                    known[day] = kept + draw(st.lists(events(day), max_size=7))
+                found.append(Replace({day: known[day] for day in days}))
             case "remove":
+                day = draw(st.sampled_from(SOURCE_DAYS))
                 known.pop(day, None)
                 found.append(Remove(day))
             case "zone":
@@ -175,9 +178,9 @@ class World:
 
     async def take(self, step: Step) -> None:
         match step:
-            case Replace(day, rows):
-                await replace_day(self.connection, self.reporting, day, rows)
-                self.days[day] = rows
+            case Replace(days):
+                await replace_days(self.connection, self.reporting, days)
+                self.days |= days
             case Remove(day):
                 removed = await self.within(lambda c: remove_day(c, self.reporting, day, None))
                 assert (removed is not None) == (self.days.pop(day, None) is not None)
@@ -285,23 +288,12 @@ def test_the_comparison_finds_a_step_left_out(
     noon = datetime.combine(first, datetime.min.time(), UTC) + timedelta(hours=12)
     item = json.dumps([{"id": "i1", "name": "One", "price": 10, "quantity": 1}])
     visit = {"user_pseudo_id": "u1", "ga_session_id": 1}
-    sequence = [
-        Replace(
-            first,
-            [
-                Event(noon, "view_search_results", search_term="Drill", **visit),
-                Event(noon + timedelta(minutes=1), "add_to_cart", items=item, **visit),
-            ],
-        ),
-        Replace(
-            second,
-            [
-                Event(
-                    noon + timedelta(hours=26), "purchase", items=item, purchase_revenue=10, **visit
-                )
-            ],
-        ),
+    seen = [
+        Event(noon, "view_search_results", search_term="Drill", **visit),
+        Event(noon + timedelta(minutes=1), "add_to_cart", items=item, **visit),
     ]
+    bought = Event(noon + timedelta(hours=26), "purchase", items=item, purchase_revenue=10, **visit)
+    sequence = [Replace({first: seen}), Replace({second: [bought]})]
     if left_out is not None:
         monkeypatch.setattr(publication, left_out, _nothing)
     found, wanted = asyncio.run(replay(module_database.runtime_url, "UTC", "UTC", sequence))

@@ -95,7 +95,7 @@ def test_a_digest_that_a_crash_emptied_is_made_again(module_database: TestDataba
         )
         assert unlogged == 4
         await lost(admin, day)
-        await in_tenant(connection, crashed, lambda c: publish(c, seen, day, made))
+        await in_tenant(connection, crashed, lambda c: publish(c, seen, {day: made}))
         assert await everything(connection, crashed) == wanted
 
     run(module_database, scenario)
@@ -106,7 +106,7 @@ def test_a_digest_made_under_other_settings_is_made_again(module_database: TestD
         tenant = await make_tenant(connection)
         day, made = await digested(connection, reporting(tenant))
         moved = replace(reporting(tenant), zone="Pacific/Auckland")
-        await in_tenant(connection, tenant, lambda c: publish(c, moved, day, made))
+        await in_tenant(connection, tenant, lambda c: publish(c, moved, {day: made}))
         found = await everything(connection, tenant)
         assert {row["day"] for row in found["daily_rollup"]} == {date(2026, 9, 2)}
         assert {row["day"] for row in found["interests"]} == {date(2026, 9, 2)}
@@ -121,7 +121,7 @@ def test_who_is_erased_meanwhile_is_not_brought_back(module_database: TestDataba
         day, made = await digested(connection, seen)
         erase = "SELECT data.erase_person($1, $2, $3)"
         await in_tenant(connection, tenant, lambda c: c.execute(erase, tenant, [VISITOR], new_id()))
-        await in_tenant(connection, tenant, lambda c: publish(c, seen, day, made))
+        await in_tenant(connection, tenant, lambda c: publish(c, seen, {day: made}))
         found = await everything(connection, tenant)
         assert len(found["sessions"]) == 2
         assert VISITOR not in str(found)
@@ -140,7 +140,7 @@ def test_nothing_of_a_digest_is_left(module_database: TestDatabase) -> None:
             day, made = await digested(connection, seen)
             assert await admin.fetchval(tables, f"{day.table}%") == 5
             if end == "published":
-                await in_tenant(connection, tenant, lambda c: publish(c, seen, day, made))  # noqa: B023
+                await in_tenant(connection, tenant, lambda c: publish(c, seen, {day: made}))  # noqa: B023
             else:
                 await in_tenant(
                     connection,
@@ -225,7 +225,7 @@ def test_autovacuum_leaves_staged_tables_alone_and_no_others(
         day, made = await digested(connection, seen)
         options = "SELECT reloptions::text FROM pg_class WHERE relname = $1"
         assert "autovacuum_enabled=false" in await admin.fetchval(options, day.table)
-        await in_tenant(connection, tenant, lambda c: publish(c, seen, day, made))
+        await in_tenant(connection, tenant, lambda c: publish(c, seen, {day: made}))
         live = f"events_{tenant.hex}_{DAY:%Y%m%d}"
         assert await admin.fetchval(options, live) is None
 

@@ -105,10 +105,31 @@ async def test_a_full_disk(world: World) -> None:
         )
     )
     await fails(world, shop, "NoRoom", "No space is left where PostgreSQL writes.")
-    loaded = [day for day in (await world.source_days(shop)).values() if day["state"] == "loaded"]
-    assert await world.value("SELECT data_version FROM data.versions") == len(loaded)
+    found = sorted((await world.source_days(shop)).items())
+    assert await world.published(shop) == [day for day, row in found if row["state"] == "loaded"]
     await aio(world.admin.execute("UPDATE public.room SET rows_left = 1000000000"))
     await world.loaded(shop)
+    await assert_true(world, shop)
+
+
+async def test_a_disk_that_is_full_when_days_take_effect(world: World) -> None:
+    shop = await world.shop()
+    await world.loaded(shop, shop.first, shop.first)
+    await world.change(
+        """
+        CREATE FUNCTION public.no_room() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100';
+        END $$;
+        CREATE TRIGGER no_room BEFORE INSERT ON data.event_counts
+            FOR EACH STATEMENT EXECUTE FUNCTION public.no_room();
+        """
+    )
+    await fails(world, shop, "NoRoom", "No space is left where PostgreSQL writes.")
+    assert await world.published(shop) == [shop.first]
+    await world.change("DROP TRIGGER no_room ON data.event_counts")
+    await world.loaded(shop)
+    assert await world.published(shop) == shop.days
     await assert_true(world, shop)
 
 

@@ -80,7 +80,7 @@ async def watched_replacement(url: str) -> tuple[dict[str, set[str]], TenantId]:
             digested = await digest(watched, reporting, staged)  # type: ignore[arg-type]
         async with connection.transaction():
             await set_tenant(connection, tenant)
-            await publish(watched, reporting, staged, digested)  # type: ignore[arg-type]
+            await publish(watched, reporting, {staged: digested})  # type: ignore[arg-type]
         return watched.read, tenant
     finally:
         await connection.close()

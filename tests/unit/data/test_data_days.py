@@ -53,12 +53,12 @@ def test_a_jobs_arguments_go_both_ways() -> None:
 async def test_a_checkpoint_carries_days_and_rows_to_the_next_attempt() -> None:
     first = Tally([FIRST, SECOND, THIRD])
     first.rows = 100
-    saved = first.checkpoint(FIRST)
+    saved = first.checkpoint([FIRST])
     assert saved == {"done": ["2026-09-01"], "rows": 100}
     second = Tally([FIRST, SECOND, THIRD])
     second.restore(saved)
     assert second.done == {FIRST}
-    assert second.checkpoint(THIRD)["done"] == ["2026-09-01", "2026-09-03"]
+    assert second.checkpoint([SECOND, THIRD])["done"] == ["2026-09-01", "2026-09-02", "2026-09-03"]
     second.restore(None)
     assert second.done == {FIRST}
 

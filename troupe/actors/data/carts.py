@@ -18,9 +18,11 @@ CARTS: Final = load(__package__, "carts.sql")
 async def derive_cart_events(
     connection: "Connection", reporting: "Reporting", source_day: date
 ) -> None:
-    """Replace what a source day did to carts; its sessions must be derived already."""
+    """Replace what a source day did to carts; its sessions must be derived already.
+
+    Whom that concerns is noted on the cart bench, for `fold_episodes`.
+    """
     tenant = reporting.tenant
-    await connection.execute(CARTS["open_cart_bench"])
     await connection.execute(CARTS["note_persons"], tenant, source_day)
     await connection.execute(CARTS["drop_cart_events"], tenant, source_day)
     await connection.execute(CARTS["derive_cart_events"], tenant, source_day, reporting.currency)

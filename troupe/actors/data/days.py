@@ -1,5 +1,6 @@
 """What is known of source days: in the database, and in the course of one ingestion."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -78,9 +79,9 @@ class Tally:
     rows_pace: Pace = field(default_factory=Pace)
     days_pace: Pace = field(default_factory=Pace)
 
-    def checkpoint(self, finished: date) -> dict[str, JobValue]:
-        """What to save together with a day's publication."""
-        done = sorted({*self.done, finished})
+    def checkpoint(self, finished: Iterable[date]) -> dict[str, JobValue]:
+        """What to save together with the publication of days."""
+        done = sorted({*self.done, *finished})
         return {"done": [day.isoformat() for day in done], "rows": self.rows}
 
     def restore(self, checkpoint: JobValue) -> None:

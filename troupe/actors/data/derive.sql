@@ -1,9 +1,10 @@
--- What is derived from events, rebuilt for the days that one source day touches when it is replaced.
+-- What is derived from events, rebuilt for the days that a source day touches when it is replaced.
 --
--- The statements run in the order in which they stand, in the one transaction that publishes the
--- day (see publication.py). What follows from the day's own rows stands in the digest (digest.sql):
--- pg_temp.day_sessions, day_activity, day_interests and day_acts. Other days' events are read from
--- data.events, and only those of sessions that span days. "Changed" means: may differ from before.
+-- The statements run in the order in which they stand, up to changed_days for each day that is replaced
+-- and from there once, in the one transaction that publishes the days (see publication.py). What follows
+-- from a day's own rows stands in the digest (digest.sql): pg_temp.day_sessions, day_activity,
+-- day_interests and day_acts. Other days' events are read from pg_temp.events_after, and only those of
+-- sessions that span days. "Changed" means: may differ from before.
 --
 -- Nothing here assumes how far events of a session, a late event or a duplicate may lie apart; the
 -- tables say which other days are touched. Every choice among rows (first, last, earliest) is by a
@@ -18,8 +19,13 @@ SELECT data_version FROM data.versions WHERE tenant_id = $1 FOR UPDATE
 INSERT INTO data.versions (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING
 
 -- name: open_workbench
--- $1 tenant, $2 staged table, or NULL to derive anew from what is published.
+-- $1 tenant, $2 staged tables; none to derive anew from what is published.
 SELECT data.open_workbench($1, $2)
+
+-- name: open_digest
+-- $1 tenant, $2 staged table, or NULL to derive anew from what is published. What was noted of the day
+-- before it goes, but for the days that change.
+SELECT data.open_digest($1, $2)
 
 -- name: measure_workbench
 SELECT data.measure_workbench()
@@ -112,6 +118,7 @@ SELECT generate_series(k.day, k.last_day, interval '1 day')::date
 FROM (SELECT DISTINCT k.day, k.last_day FROM pg_temp.known_sessions k) AS k
 UNION
 SELECT DISTINCT a.day FROM data.activity a WHERE a.tenant_id = $1 AND a.source_day = $2
+ON CONFLICT DO NOTHING
 
 -- name: drop_changed_sessions
 -- $1 tenant.

@@ -2,9 +2,10 @@
 
 For each day exactly one table counts (daily, else fresh, else intraday). A day is read only if the
 source changed since it was last read, or if we would read it differently now. Days are independent:
-some are in flight at the same time, each is published by itself, and each publication carries the
-checkpoint in its own transaction, behind the job's fence. A killed attempt is therefore continued
-by the next one where it stopped, and an attempt that has lost its lease publishes nothing.
+some are read at the same time, while those that are ready are published, a few at once; each
+publication carries the checkpoint in its own transaction, behind the job's fence. A killed attempt
+is therefore continued by the next one where it stopped, and an attempt that has lost its lease
+publishes nothing.
 
 The first day in flight uses the slot of the group's pool that the job has; every further one takes
 a slot that happens to be free, day by day, and never waits in line for it: jobs that wait for each
@@ -20,13 +21,15 @@ Whose fault a failure is decides what it stops:
 - One day's table (gone, forbidden, a query that does not fit): that day. The others are loaded, and
   the job fails at the end with one sentence that says which are not.
 
+Days that are ready when a job stops are still published, unless it is our database that failed.
+
 A day that fails keeps what it had, marked stale. A day without a table is missing, which is not the
 same as a day of no rows: those empty it.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from datetime import date
 from functools import partial
 from typing import Final
@@ -47,6 +50,7 @@ from troupe.actors.data.publication import Reporting, StagedDay, digest, publish
 from troupe.actors.data.reporting import TENANT, reporting_of
 from troupe.actors.data.scan_budget import ScanBudget, ScanBudgetSpent, daily_bytes
 from troupe.actors.data.source import Source
+from troupe.actors.data.succession import DAYS_AT_ONCE, next_together
 from troupe.common.allocation import give_large_blocks_back
 from troupe.common.config import DataSettings
 from troupe.common.connections import BigQueryConfig, load_connection
@@ -97,7 +101,14 @@ class DaysNotLoaded(PermanentJobError):
 
 
 class NoRoom(PermanentJobError):
-    """Our database has no space left."""
+    """Our database has no space left.
+
+    Args:
+        error: What it said.
+    """
+
+    def __init__(self, error: StorageFull) -> None:
+        super().__init__(f"{error} The days that were loaded before stay as they are.")
 
 
 class Ingestor:
@@ -227,7 +238,10 @@ class _Ingestion:
         self._tenant = reporting.tenant
         self._pool = pool
         self._days_in_flight = days_in_flight
-        self._publishing = trio.Lock()
+        self._ready, self._to_publish = trio.open_memory_channel[tuple[StagedDay, Digest]](
+            DAYS_AT_ONCE
+        )
+        self._unpublished: set[str] = set()
         self._tally = Tally(
             days_of(run.arguments, zone=reporting.property_zone, enqueued=run.job.created_at)
         )
@@ -272,7 +286,7 @@ class _Ingestion:
         waiting = deque(todo)
         failures: list[TroupeError] = []
 
-        async def load_one_after_another(nursery: trio.Nursery, *, in_own_slot: bool) -> None:
+        async def load_one_after_another(loaders: trio.Nursery, *, in_own_slot: bool) -> None:
             try:
                 while waiting:
                     slot = None if in_own_slot else self._pool.try_acquire(self._tenant)
@@ -285,11 +299,27 @@ class _Ingestion:
                         await self._load(*waiting.popleft())
             except TroupeError as error:
                 failures.append(error)
+                scope = nursery if isinstance(error, DatabaseError) else loaders
+                scope.cancel_scope.cancel()
+
+        async def publish_until_all_are() -> None:
+            try:
+                await self._publish_what_is_ready()
+            except TroupeError as error:
+                failures.append(error)
                 nursery.cancel_scope.cancel()
 
-        async with trio.open_nursery() as nursery:
-            for number in range(min(self._days_in_flight, len(waiting))):
-                nursery.start_soon(partial(load_one_after_another, nursery, in_own_slot=not number))
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(publish_until_all_are)
+                async with self._ready, trio.open_nursery() as loaders:
+                    for number in range(min(self._days_in_flight, len(waiting))):
+                        loaders.start_soon(
+                            partial(load_one_after_another, loaders, in_own_slot=not number)
+                        )
+        finally:
+            for table in sorted(self._unpublished):
+                await self._extraction.discard(table)
         if failures:
             raise failures[0]
 
@@ -313,7 +343,7 @@ class _Ingestion:
             await self._note_failed(day, error)
             raise
         except StorageFull as error:
-            raise NoRoom(f"{error} The days that were loaded before stay as they are.") from error
+            raise NoRoom(error) from error
 
     async def _patiently(self, day: date, family: Family, known: Known | None) -> None:
         """Load a day; when BigQuery asks to wait, wait and load it anew."""
@@ -326,7 +356,7 @@ class _Ingestion:
                     await self._leave_as_it_is(day)
                 else:
                     self._tally.reading.pop(day, None)
-                    await self._replace(
+                    await self._make_ready(
                         await self._extraction.stage(table, query, partial(self._count, table))
                     )
             except PeerUnavailable as error:
@@ -352,12 +382,9 @@ class _Ingestion:
 
     # ---- what is written
 
-    async def _replace(self, day: StagedDay) -> None:
-        try:
-            await self._publish(day, await self._digest(day))
-        except BaseException:
-            await self._extraction.discard(day.table)
-            raise
+    async def _make_ready(self, day: StagedDay) -> None:
+        self._unpublished.add(day.table)
+        await self._ready.send((day, await self._digest(day)))
 
     async def _digest(self, day: StagedDay) -> Digest:
         found = await self._database.run(
@@ -373,26 +400,37 @@ class _Ingestion:
             )
         return found
 
-    async def _publish(self, day: StagedDay, digested: Digest) -> None:
+    async def _publish_what_is_ready(self) -> None:
+        """Publish days, some together, until no more come."""
+        with suppress(trio.EndOfChannel):
+            while True:
+                await self._publish(await next_together(self._to_publish))
+
+    async def _publish(self, days: Mapping[StagedDay, Digest]) -> None:
+        finished = {day.source_day for day in days}
+
         async def unit(connection: asyncpg.Connection) -> int:
             await self._run.fence(connection)
-            version = await publish(connection, self._reporting, day, digested)
-            await self._run.save_checkpoint_in(connection, self._tally.checkpoint(day.source_day))
+            version = await publish(connection, self._reporting, days)
+            await self._run.save_checkpoint_in(connection, self._tally.checkpoint(finished))
             return version
 
-        # One at a time, so that every checkpoint holds the days before it.
-        async with self._publishing:
+        try:
             version = await publish_patiently(self._database, self._tenant, unit)
-            self._tally.done.add(day.source_day)
-        _log.info(
-            "day_published",
-            tenant_id=str(self._tenant),
-            day=str(day.source_day),
-            family=day.family,
-            rows=day.rows,
-            data_version=version,
-        )
-        await self._tell(f"{day.source_day} loaded")
+        except StorageFull as error:
+            raise NoRoom(error) from error
+        self._tally.done |= finished
+        self._unpublished.difference_update(day.table for day in days)
+        for day in days:
+            _log.info(
+                "day_published",
+                tenant_id=str(self._tenant),
+                day=str(day.source_day),
+                family=day.family,
+                rows=day.rows,
+                data_version=version,
+            )
+        await self._tell(f"{', '.join(str(day) for day in sorted(finished))} loaded")
 
     async def _leave_as_it_is(self, day: date) -> None:
         await self._note("note_checked", day)

@@ -1,20 +1,20 @@
-"""Replacing one source day: a staged table takes its place, and everything derived follows.
+"""Replacing source days: staged tables take their places, and everything derived follows.
 
-One transaction, in this order:
+One transaction, of one day or of some that are ready together, in this order:
 
-1. The tenant's row in ``data.versions`` is locked. Two days of one tenant are never published at
-   the same time, because neighbours share sessions, rollups and duplicates; tenants do not wait for
-   each other. What follows from the day alone has been worked out before (digest.py).
-2. The staged rows are shown beside the other days' as ``pg_temp.events_after``, and everything that
-   the day touches is derived anew from its digest and from there (derive.sql). Nobody is locked out
-   meanwhile: readers see the old rows and the old figures.
+1. The tenant's row in ``data.versions`` is locked. Days of one tenant are never published at the
+   same time otherwise, because neighbours share sessions, rollups and duplicates; tenants do not
+   wait for each other. What follows from a day alone has been worked out before (digest.py).
+2. The staged rows are shown beside the other days' as ``pg_temp.events_after``, and what each day
+   touches is derived anew from its digest and from there, day by day; days are added up once, at
+   the end (derive.sql). Nobody is locked out meanwhile: readers see the old rows and figures.
 3. The version is raised and announced.
-4. The staged table takes the live one's place. This locks the tenant's events, so nothing but the
+4. The staged tables take the live ones' places. This locks the tenant's events, so nothing but the
    commit comes after it.
 
-Whatever fails, fails before the commit: the old day and the old figures stay as they were. Running
-the same day again gives the same tables, row by row; tests/integration/data proves it against a
-reading of the events in plain Python.
+Whatever fails, fails before the commit: the old days and the old figures stay as they were. Running
+the same days again gives the same tables, row by row, whichever of them are published together;
+tests/integration/data proves it against a reading of the events in plain Python.
 
 These are asyncio coroutines for `Database.run`: one crossing of the bridge per publication.
 """
@@ -25,7 +25,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from troupe.actors.data.carts import derive_cart_events, fold_episodes
+from troupe.actors.data.carts import CARTS, derive_cart_events, fold_episodes
 from troupe.actors.data.digest import DIGEST, Digest, digest_day, holds
 from troupe.actors.data.encoding import COPY_COLUMNS, EncodedBatch
 from troupe.actors.data.searches import derive_searches, mark_searches
@@ -35,7 +35,7 @@ from troupe.common.sql import load
 from troupe.common.units import HOURS, KiB
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     import asyncpg
 
@@ -155,36 +155,82 @@ async def digest(connection: "Connection", reporting: Reporting, day: StagedDay)
     Locks nothing. Like that of the rows of a staged table its transaction need not be durable.
     """
     await connection.execute(DAYS["planner_settings"])
-    await connection.execute(DERIVE["open_workbench"], reporting.tenant, day.table)
+    await open_workbench(connection, reporting.tenant, [day.table])
+    await connection.execute(DERIVE["open_digest"], reporting.tenant, day.table)
     found = await digest_day(connection, reporting, day.source_day, day.table)
     await connection.execute(DERIVE["close_workbench"])
     return found
 
 
 async def publish(
-    connection: "Connection", reporting: Reporting, day: StagedDay, digest: Digest | None = None
+    connection: "Connection", reporting: Reporting, days: "Mapping[StagedDay, Digest | None]"
 ) -> int:
-    """Put a sealed day in the live one's place, with all that follows from it.
+    """Put sealed days in the live ones' places, with all that follows from them.
 
     Runs inside the caller's transaction, which belongs to the tenant.
 
     Args:
         connection: In that transaction.
         reporting: What cuts and names the tenant's figures.
-        day: Which.
-        digest: What was worked out before; otherwise, or when it no longer holds, it is done here.
+        days: Which, each with what was worked out before; where that is nothing, or no longer
+            holds, it is done here.
 
     Returns:
         The tenant's new data version.
 
     Raises:
-        asyncpg.LockNotAvailableError: A long reader held the day; nothing has changed, try again.
+        asyncpg.LockNotAvailableError: A long reader held a day; nothing has changed, try again.
     """
     tenant = reporting.tenant
+    await take_turn(connection, tenant)
+    await open_workbench(connection, tenant, [day.table for day in days])
+    # All of them before the first is derived: a session that spans days is read from all its days.
+    digests = [await _valid(connection, reporting, day, found) for day, found in days.items()]
+    for day, found in zip(days, digests, strict=True):
+        if len(days) > 1:
+            await connection.execute(DERIVE["open_digest"], tenant, day.table)
+        await derive(connection, reporting, day.source_day, found)
+    version = await settle(connection, reporting)
+    for day in days:
+        await connection.execute(DAYS["publish_day"], tenant, day.table)
+    return version
+
+
+async def take_turn(connection: "Connection", tenant: TenantId) -> None:
+    """Wait until nobody else changes what is derived for the tenant; until the transaction ends."""
     await connection.execute(DERIVE["ensure_version"], tenant)
     await connection.execute(DERIVE["lock_tenant"], tenant)
     await connection.execute(DAYS["planner_settings"])
-    await connection.execute(DERIVE["open_workbench"], tenant, day.table)
+
+
+async def open_workbench(
+    connection: "Connection", tenant: TenantId, tables: "Sequence[str]"
+) -> None:
+    """Make what a publication notes things in, with these staged tables in their days' places."""
+    await connection.execute(DERIVE["open_workbench"], tenant, tables)
+    await connection.execute(CARTS["open_cart_bench"])
+
+
+async def settle(connection: "Connection", reporting: Reporting) -> int:
+    """Add up what the derived days changed, end the workbench; returns the new data version."""
+    await fold_episodes(connection, reporting)
+    await connection.execute(DERIVE["measure_new_tables"])
+    await roll(connection, reporting)
+    tenant = reporting.tenant
+    version: int = await connection.fetchval(
+        DERIVE["raise_version"], tenant, reporting.zone, reporting.property_zone
+    )
+    await connection.execute(DERIVE["announce"], str(tenant))
+    await connection.execute(DERIVE["close_workbench"])
+    return version
+
+
+async def _valid(
+    connection: "Connection", reporting: Reporting, day: StagedDay, digest: Digest | None
+) -> Digest:
+    """A staged day's digest, made again if it must be; and the day's own record."""
+    tenant = reporting.tenant
+    await connection.execute(DERIVE["open_digest"], tenant, day.table)
     if digest is None or not await holds(connection, reporting, digest):
         # Who was erased since the day was sealed is not brought back by it.
         await connection.execute(DAYS["apply_erasures"], tenant, day.table)
@@ -204,20 +250,16 @@ async def publish(
         digest.first_event_at,
         digest.last_event_at,
     )
-    await derive(connection, reporting, day.source_day, digest)
-    version: int = await connection.fetchval(
-        DERIVE["raise_version"], tenant, reporting.zone, reporting.property_zone
-    )
-    await connection.execute(DERIVE["announce"], str(tenant))
-    await connection.execute(DERIVE["close_workbench"])
-    await connection.execute(DAYS["publish_day"], tenant, day.table)
-    return version
+    return digest
 
 
 async def derive(
     connection: "Connection", reporting: Reporting, source_day: date, digest: Digest
 ) -> None:
-    """Derive anew whatever a source day touches; the workbench is open and the digest in it."""
+    """Derive anew whatever a source day touches, up to what `settle` adds up.
+
+    The workbench is open, and the day's digest on it.
+    """
     tenant, zone = reporting.tenant, reporting.zone
 
     async def run(name: str, *arguments: Any) -> None:
@@ -256,7 +298,6 @@ async def derive(
     await derive_searches(connection, reporting, source_day)
     await mark_searches(connection, reporting)
     await derive_cart_events(connection, reporting, source_day)
-    await fold_episodes(connection, reporting)
     await run("drop_event_counts", tenant, source_day)
     counts = digest.counts
     await run(
@@ -270,8 +311,6 @@ async def derive(
         [count.duplicates for count in counts],
     )
     await derive_funnels(connection, tenant, source_day)
-    await run("measure_new_tables")
-    await roll(connection, reporting)
 
 
 async def roll(connection: "Connection", reporting: Reporting) -> None:

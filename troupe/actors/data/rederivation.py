@@ -22,7 +22,14 @@ import asyncpg
 from troupe.actors.data.digest import digest_day
 from troupe.actors.data.job_requests import GROUP
 from troupe.actors.data.patience import publish_patiently
-from troupe.actors.data.publication import DAYS, DERIVE, Reporting, derive
+from troupe.actors.data.publication import (
+    DERIVE,
+    Reporting,
+    derive,
+    open_workbench,
+    settle,
+    take_turn,
+)
 from troupe.actors.data.reporting import property_zone_of, reporting_in
 from troupe.common.database import Database
 from troupe.common.ids import TenantId
@@ -59,23 +66,17 @@ async def derive_again(
         The tenant's new data version; None: it is derived like this already.
     """
     tenant = reporting.tenant
-    await connection.execute(DERIVE["ensure_version"], tenant)
-    await connection.execute(DERIVE["lock_tenant"], tenant)
+    await take_turn(connection, tenant)
     noted = await connection.fetchval(
         UPKEEP["note_derived"], tenant, source_day, reporting.derived_as, reporting.cut
     )
     if not noted:
         return None
-    await connection.execute(DAYS["planner_settings"])
-    await connection.execute(DERIVE["open_workbench"], tenant, None)
+    await open_workbench(connection, tenant, [])
+    await connection.execute(DERIVE["open_digest"], tenant, None)
     digest = await digest_day(connection, reporting, source_day, None)
     await derive(connection, reporting, source_day, digest)
-    version: int = await connection.fetchval(
-        DERIVE["raise_version"], tenant, reporting.zone, reporting.property_zone
-    )
-    await connection.execute(DERIVE["announce"], str(tenant))
-    await connection.execute(DERIVE["close_workbench"])
-    return version
+    return await settle(connection, reporting)
 
 
 class Rederiver:

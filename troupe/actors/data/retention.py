@@ -22,7 +22,17 @@ import asyncpg
 from troupe.actors.data.digest import digest_day
 from troupe.actors.data.job_requests import GROUP
 from troupe.actors.data.patience import publish_patiently
-from troupe.actors.data.publication import DAYS, DERIVE, Reporting, derive, seal, stage
+from troupe.actors.data.publication import (
+    DAYS,
+    DERIVE,
+    Reporting,
+    derive,
+    open_workbench,
+    seal,
+    settle,
+    stage,
+    take_turn,
+)
 from troupe.actors.data.rederivation import UPKEEP
 from troupe.actors.data.reporting import property_zone_of, reporting_in
 from troupe.common.database import Database
@@ -82,22 +92,17 @@ async def remove_day(
         asyncpg.LockNotAvailableError: A long reader held the day; try again.
     """
     tenant = reporting.tenant
-    await connection.execute(DERIVE["ensure_version"], tenant)
-    await connection.execute(DERIVE["lock_tenant"], tenant)
-    await connection.execute(DAYS["planner_settings"])
+    await take_turn(connection, tenant)
     if not await connection.fetchval(UPKEEP["note_removed"], tenant, source_day):
         return None
     job = run.job.id if run is not None else tenant
     table = await stage(connection, tenant, source_day, job)
     await seal(connection, tenant, table)
-    await connection.execute(DERIVE["open_workbench"], tenant, table)
+    await open_workbench(connection, tenant, [table])
+    await connection.execute(DERIVE["open_digest"], tenant, table)
     digest = await digest_day(connection, reporting, source_day, table)
     await derive(connection, reporting, source_day, digest)
-    version: int = await connection.fetchval(
-        DERIVE["raise_version"], tenant, reporting.zone, reporting.property_zone
-    )
-    await connection.execute(DERIVE["announce"], str(tenant))
-    await connection.execute(DERIVE["close_workbench"])
+    version = await settle(connection, reporting)
     await connection.execute(DAYS["publish_day"], tenant, table)
     await connection.execute(UPKEEP["drop_empty_day"], tenant, source_day)
     return version

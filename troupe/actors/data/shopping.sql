@@ -70,7 +70,7 @@ WITH elsewhere AS MATERIALIZED (
     UNION ALL
     SELECT c.stream_id, c.user_pseudo_id, c.ga_session_id, e.event_at,
            array_position('{view_item,add_to_cart,begin_checkout}', e.event_name)
-    FROM data.events e
+    FROM pg_temp.events_after e
     JOIN (
         SELECT c.stream_id, c.user_pseudo_id, c.ga_session_id FROM pg_temp.spanning_sessions c
         UNION
