@@ -31,7 +31,7 @@ SELECT data.open_digest($1, $2)
 SELECT data.measure_workbench()
 
 -- name: measure_new_tables
--- No effect but on the first load of an installation.
+-- No effect but on first loads: of an installation, or of one that multiplies what is there.
 SELECT data.measure_new_tables()
 
 -- name: close_workbench
