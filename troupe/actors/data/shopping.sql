@@ -70,16 +70,22 @@ WITH elsewhere AS MATERIALIZED (
     UNION ALL
     SELECT c.stream_id, c.user_pseudo_id, c.ga_session_id, e.event_at,
            array_position('{view_item,add_to_cart,begin_checkout}', e.event_name)
-    FROM pg_temp.events_after e
-    JOIN (
+    FROM (
         SELECT c.stream_id, c.user_pseudo_id, c.ga_session_id FROM pg_temp.spanning_sessions c
         UNION
         SELECT c.stream_id, c.user_pseudo_id, c.ga_session_id FROM elsewhere c
     ) AS c
-      ON c.user_pseudo_id = e.user_pseudo_id AND c.ga_session_id = e.ga_session_id
-     AND c.stream_id = coalesce(e.stream_id, '')
-    WHERE e.tenant_id = $1 AND e.source_day = ANY ($2::date[])
-      AND e.event_name IN ('view_item', 'add_to_cart', 'begin_checkout')
+    CROSS JOIN LATERAL (
+        -- By the index, session by session: they are few, but a planner does not know how few the
+        -- elsewhere are, and would read the other days whole.
+        SELECT d.event_at, d.event_name
+        FROM pg_temp.events_after d
+        WHERE d.tenant_id = $1 AND d.source_day = ANY ($2::date[])
+          AND d.user_pseudo_id = c.user_pseudo_id AND d.ga_session_id = c.ga_session_id
+          AND coalesce(d.stream_id, '') = c.stream_id
+          AND d.event_name IN ('view_item', 'add_to_cart', 'begin_checkout')
+        OFFSET 0
+    ) AS e
     UNION ALL
     SELECT c.stream_id, c.user_pseudo_id, c.ga_session_id, p.purchased_at, 4
     FROM shoppers c
