@@ -187,8 +187,10 @@ FROM (
 
 -- name: digest_interests
 -- $1 tenant, $2 source day, $3 the tenant's failed-search event, $4 beginnings, $5 days of the clock's
--- hours. Of one event a product counts once, however many of its items name it. In the order in which they
--- are looked up later: what was of interest on a day lies side by side, and the index is written in order.
+-- hours. Of one event a product counts once, however many of its items name it; of a single item that needs
+-- no grouping. OFFSET keeps the planner from working a subject out twice, for the condition and for
+-- the list. In the order in which they are looked up later: what was of interest on a day lies side by side,
+-- and the index is written in order.
 INSERT INTO pg_temp.day_interests (
     tenant_id, source_day, day, kind, subject, label, stream_id, user_pseudo_id, ga_session_id,
     own_location_id, first_at, views, cart_additions, failures)
@@ -200,8 +202,7 @@ FROM (
            CASE WHEN key.complete THEN coalesce(met.stream_id, '') END AS stream_id,
            CASE WHEN key.complete THEN met.ga_session_id END AS ga_session_id,
            CASE WHEN NOT key.complete THEN coalesce(met.location_id, '') END AS own_location_id,
-           met.kind, data.subject_of(met.subject) AS subject, met.label, met.views, met.cart_additions,
-           met.failures
+           met.kind, met.subject, met.label, met.views, met.cart_additions, met.failures
     FROM (
         SELECT e.event_at, e.stream_id, e.user_pseudo_id, e.ga_session_id, e.location_id,
                'page' AS kind, data.page_of(e.page_location) AS subject, e.page_title AS label,
@@ -210,22 +211,31 @@ FROM (
         WHERE e.tenant_id = $1 AND e.source_day = $2 AND e.event_name IN ('page_view', 'screen_view')
         UNION ALL
         SELECT e.event_at, e.stream_id, e.user_pseudo_id, e.ga_session_id, e.location_id,
-               'product', item.id, item.name, (e.event_name = 'view_item')::integer,
+               'product', data.subject_of(item.id), item.name, (e.event_name = 'view_item')::integer,
                (e.event_name = 'add_to_cart')::integer, 0
         FROM pg_temp.events_after e
         CROSS JOIN LATERAL (
-            SELECT element ->> 'id' AS id, max(element ->> 'name') AS name
+            SELECT CASE WHEN jsonb_typeof(e.items) = 'array'
+                        THEN jsonb_array_length(e.items) END AS items
+        ) AS number
+        CROSS JOIN LATERAL (
+            SELECT e.items -> 0 ->> 'id' AS id, e.items -> 0 ->> 'name' AS name
+            WHERE number.items = 1
+            UNION ALL
+            SELECT element ->> 'id', max(element ->> 'name')
             FROM jsonb_array_elements(
-                CASE WHEN jsonb_typeof(e.items) = 'array' THEN e.items ELSE '[]' END) AS element
+                CASE WHEN number.items > 1 THEN e.items ELSE '[]' END) AS element
+            WHERE number.items > 1
             GROUP BY 1
         ) AS item
         WHERE e.tenant_id = $1 AND e.source_day = $2 AND e.event_name IN ('view_item', 'add_to_cart')
         UNION ALL
         SELECT e.event_at, e.stream_id, e.user_pseudo_id, e.ga_session_id, e.location_id,
-               'term', data.search_key(e.search_term), e.search_term, 1, 0,
+               'term', data.subject_of(data.search_key(e.search_term)), e.search_term, 1, 0,
                (e.event_name = $3)::integer
         FROM pg_temp.events_after e
         WHERE e.tenant_id = $1 AND e.source_day = $2 AND e.event_name IN ('view_search_results', $3)
+        OFFSET 0
     ) AS met
     CROSS JOIN LATERAL (
         SELECT met.user_pseudo_id IS NOT NULL AND met.ga_session_id IS NOT NULL AS complete
