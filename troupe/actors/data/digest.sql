@@ -67,7 +67,9 @@ SELECT data.measure_digest($1, $2)
 -- branch is the one that an event names; put_sessions knows the others. Purchases are counted later,
 -- once it is known which of them count. Events are sorted once, for the grouping and for what is first
 -- or last in a group: an aggregate takes its rows as a sorted subquery right below it gives them (an
--- ORDER BY inside of each aggregate would sort them again).
+-- ORDER BY inside of each aggregate would sort them again). The index of visitors brings most of that
+-- order, so that events are sorted visitor by visitor, in little memory; a union of both sets of events
+-- would hide it. For the spanning sessions it finds their visitors' events.
 INSERT INTO pg_temp.day_sessions (
     tenant_id, day, stream_id, user_pseudo_id, ga_session_id, started_at, ended_at, last_day,
     first_source_day, last_source_day, session_number, engaged, engagement_ms, customer_id,
@@ -80,11 +82,9 @@ SELECT $1, (g.started_at AT TIME ZONE $4)::date, g.stream_id, g.user_pseudo_id, 
        g.customer_ids[cardinality(g.customer_ids)],
        g.erp_customer_ids[cardinality(g.erp_customer_ids)],
        coalesce(g.location_ids[cardinality(g.location_ids)], ''),
-       coalesce(g.channels[1], data.default_channel_group(
-           g.sources[1], g.media[1], g.campaigns[1])),
-       CASE WHEN g.channels[1] IS NULL THEN data.channel_rules() END,
-       g.sources[1], g.media[1], g.campaigns[1],
-       g.devices[1], g.countries[1], g.pages[1],
+       coalesce(g.channel, data.default_channel_group(g.traffic[1], g.traffic[2], g.traffic[3])),
+       CASE WHEN g.channel IS NULL THEN data.channel_rules() END,
+       g.traffic[1], g.traffic[2], g.traffic[3], g.device_category, g.country, g.landing_page,
        g.events, g.page_views, g.item_views, g.cart_additions, g.checkouts, 0, g.searches,
        g.failed_searches, g.active, g.new
 FROM (
@@ -98,17 +98,12 @@ FROM (
            array_agg(o.erp_customer_id)
                FILTER (WHERE o.erp_customer_id IS NOT NULL) AS erp_customer_ids,
            array_agg(o.location_id) FILTER (WHERE o.location_id IS NOT NULL) AS location_ids,
-           array_agg(o.channel) FILTER (WHERE o.channel IS NOT NULL) AS channels,
-           array_agg(o.source)
-               FILTER (WHERE coalesce(o.source, o.medium, o.campaign) IS NOT NULL) AS sources,
-           array_agg(o.medium)
-               FILTER (WHERE coalesce(o.source, o.medium, o.campaign) IS NOT NULL) AS media,
-           array_agg(o.campaign)
-               FILTER (WHERE coalesce(o.source, o.medium, o.campaign) IS NOT NULL) AS campaigns,
-           array_agg(o.device_category)
-               FILTER (WHERE o.device_category IS NOT NULL) AS devices,
-           array_agg(o.country) FILTER (WHERE o.country IS NOT NULL) AS countries,
-           array_agg(o.page_location) FILTER (WHERE o.page_location IS NOT NULL) AS pages,
+           data.first_known(o.channel) AS channel,
+           data.first_known(ARRAY[o.source, o.medium, o.campaign])
+               FILTER (WHERE coalesce(o.source, o.medium, o.campaign) IS NOT NULL) AS traffic,
+           data.first_known(o.device_category) AS device_category,
+           data.first_known(o.country) AS country,
+           data.first_known(o.page_location) AS landing_page,
            count(*) AS events,
            count(*) FILTER (WHERE o.event_name IN ('page_view', 'screen_view')) AS page_views,
            count(*) FILTER (WHERE o.event_name = 'view_item') AS item_views,
@@ -125,23 +120,17 @@ FROM (
             SELECT coalesce(d.stream_id, '') AS stream_id, d.user_pseudo_id, d.ga_session_id,
                    d.event_at, d.source_day, d.bundle_sequence_id, d.batch_event_index,
                    d.event_name, d.ga_session_number, d.session_engaged, d.engagement_ms,
-                   d.is_active_user, d.customer_id, d.erp_customer_id, d.location_id, d.channel, d.source, d.medium,
-                   d.campaign, d.device_category, d.country, d.page_location
+                   d.is_active_user, d.customer_id, d.erp_customer_id, d.location_id, d.channel,
+                   d.source, d.medium, d.campaign, d.device_category, d.country, d.page_location
             FROM pg_temp.events_after d
-            WHERE $5 AND d.tenant_id = $1 AND d.source_day = $2
+            WHERE d.tenant_id = $1 AND d.source_day = ANY ($3::date[])
+              AND ($5 OR d.user_pseudo_id = ANY (ARRAY(
+                  SELECT c.user_pseudo_id FROM pg_temp.spanning_sessions c)))
+              AND (d.source_day = $2 OR NOT $5)
               AND d.user_pseudo_id IS NOT NULL AND d.ga_session_id IS NOT NULL
-            UNION ALL
-            SELECT c.stream_id, c.user_pseudo_id, c.ga_session_id,
-                   d.event_at, d.source_day, d.bundle_sequence_id, d.batch_event_index,
-                   d.event_name, d.ga_session_number, d.session_engaged, d.engagement_ms,
-                   d.is_active_user, d.customer_id, d.erp_customer_id, d.location_id, d.channel, d.source, d.medium,
-                   d.campaign, d.device_category, d.country, d.page_location
-            FROM pg_temp.events_after d
-            JOIN pg_temp.spanning_sessions c
-              ON c.user_pseudo_id = d.user_pseudo_id AND c.ga_session_id = d.ga_session_id
-             AND c.stream_id = coalesce(d.stream_id, '')
-            WHERE NOT $5 AND d.tenant_id = $1 AND d.source_day = ANY ($3::date[])
         ) AS e
+        WHERE $5 OR (e.user_pseudo_id, e.ga_session_id, e.stream_id) IN (
+            SELECT c.user_pseudo_id, c.ga_session_id, c.stream_id FROM pg_temp.spanning_sessions c)
         ORDER BY e.user_pseudo_id, e.ga_session_id, e.stream_id, e.event_at,
                  e.bundle_sequence_id, e.batch_event_index, e.event_name, e.location_id,
                  e.customer_id, e.erp_customer_id, e.page_location, e.channel, e.source,
