@@ -50,7 +50,7 @@ from troupe.actors.data.publication import Reporting, StagedDay, digest, publish
 from troupe.actors.data.reporting import TENANT, reporting_of
 from troupe.actors.data.scan_budget import ScanBudget, ScanBudgetSpent, daily_bytes
 from troupe.actors.data.source import Source
-from troupe.actors.data.succession import DAYS_AT_ONCE, next_together
+from troupe.actors.data.succession import Succession
 from troupe.common.allocation import give_large_blocks_back
 from troupe.common.config import DataSettings
 from troupe.common.connections import BigQueryConfig, load_connection
@@ -238,9 +238,7 @@ class _Ingestion:
         self._tenant = reporting.tenant
         self._pool = pool
         self._days_in_flight = days_in_flight
-        self._ready, self._to_publish = trio.open_memory_channel[tuple[StagedDay, Digest]](
-            DAYS_AT_ONCE
-        )
+        self._succession = Succession(days_in_flight)
         self._unpublished: set[str] = set()
         self._tally = Tally(
             days_of(run.arguments, zone=reporting.property_zone, enqueued=run.job.created_at)
@@ -289,14 +287,16 @@ class _Ingestion:
         async def load_one_after_another(loaders: trio.Nursery, *, in_own_slot: bool) -> None:
             try:
                 while waiting:
+                    await self._succession.room()
                     slot = None if in_own_slot else self._pool.try_acquire(self._tenant)
                     if slot is None and not in_own_slot:
                         await trio.sleep(SLOT_PAUSE)
                         continue
-                    with nullcontext() if slot is None else slot:
+                    with nullcontext() if slot is None else slot, self._succession.loading():
                         if self._run.stopping.is_set():
                             raise self._run.leave()
-                        await self._load(*waiting.popleft())
+                        if waiting:
+                            await self._load(*waiting.popleft())
             except TroupeError as error:
                 failures.append(error)
                 scope = nursery if isinstance(error, DatabaseError) else loaders
@@ -312,11 +312,12 @@ class _Ingestion:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(publish_until_all_are)
-                async with self._ready, trio.open_nursery() as loaders:
+                async with trio.open_nursery() as loaders:
                     for number in range(min(self._days_in_flight, len(waiting))):
                         loaders.start_soon(
                             partial(load_one_after_another, loaders, in_own_slot=not number)
                         )
+                self._succession.close()
         finally:
             for table in sorted(self._unpublished):
                 await self._extraction.discard(table)
@@ -384,7 +385,7 @@ class _Ingestion:
 
     async def _make_ready(self, day: StagedDay) -> None:
         self._unpublished.add(day.table)
-        await self._ready.send((day, await self._digest(day)))
+        await self._succession.hand_over(day, await self._digest(day))
 
     async def _digest(self, day: StagedDay) -> Digest:
         found = await self._database.run(
@@ -404,7 +405,7 @@ class _Ingestion:
         """Publish days, some together, until no more come."""
         with suppress(trio.EndOfChannel):
             while True:
-                await self._publish(await next_together(self._to_publish))
+                await self._publish(await self._succession.next_together())
 
     async def _publish(self, days: Mapping[StagedDay, Digest]) -> None:
         finished = {day.source_day for day in days}
@@ -420,6 +421,7 @@ class _Ingestion:
         except StorageFull as error:
             raise NoRoom(error) from error
         self._tally.done |= finished
+        self._succession.published(days)
         self._unpublished.difference_update(day.table for day in days)
         for day in days:
             _log.info(
