@@ -93,7 +93,8 @@ $$;
 -- statistics do not know of for nothing. A table that was looked at when it was empty, or held another,
 -- small tenant, is no better than a new one.
 CREATE OR REPLACE FUNCTION data.measure_new_tables() RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET default_statistics_target = 20
 AS $$
 DECLARE
     name text;
