@@ -319,8 +319,11 @@ class _Ingestion:
                         )
                 self._succession.close()
         finally:
-            for table in sorted(self._unpublished):
-                await self._extraction.discard(table)
+            # At the same time, since each may take as long as tidying up may.
+            with trio.CancelScope(shield=True):
+                async with trio.open_nursery() as nursery:
+                    for table in self._unpublished:
+                        nursery.start_soon(self._extraction.discard, table)
         if failures:
             raise failures[0]
 
@@ -457,4 +460,5 @@ class _Ingestion:
             await self._run.fence(connection)
             await connection.execute(DAYS[query], self._tenant, *arguments)
 
-        await self._database.run(unit, tenant=self._tenant, deadline=NOTE_DEADLINE)
+        # Not durable by itself, but before the job's end is, which comes after it.
+        await self._database.run(unit, tenant=self._tenant, durable=False, deadline=NOTE_DEADLINE)

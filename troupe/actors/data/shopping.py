@@ -32,7 +32,8 @@ async def put_interests(connection: "Connection", tenant: TenantId, source_day: 
         tenant: Whose.
         source_day: The day that is replaced.
     """
-    await connection.execute(SHOPPING["drop_interests"], tenant, source_day)
+    days = await connection.fetchval(SHOPPING["days_of_activity"], tenant, source_day)
+    await connection.execute(SHOPPING["drop_interests"], tenant, source_day, days)
     await connection.execute(SHOPPING["put_interests"], tenant)
 
 

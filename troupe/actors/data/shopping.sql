@@ -1,11 +1,18 @@
 -- What sessions were interested in, and how far they got: derived like the rest (see derive.sql), in
 -- the same transaction, from the day's digest.
 
+-- name: days_of_activity
+-- $1 tenant, $2 source day. The days on which it has events, as things are.
+SELECT coalesce(array_agg(DISTINCT a.day), '{}')
+FROM data.activity a
+WHERE a.tenant_id = $1 AND a.source_day = $2
+
 -- name: drop_interests
--- $1 tenant, $2 source day. They lie on the days of the day's activity, which is not replaced yet.
+-- $1 tenant, $2 source day, $3 the days of its activity, on which they lie. Told, not looked up here: of
+-- days that a planner does not know it would read all that the tenant has.
 DELETE FROM data.interests i
 WHERE i.tenant_id = $1 AND i.kind IN ('page', 'product', 'term') AND i.source_day = $2
-  AND i.day IN (SELECT a.day FROM data.activity a WHERE a.tenant_id = $1 AND a.source_day = $2)
+  AND i.day = ANY ($3::date[])
 
 -- name: put_interests
 -- $1 tenant.
