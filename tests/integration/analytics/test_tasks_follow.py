@@ -158,7 +158,7 @@ def test_a_reload_keeps_what_people_made_of_tasks(
                 )
             kept = {row["task_id"]: row for row in await tasks_of(world)}
             for day, rows in world.days.items():
-                await world.take(Replace(day, rows))
+                await world.take(Replace({day: rows}))
             await follow_now(world, told, LATER)
             again = {row["task_id"]: row for row in await tasks_of(world)}
             assert again == kept
@@ -196,8 +196,8 @@ def test_the_comparison_finds_a_cooldown_that_is_not_kept(
     item = json.dumps([{"id": "i1", "name": "One", "price": 10, "quantity": 1}])
     visit = {"user_pseudo_id": "u1", "ga_session_id": 1, "items": item, "currency": "EUR"}
     sequence: list[Step] = [
-        Replace(day, [Event(datetime(day.year, day.month, day.day, 12, tzinfo=UTC), "add_to_cart",
-                            **visit)])
+        Replace({day: [Event(datetime(day.year, day.month, day.day, 12, tzinfo=UTC), "add_to_cart",
+                             **visit)]})
         for day in (date(2026, 10, 23), date(2026, 10, 25), date(2026, 10, 27))
     ]  # fmt: skip
     if broken is not None:
@@ -244,7 +244,7 @@ def test_it_is_done_when_something_has_changed_and_by_one_at_a_time(
             noon = datetime(2026, 10, 23, 12, tzinfo=UTC)
             assert await due()
             assert not await due()
-            await world.take(Replace(day, [Event(noon, "page_view", user_pseudo_id="u1")]))
+            await world.take(Replace({day: [Event(noon, "page_view", user_pseudo_id="u1")]}))
             assert await due()
             assert not await due()
             await sql("UPDATE platform.tenants SET settings = '{\"cart_cooldown_days\": 3}'")
