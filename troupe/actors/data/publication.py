@@ -155,7 +155,7 @@ async def digest(connection: "Connection", reporting: Reporting, day: StagedDay)
     Locks nothing. Like that of the rows of a staged table its transaction need not be durable.
     """
     await connection.execute(DAYS["planner_settings"])
-    await open_workbench(connection, reporting.tenant, [day.table])
+    await connection.execute(DERIVE["open_workbench"], reporting.tenant, [day.table])
     await connection.execute(DERIVE["open_digest"], reporting.tenant, day.table)
     found = await digest_day(connection, reporting, day.source_day, day.table)
     await connection.execute(DERIVE["close_workbench"])
